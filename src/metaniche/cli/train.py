@@ -1,0 +1,97 @@
+"""metaniche-train: a cohort to a bundle; patients that were held out tell what it is worth."""
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+from metaniche.cli import verb
+from metaniche.config import fit_config, open_cohort, plain, read_task, trainer_factory
+from metaniche.data.prepare import PreparedCohort
+from metaniche.data.splits import hold_out
+from metaniche.data.task import Targets
+from metaniche.evaluation.record import claim, collect_cells, write_run
+from metaniche.evaluation.single import evaluate_held_out
+from metaniche.io.write import write_sample
+from metaniche.predict import Predictor
+from metaniche.report import build_report
+from metaniche.training.fit import fit_bundle
+from metaniche.training.history import collect_history
+
+log = logging.getLogger(__name__)
+
+DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout")
+
+
+@verb("train")
+def main(config: DictConfig) -> None:
+    started = time.monotonic()
+    run_dir = Path(config.paths.run_dir)
+    fit = fit_config(config)
+    claim(run_dir, {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs}, config.resume)
+    cohort = open_cohort(config)
+    targets = cohort.targets(read_task(config))
+    train, held_out = hold_out(targets, config.holdout, config.seed)
+    log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
+    bundle = fit_bundle(
+        cohort.of(targets.patients),
+        train,
+        fit,
+        patients=cohort.patients,
+        val_targets=held_out,
+        make_trainer=trainer_factory(config),
+        run_dir=run_dir,
+        seed=config.seed,
+        provenance={"graph": asdict(cohort.graph), "cohort": asdict(cohort.config)},
+    )
+    if rank_zero_only.rank == 0:
+        bundle.save(run_dir / "bundle")
+        log.info("Wrote the bundle %s", run_dir / "bundle")
+        _describe(config, run_dir, cohort, targets, held_out, Predictor(bundle), started)
+
+
+def _describe(
+    config: DictConfig,
+    run_dir: Path,
+    cohort: PreparedCohort,
+    targets: Targets,
+    held_out: Targets | None,
+    predictor: Predictor,
+    started: float,
+) -> None:
+    """The run's record, what held-out patients say, and the report."""
+    collect_history(run_dir)
+    if held_out is not None:
+        samples = cohort.of(held_out.patients)
+        scores = predictor.score(samples, cohort.patients, coverage_floor=0.0)
+        evaluate_held_out(run_dir, config.model.name, held_out, scores)
+        collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
+        if config.keep_held_out:
+            _write_held_out(config, cohort, held_out, run_dir / "held_out")
+    write_run(
+        run_dir, cohort, targets, model=config.model.name, duration_s=time.monotonic() - started,
+        seeds=[config.seed + i for i in range(config.members)], experiment=config.run_name,
+        training=predictor.bundle.training | {"calibration": list(predictor.bundle.calibration)},
+    )  # fmt: skip
+    if config.report:
+        log.info("Wrote the report %s", build_report(run_dir))
+
+
+def _write_held_out(config: DictConfig, cohort: PreparedCohort, held_out: Targets, folder: Path) -> None:
+    from metaniche.config import read_cohort
+
+    folder.mkdir(exist_ok=True)
+    source = read_cohort(config)
+    rows: pd.Series = source.samples["patient_id"]
+    for sample_id, patient in rows[rows.isin(held_out.patients)].items():
+        adata = source.read_checked(sample_id)
+        adata.obs["sample_id"], adata.obs["patient_id"] = sample_id, patient
+        write_sample(adata, folder / f"{sample_id}.h5ad")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Hydra configs -> metaniche's objects. A config may name only what the table below allows; an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from metaniche.data.cohort import Cohort, CohortConfig
+from metaniche.data.features import FeatureConfig
+from metaniche.data.prepare import PreparedCohort, prepare
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.task import Task
+from metaniche.errors import ConfigError
+from metaniche.graph import GraphConfig
+from metaniche.models import ARCHITECTURES
+from metaniche.training.fit import FitConfig
+
+# Config group -> the classes its files may name in `_target_`. Groups that are not here may name none.
+ALLOWED = {
+    "model": {f"metaniche.models.{name}" for name in ARCHITECTURES},
+    "optim": {"torch.optim.AdamW", "torch.optim.Adam", "torch.optim.SGD"},
+    "trainer": {
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.plugins.environments.SLURMEnvironment",
+        "lightning.pytorch.strategies.DDPStrategy",
+    },
+    "callbacks": {
+        "lightning.pytorch.callbacks.ModelCheckpoint",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+        "metaniche.training.history.EpochHistory",
+        "metaniche.training.progress.EpochProgress",
+    },
+    "logger": {
+        "lightning.pytorch.loggers.WandbLogger",
+    },
+}
+
+T = TypeVar("T")
+
+
+def check_targets(config: DictConfig) -> None:
+    """Refuse any `_target_` outside ALLOWED, before anything is imported. Raises ConfigError."""
+    for path, target in _targets(OmegaConf.to_container(config, resolve=False)):
+        group = path.split(".")[0]
+        if target not in ALLOWED.get(group, ()):
+            raise ConfigError(
+                f"`{path}` names {target!r}, which is not allowed in the group {group!r}. "
+                f"Allowed there: {sorted(ALLOWED.get(group, ())) or 'nothing'}."
+            )
+
+
+def load_group(group: str, name: str, config: DictConfig) -> DictConfig:
+    """One file of a config group, resolved against `config` (for recipes that name several models)."""
+    folder = Path(str(resources.files("metaniche.configs"))) / group
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise ConfigError(f"Expected {group} to be one of {names}, found {name!r}.{nearest(name, names)}")
+    base = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
+    base[group] = OmegaConf.load(folder / f"{name}.yaml")
+    part = OmegaConf.create(OmegaConf.to_container(base[group], resolve=True))
+    check_targets(OmegaConf.create({group: part}))
+    return part
+
+
+def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
+    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name."""
+    values = dict(values or {})
+    known = [f.name for f in dataclasses.fields(cls) if f.init]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, known)} Known: {', '.join(known)}.")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"`{where}` is incomplete: {error}.") from error
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """' Did you mean ...?', or nothing."""
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def plain(config: DictConfig | Mapping | None) -> dict:
+    """Plain dictionaries and lists with every reference resolved."""
+    return (
+        OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config or {})
+    )
+
+
+def open_cohort(config: DictConfig) -> PreparedCohort:
+    """Read and prepare the cohort of `config.data` with the graph of `config.graph`; what is prepared already is reused."""
+    graph = build(GraphConfig, plain(config.graph), "graph")
+    return prepare(read_cohort(config), graph, Path(config.paths.cache))
+
+
+def read_cohort(config: DictConfig) -> Cohort:
+    """The cohort of `config.data`, not yet prepared."""
+    values = plain(config.data)
+    source = values.pop("source", None)
+    values.pop("features", None), values.pop("sampling", None)
+    if not isinstance(source, dict) or len(source) == 0:
+        raise ConfigError(
+            "Expected `data.source` to be {dataset: NAME}, {manifest: ...} or {synthetic: ...}."
+        )
+    if "synthetic" in source:
+        from metaniche.data.synthetic import SyntheticConfig, generate
+
+        return generate(build(SyntheticConfig, source["synthetic"], "data.source.synthetic")).cohort()
+    cohort = build(CohortConfig, values, "data")
+    if "dataset" in source:
+        return Cohort.from_dataset(source["dataset"], cohort)
+    if {"samples", "patients"} <= set(source):
+        return Cohort.from_manifest(Path(source["samples"]), Path(source["patients"]), cohort)
+    raise ConfigError(
+        f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic."
+    )
+
+
+def read_task(config: DictConfig) -> Task:
+    """The task of `config.task`."""
+    return build(Task, plain(config.task), "task")
+
+
+def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig:
+    """Everything a network's training needs, for `config.model` or another model of the same group."""
+    check_targets(config)
+    values = plain(model if model is not None else config.model)
+    values.pop("name", None)
+    architecture = values.pop("_target_").rsplit(".", 1)[-1]
+    return FitConfig(
+        architecture=architecture,
+        parameters=values,
+        features=build(FeatureConfig, plain(config.data).get("features"), "data.features"),
+        sampling=build(SamplingConfig, plain(config.data).get("sampling"), "data.sampling"),
+        epochs=int(config.trainer.max_epochs),
+        members=int(config.members),
+        pool=config.pool,
+        use_clinical=bool(config.use_clinical),
+        optimizer=instantiate(config.optim),
+    )
+
+
+def trainer_factory(config: DictConfig):
+    """(folder, seed) -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
+    check_targets(config)
+    return partial(_trainer, config)
+
+
+def _trainer(config: DictConfig, folder: Path | None, seed: int):
+    from metaniche.training.checkpoint import AtomicCheckpointIO
+
+    if config.trainer.get("barebones"):
+        return instantiate(config.trainer)
+    callbacks = OmegaConf.create(OmegaConf.to_container(config.callbacks, resolve=False))
+    for callback, key in (("checkpoint", "dirpath"), ("history", "folder")):
+        if callback in callbacks:
+            callbacks[callback][key] = str(folder)
+    trainer = plain(config.trainer)
+    plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
+    return instantiate(
+        trainer,
+        callbacks=[instantiate(callback) for callback in callbacks.values()],
+        logger=[instantiate(logger) for logger in plain(config.logger).values()] or False,
+        plugins=[AtomicCheckpointIO(), *plugins],
+        default_root_dir=str(folder),
+        _convert_="all",
+    )
+
+
+def _targets(node: Any, path: str = "") -> list[tuple[str, str]]:
+    if isinstance(node, dict):
+        own = [(path, str(node["_target_"]))] if "_target_" in node else []
+        return own + [hit for k, v in node.items() for hit in _targets(v, f"{path}.{k}".lstrip("."))]
+    if isinstance(node, list):
+        return [hit for i, v in enumerate(node) for hit in _targets(v, f"{path}.{i}")]
+    return []

@@ -1,0 +1,88 @@
+"""Batch: the cells of some patients, their graph and their labels, as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaniche.graph import CellGraph, concat
+
+
+@dataclass(frozen=True)
+class Bag:
+    """The cells of one unit (patient or sample): one or more pieces of tissue and the unit's label.
+
+    Attributes
+    ----------
+    index
+        Position of the unit among all training units.
+    pieces
+        (x (n, F) float32, CellGraph of n cells, candidates (n,) bool, cell labels (n,) float32 with NaN) per piece.
+    target
+        (T,) float32: y; or time, event; or one column per site, NaN where missing. Empty for cell-level tasks.
+    clinical
+        (C,) float32.
+    """
+
+    index: int
+    pieces: Sequence[tuple[Tensor, CellGraph, Tensor, Tensor]]
+    target: np.ndarray
+    clinical: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B bags as tensors; the cells of a bag are contiguous.
+
+    Attributes
+    ----------
+    x
+        (N, F) float32.
+    graph
+        CellGraph of all N cells, a sample per piece.
+    bag_ptr
+        (B + 1,) int64.
+    candidates
+        (N,) bool, the cells that may carry metastatic potential (malignant ones where known).
+    cell_target
+        (N,) float32, labels of cells, NaN where there is none.
+    target
+        (B, T) float32, see Bag.
+    clinical
+        (B, C) float32.
+    index
+        (B,) int64, see Bag.
+    """
+
+    x: Tensor
+    graph: CellGraph
+    bag_ptr: Tensor
+    candidates: Tensor
+    cell_target: Tensor
+    target: Tensor
+    clinical: Tensor
+    index: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def collate(bags: Sequence[Bag]) -> Batch:
+    """Stack bags block-diagonally."""
+    pieces = [piece for bag in bags for piece in bag.pieces]
+    sizes = [sum(piece[0].shape[0] for piece in bag.pieces) for bag in bags]
+    return Batch(
+        x=torch.cat([p[0] for p in pieces]),
+        graph=concat([p[1] for p in pieces]),
+        bag_ptr=torch.tensor([0, *sizes]).cumsum(0),
+        candidates=torch.cat([p[2] for p in pieces]),
+        cell_target=torch.cat([p[3] for p in pieces]),
+        target=torch.from_numpy(np.stack([bag.target for bag in bags])).float(),
+        clinical=torch.from_numpy(np.stack([bag.clinical for bag in bags])).float(),
+        index=torch.tensor([bag.index for bag in bags]),
+    )

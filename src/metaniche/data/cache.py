@@ -1,0 +1,95 @@
+"""Prepared samples on disk: safetensors (memory-mapped), parquet and json; never pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy import sparse
+
+from metaniche.data.sample import PreparedSample
+from metaniche.errors import InputError
+from metaniche.graph import CellGraph
+from metaniche.io.write import replacing
+
+TENSORS, CELLS, ABOUT = "tensors.safetensors", "cells.parquet", "sample.json"
+_GRAPH = "graph."
+
+
+def save_sample(folder: Path, sample: PreparedSample) -> Path:
+    """Write one sample into `folder / sample_id`, all of it or nothing."""
+    target = Path(folder) / sample.sample_id
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        tensors = {_GRAPH + name: tensor.contiguous() for name, tensor in sample.graph.tensors().items()}
+        tensors |= _matrix_tensors(sample.x) | {"file_order": torch.from_numpy(sample.file_order.astype(np.int64))}
+        save_file(tensors, temporary / TENSORS)
+        sample.cells.to_parquet(temporary / CELLS)
+        about = {
+            "sample_id": sample.sample_id,
+            "patient_id": sample.patient_id,
+            "feature_kind": sample.feature_kind,
+            "features": list(sample.features),
+            "relation_names": list(sample.graph.relation_names),
+            "n_cells": sample.n_cells,
+            "n_edges": sample.graph.n_edges,
+        }
+        (temporary / ABOUT).write_text(json.dumps(about))
+    return target
+
+
+def load_sample(folder: Path, sample_id: str) -> PreparedSample:
+    """Read one sample back. Raises InputError when its files are absent or damaged, and says how to make them anew."""
+    source = Path(folder) / sample_id
+    try:
+        about = read_about(folder, sample_id)
+        tensors = load_file(source / TENSORS)
+        graph = {n.removeprefix(_GRAPH): t for n, t in tensors.items() if n.startswith(_GRAPH)}
+        cells = pd.read_parquet(source / CELLS)
+        return PreparedSample(
+            sample_id=about["sample_id"],
+            patient_id=about["patient_id"],
+            graph=CellGraph(**graph, relation_names=tuple(about["relation_names"])),
+            x=_matrix(tensors, about["n_cells"], len(about["features"])),
+            features=tuple(about["features"]),
+            feature_kind=about["feature_kind"],
+            cells=cells,
+            file_order=tensors["file_order"].numpy(),
+        )
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(
+            f"{source}: expected a prepared sample, found {type(error).__name__}: {error}. Delete this folder; the next "
+            "run prepares it anew."
+        ) from error
+
+
+def read_about(folder: Path, sample_id: str) -> dict:
+    """The json of one sample: ids, sizes, feature names."""
+    return json.loads((Path(folder) / sample_id / ABOUT).read_text())
+
+
+def is_saved(folder: Path, sample_id: str) -> bool:
+    """Whether the sample is there; it is moved into place whole, so that its json is enough."""
+    return (Path(folder) / sample_id / ABOUT).is_file()
+
+
+def _matrix_tensors(x: np.ndarray | sparse.csr_array) -> dict[str, torch.Tensor]:
+    if sparse.issparse(x):
+        return {
+            "x.data": torch.from_numpy(x.data.astype(np.float32)),
+            "x.indices": torch.from_numpy(x.indices.astype(np.int32)),
+            "x.indptr": torch.from_numpy(x.indptr.astype(np.int64)),
+        }
+    return {"x": torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))}
+
+
+def _matrix(tensors: dict[str, torch.Tensor], n_cells: int, n_features: int) -> np.ndarray | sparse.csr_array:
+    if "x" in tensors:
+        return tensors["x"].numpy()
+    parts = tuple(tensors[f"x.{part}"].numpy() for part in ("data", "indices", "indptr"))
+    return sparse.csr_array(parts, shape=(n_cells, n_features))

@@ -1,0 +1,46 @@
+"""TumourDataModule: units in, batches out, for Lightning's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader
+
+from metaniche.data.batch import Bag
+from metaniche.data.sampling import EpochSampler, NicheBatches, SamplingConfig, WholeUnits
+from metaniche.data.splits import check_split
+
+
+class TumourDataModule(pl.LightningDataModule):
+    """Training units as freshly drawn windows, validation units whole.
+
+    `train_patients` and `val_patients` name the patient of each unit; a patient on both sides is refused (SplitError).
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Bag],
+        val: Sequence[Bag],
+        *,
+        train_patients: Sequence[str],
+        val_patients: Sequence[str],
+        sampling: SamplingConfig,
+        seed: int,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(val_patients):
+            check_split(train_patients, val_patients)
+        self.train, self.val, self.sampling, self.seed = train, val, sampling, seed
+        self.num_workers = num_workers
+
+    def train_dataloader(self) -> DataLoader:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = NicheBatches(self.train, self.sampling, self.seed, rank, world)
+        return DataLoader(
+            batches, batch_size=None, sampler=EpochSampler(len(batches)), num_workers=self.num_workers
+        )
+
+    def val_dataloader(self) -> DataLoader | list:
+        return DataLoader(WholeUnits(self.val), batch_size=None) if self.val else []

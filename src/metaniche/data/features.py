@@ -1,0 +1,229 @@
+"""Features: what a cell is, as numbers; every statistic is fitted on the samples handed to `fit` and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from metaniche.data.sample import PreparedSample
+from metaniche.errors import ConfigError, InputError
+
+TARGET_COUNTS = 1e4  # library size after normalisation, the field's usual constant
+FIT_CELLS = 50_000  # statistics are fitted on at most this many cells, the same number from every patient
+CLIP = 8.0  # standard deviations; keeps one bright pixel from owning a network
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What to use of a sample.
+
+    Parameters
+    ----------
+    use_types
+        Cell types, a standardised column each.
+    use_expression
+        Counts (log-normalised) or intensities (arcsinh), standardised.
+    n_top
+        Most variable features kept, chosen on the fitted samples; 0 keeps all.
+    n_components
+        Principal components after standardisation; 0 keeps the features themselves.
+    """
+
+    use_types: bool = True
+    use_expression: bool = True
+    n_top: int = 0
+    n_components: int = 0
+
+
+@dataclass(frozen=True)
+class Features:
+    """A fitted map from a PreparedSample to (N, F) float32.
+
+    Missing features take the training mean (0 after standardisation), so "not measured" is never read as "zero";
+    `coverage` says how much was measured.
+    """
+
+    config: FeatureConfig
+    kind: str
+    types: tuple[str, ...] = ()
+    genes: tuple[str, ...] = ()
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def fit(cls, samples: Sequence[PreparedSample], config: FeatureConfig, seed: int = 0) -> Features:
+        """Choose and scale features on these samples. Raises InputError where nothing is left to use."""
+        kinds = {s.feature_kind for s in samples}
+        if len(kinds) != 1:
+            raise InputError(f"Expected samples of one feature kind, found {sorted(kinds)}. Fit them apart.")
+        kind = kinds.pop()
+        types: tuple[str, ...] = ()
+        if config.use_types:
+            named = [s.cell_types for s in samples if s.cell_types is not None]
+            types = tuple(sorted({str(t) for column in named for t in column.remove_unused_categories().categories}))
+        arrays = {"type_share": _type_shares(samples, types)} if types else {}
+        if not config.use_expression or kind == "none":
+            if not types:
+                raise InputError(
+                    "Expected cell types or measured features, found neither. Give obs['cell_type'] or a matrix X."
+                )
+            return cls(config, kind, types, arrays=arrays)
+        genes, values = _training_matrix(samples, kind, seed)
+        cofactor = _positive_median(values) if kind == "intensity" else None
+        values = values if cofactor is None else np.arcsinh(values / cofactor)
+        keep = _most_variable(values, config.n_top)
+        genes, values = tuple(genes[i] for i in keep), values[:, keep]
+        if cofactor is not None:
+            arrays["cofactor"] = cofactor[keep]
+        arrays["mean"] = values.mean(0)
+        arrays["scale"] = np.maximum(values.std(0), 1e-3)
+        if config.n_components:
+            scaled = _standardise(values, arrays)
+            n = min(config.n_components, *scaled.shape)
+            pca = PCA(n, svd_solver="covariance_eigh" if scaled.shape[1] <= 1000 else "randomized", random_state=seed)
+            scores = pca.fit_transform(scaled)
+            arrays["components"] = pca.components_ / np.maximum(scores.std(0), 1e-3)[:, None]
+        return cls(config, kind, types, genes, {k: v.astype(np.float32) for k, v in arrays.items()})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the F columns."""
+        if "components" in self.arrays:
+            return (*self.types, *(f"PC{i + 1}" for i in range(len(self.arrays["components"]))))
+        return (*self.types, *self.genes)
+
+    def transform(self, sample: PreparedSample) -> np.ndarray:
+        """(N, F) float32 for one sample, whatever the order of its features."""
+        blocks = []
+        if self.types:
+            blocks.append(self._types(sample))
+        if self.genes:
+            blocks.append(self._expression(sample))
+        return np.concatenate(blocks, axis=1)
+
+    def coverage(self, sample: PreparedSample) -> float:
+        """Measured part of what the features need, in [0, 1]: the genes or markers, or the cells of a known type."""
+        if self.genes:
+            return float(np.isin(self.genes, sample.features).mean())
+        return float(_one_hot(sample, self.types).any(axis=1).mean())
+
+    def state(self) -> dict:
+        """Everything but the arrays, as plain JSON types."""
+        return {
+            "config": asdict(self.config), "kind": self.kind, "types": list(self.types), "genes": list(self.genes),
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: dict, arrays: dict[str, np.ndarray]) -> Features:
+        """The inverse of `state`; `arrays` are those of the fitted object."""
+        try:
+            config = FeatureConfig(**state["config"])
+            return cls(config, state["kind"], tuple(state["types"]), tuple(state["genes"]), dict(arrays))
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"Expected the state of Features, found keys {sorted(state)}: {error}.") from error
+
+    def _types(self, sample: PreparedSample) -> np.ndarray:
+        """One column per type, scaled as markers are, so that a rare type weighs no less; an unknown type is all zeros."""
+        one_hot = _one_hot(sample, self.types)
+        share = self.arrays["type_share"]
+        scaled = np.clip((one_hot - share) / np.sqrt(share * (1 - share) + 1e-6), -CLIP, CLIP)
+        return np.where(one_hot.any(axis=1, keepdims=True), scaled, 0.0).astype(np.float32)
+
+    def _expression(self, sample: PreparedSample) -> np.ndarray:
+        column = {name: i for i, name in enumerate(sample.features)}
+        measured = np.array([g in column for g in self.genes])
+        source = np.array([column[g] for g in self.genes if g in column], dtype=np.int64)
+        values = np.tile(self.arrays["mean"], (sample.n_cells, 1))
+        if source.size:
+            values[:, measured] = _dense(_normalised(sample.x, self.kind)[:, source])
+            if self.kind == "intensity":
+                values[:, measured] = np.arcsinh(values[:, measured] / self.arrays["cofactor"][measured])
+        scaled = _standardise(values, self.arrays)
+        if "components" in self.arrays:
+            scaled = scaled @ self.arrays["components"].T
+        return scaled.astype(np.float32)
+
+
+def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Features measured in every sample, and (n, G) normalised values of an equal number of cells per patient."""
+    shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
+    genes = tuple(g for g in samples[0].features if g in shared)
+    if not genes:
+        raise InputError(
+            f"Expected features measured in all {len(samples)} training samples, found none in common. "
+            "Check gene ids (symbols or Ensembl) and species."
+        )
+    per_patient = max(1, FIT_CELLS // len({s.patient_id for s in samples}))
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for sample in samples:
+        n_siblings = sum(s.patient_id == sample.patient_id for s in samples)
+        rows = rng.permutation(sample.n_cells)[: max(1, per_patient // n_siblings)]
+        column = {name: i for i, name in enumerate(sample.features)}
+        x = _normalised(sample.x[np.sort(rows)], kind)
+        blocks.append(_dense(x[:, np.array([column[g] for g in genes])]))
+    return genes, np.concatenate(blocks)
+
+
+def _type_shares(samples: Sequence[PreparedSample], types: tuple[str, ...]) -> np.ndarray:
+    """Mean share of each type over patients, every patient alike."""
+    shares = pd.DataFrame([_one_hot(s, types).mean(0) for s in samples], index=[s.patient_id for s in samples])
+    return shares.groupby(level=0).mean().mean().to_numpy(np.float32)
+
+
+def _normalised(x: np.ndarray | sparse.csr_array, kind: str) -> np.ndarray | sparse.csr_array:
+    """Counts to log1p of counts per TARGET_COUNTS, cell by cell; intensities stay as they are."""
+    if kind != "counts":
+        return x
+    total = np.asarray(x.sum(axis=1)).reshape(-1, 1)
+    factor = (TARGET_COUNTS / np.maximum(total, 1)).astype(np.float32)
+    if sparse.issparse(x):
+        return sparse.csr_array(x.multiply(factor)).log1p()
+    return np.log1p(x * factor)
+
+
+def _standardise(values: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return np.clip((values - arrays["mean"]) / arrays["scale"], -CLIP, CLIP)
+
+
+def _most_variable(values: np.ndarray, n_top: int) -> np.ndarray:
+    """Columns of the largest variance among features of alike mean (bins of about 50), in their own order."""
+    varying = np.flatnonzero(values.std(0) > 0)
+    if varying.size == 0:
+        raise InputError("Expected features that vary between training cells, found none. Is X all zero?")
+    if not n_top or varying.size <= n_top:
+        return varying
+    log_variance = pd.Series(np.log(values[:, varying].var(0)))
+    rank = values[:, varying].mean(0).argsort(kind="stable").argsort()
+    n_bins = max(1, varying.size // 50)
+    excess = log_variance - log_variance.groupby(rank * n_bins // varying.size).transform("median")
+    return np.sort(varying[np.argsort(-excess, kind="stable")[:n_top]])
+
+
+def _positive_median(values: np.ndarray) -> np.ndarray:
+    """Median of each column's positive values, 1 where there is none."""
+    positive = np.where(values > 0, values, np.nan)
+    empty = np.isnan(positive).all(0)
+    positive[0, empty] = 1.0
+    return np.nanmedian(positive, axis=0)
+
+
+def _one_hot(sample: PreparedSample, types: tuple[str, ...]) -> np.ndarray:
+    """(N, K) float32; a cell of an unknown type has a row of zeros."""
+    out = np.zeros((sample.n_cells, len(types)), dtype=np.float32)
+    if sample.cell_types is None:
+        return out
+    column = {name: i for i, name in enumerate(types)}
+    to_column = np.array([column.get(str(c), -1) for c in sample.cell_types.categories] + [-1])
+    target = to_column[sample.cell_types.codes]
+    known = np.flatnonzero(target >= 0)
+    out[known, target[known]] = 1.0
+    return out
+
+
+def _dense(x: np.ndarray | sparse.csr_array) -> np.ndarray:
+    return x.toarray() if sparse.issparse(x) else np.asarray(x)

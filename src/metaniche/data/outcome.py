@@ -1,0 +1,60 @@
+"""From a network's logits to what a task asks: risks, potentials of cells, survival curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metaniche.data.task import Targets, Task
+
+
+def n_outputs(task: Task) -> int:
+    """K of the network."""
+    return {"discrete_time": task.n_bins, "sites": len(task.sites)}.get(task.kind, 1)
+
+
+def bin_edges(targets: Targets) -> list[float]:
+    """Inner edges of `n_bins` intervals: quantiles of the training event times, so that intervals hold alike many events."""
+    table = targets.table
+    times = table.loc[table["event"] == 1, "time"]
+    times = table["time"] if times.empty else times
+    return np.quantile(times, np.linspace(0, 1, targets.task.n_bins + 1)[1:-1]).tolist()
+
+
+def unit_risk(task: Task, logits: Tensor) -> Tensor:
+    """(B, K) -> (B,): probability (binary), log-risk (Cox), probability of an event by the last edge (discrete time),
+    mean probability over sites (sites)."""
+    if task.kind == "binary":
+        return torch.sigmoid(logits[:, 0])
+    if task.kind == "cox":
+        return logits[:, 0]
+    if task.kind == "sites":
+        return torch.sigmoid(logits).mean(1)
+    return 1.0 - torch.sigmoid(-logits).prod(1)
+
+
+def cell_potential(task: Task, logits: Tensor) -> Tensor:
+    """(N, K) -> (N,) in (0, 1): the metastatic potential of each cell, what the unit's risk would be made of it alone."""
+    risk = unit_risk(task, logits)
+    return torch.sigmoid(risk) if task.kind == "cox" else risk
+
+
+def discrete_survival(logits: np.ndarray, edges: list[float], index: pd.Index) -> pd.DataFrame:
+    """(B, T) hazards' logits -> survival at each inner edge: a row per unit, a column per time."""
+    hazard = 1.0 / (1.0 + np.exp(-logits[:, :-1]))
+    return pd.DataFrame(np.cumprod(1.0 - hazard, axis=1), index=index, columns=list(edges))
+
+
+def breslow(risk: np.ndarray, time: np.ndarray, event: np.ndarray) -> tuple[list[float], list[float]]:
+    """Breslow's cumulative baseline hazard (1972): event times and the hazard accumulated by each."""
+    times = np.unique(time[event == 1])
+    at_risk = np.array([np.exp(risk[time >= t]).sum() for t in times])
+    deaths = np.array([(event[time == t] == 1).sum() for t in times])
+    return times.tolist(), np.cumsum(deaths / at_risk).tolist()
+
+
+def cox_survival(risk: np.ndarray, times: list[float], hazard: list[float], index: pd.Index) -> pd.DataFrame:
+    """Survival of units with these log-risks: a row per unit, a column per event time."""
+    return pd.DataFrame(np.exp(-np.exp(risk)[:, None] * np.asarray(hazard)[None]), index=index, columns=times)

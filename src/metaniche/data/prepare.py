@@ -1,0 +1,207 @@
+"""Cohort -> PreparedCohort: every sample read, checked, connected and stored once; the large work that is done only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from rich.progress import track
+from scipy import sparse
+
+from metaniche.data.cache import is_saved, load_sample, read_about, save_sample
+from metaniche.data.cohort import Cohort, CohortConfig
+from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Targets, Task, make_targets
+from metaniche.errors import InputError
+from metaniche.graph import GraphConfig, build_graph
+from metaniche.io import keys
+from metaniche.ops.hilbert import hilbert_order
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1  # of the files of a prepared sample; raise it when they change
+KEPT_BYTES = 2_000_000_000  # of loaded samples
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """A cohort whose samples lie on disk as PreparedSamples and are loaded one at a time.
+
+    Attributes
+    ----------
+    name, folder
+        Of the cohort, and where its prepared samples are.
+    samples
+        The cohort's sample table with `n_cells` and `n_edges`.
+    patients
+        The cohort's patient table.
+    feature_kind
+        "counts", "intensity" or "none".
+    config, graph
+        The CohortConfig and GraphConfig it was made with.
+    left_out
+        Patients that are not in the cohort -> why.
+    """
+
+    name: str
+    folder: Path
+    samples: pd.DataFrame
+    patients: pd.DataFrame
+    feature_kind: str
+    config: CohortConfig
+    graph: GraphConfig
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    _kept: OrderedDict[str, PreparedSample] = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    def load(self, sample_id: str) -> PreparedSample:
+        """One sample; the ones used last stay in memory, up to 2 GB."""
+        if sample_id not in self._kept:
+            self._kept[sample_id] = load_sample(self.folder, sample_id)
+        self._kept.move_to_end(sample_id)
+        while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return self._kept[sample_id]
+
+    def of(self, patients: Iterable[str]) -> list[PreparedSample]:
+        """The samples of these patients, in the order of the sample table."""
+        wanted = set(patients)
+        return [self.load(s) for s in self.samples.index[self.samples[keys.PATIENT].isin(wanted)]]
+
+    def targets(self, task: Task) -> Targets:
+        """The labels of a task; cells are looked at for cell-level tasks only."""
+        prepared = [self.load(s) for s in self.samples.index] if task.level == "cell" else None
+        return make_targets(task, self.patients, self.samples, prepared)
+
+
+def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = True) -> PreparedCohort:
+    """Prepare every sample that is not there yet, one at a time, below `folder`.
+
+    Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
+    cohort or graph config gets a folder of its own.
+    """
+    folder = Path(folder) / cohort.config.name / _key(cohort.config, graph)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [s for s in cohort.samples.index if not is_saved(folder, s)]
+    if missing:
+        log.info("Preparing %d of %d samples of %s", len(missing), len(cohort.samples), cohort.config.name)
+    for number, sample_id in enumerate(_shown(missing, progress), 1):
+        adata = cohort.read_checked(sample_id)
+        patient = str(cohort.samples.at[sample_id, keys.PATIENT])
+        save_sample(folder, prepare_sample(adata, sample_id, patient, cohort.config, graph))
+        if not sys.stdout.isatty() and (number % LOG_EVERY == 0 or number == len(missing)):
+            log.info("%d/%d samples prepared", number, len(missing))
+    sizes = pd.DataFrame([read_about(folder, s) for s in cohort.samples.index], index=cohort.samples.index)
+    return PreparedCohort(
+        name=cohort.config.name,
+        folder=folder,
+        samples=cohort.samples.assign(n_cells=sizes["n_cells"], n_edges=sizes["n_edges"]),
+        patients=cohort.patients,
+        feature_kind=cohort.config.feature_kind,
+        config=cohort.config,
+        graph=graph,
+        left_out=cohort.left_out,
+    )
+
+
+def prepare_sample(
+    adata: AnnData, sample_id: str, patient_id: str, config: CohortConfig, graph: GraphConfig
+) -> PreparedSample:
+    """Connect the cells of one checked AnnData (see `Cohort.read_checked`) and put them in Hilbert order."""
+    scale = adata.uns[keys.UNS][keys.UM_PER_UNIT]
+    pos_um = torch.from_numpy(np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64) * scale).float()
+    pointer = torch.tensor([0, adata.n_obs])
+    order = hilbert_order(pos_um, pointer)
+    rows = order.numpy()
+    stored = None
+    if graph.builder == "stored":
+        if keys.CONNECTIVITIES not in adata.obsp:
+            raise InputError(
+                f"Sample {sample_id!r}: expected obsp[{keys.CONNECTIVITIES!r}] for graph.builder=stored, found "
+                f"{list(adata.obsp)}. Run squidpy.gr.spatial_neighbors first, or use graph.builder=radius."
+            )
+        stored = sparse.csr_array(adata.obsp[keys.CONNECTIVITIES])[rows][:, rows]
+    x = sparse.csr_array(adata.X) if sparse.issparse(adata.X) else np.asarray(adata.X, dtype=np.float32)
+    if adata.n_vars == 0:
+        x = np.zeros((adata.n_obs, 0), dtype=np.float32)
+    row_in_file = np.asarray(adata.obs.get(keys.FILE_ROW, np.arange(adata.n_obs)), dtype=np.int64)
+    return PreparedSample(
+        sample_id=sample_id,
+        patient_id=patient_id,
+        graph=build_graph(pos_um[order], pointer, graph, stored),
+        x=x[rows].astype(np.float32),
+        features=tuple(map(str, adata.var_names)),
+        feature_kind=config.feature_kind,
+        cells=_cell_table(adata, config).iloc[rows],
+        file_order=row_in_file[rows],
+    )
+
+
+def prepare_anndata(
+    adata: AnnData, config: CohortConfig, graph: GraphConfig, *, um_per_unit: float | None = None
+) -> list[PreparedSample]:
+    """Prepare the samples of one AnnData that is to be predicted on; nothing is written to disk.
+
+    `obs["sample_id"]` tells samples apart and `obs["patient_id"]` patients; without them all cells are one sample of one
+    patient. `um_per_unit` overrides the unit the AnnData states in `uns["metaniche"]`; one of the two must be there.
+    `file_order` of the result refers to the rows of `adata`.
+    """
+    adata = adata.copy()
+    adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
+    for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
+        if key not in adata.obs:
+            adata.obs[key] = name
+    types = {str(t) for t in adata.obs[config.cell_type_key].dropna().unique()} if config.cell_type_key in adata.obs else set()
+    config = replace(
+        config,
+        um_per_unit=um_per_unit,
+        malignant_types=tuple(t for t in config.malignant_types if t in types),
+        drop_types=tuple(t for t in config.drop_types if t in types),
+        type_aliases={k: v for k, v in config.type_aliases.items() if k in types},
+    )
+    patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))
+    cohort = Cohort.from_anndata(adata, patients, config)
+    return [
+        prepare_sample(cohort.read_checked(s), s, str(cohort.samples.at[s, keys.PATIENT]), config, graph)
+        for s in cohort.samples.index
+    ]
+
+
+def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
+    """The columns of obs that models and tasks use. Where nobody says which cells are malignant, any may be."""
+    cells = pd.DataFrame(index=adata.obs_names.astype(str).rename("cell_id"))
+    for key in dict.fromkeys((keys.CELL_TYPE, keys.CLONE, *config.annotations)):
+        if key in adata.obs:
+            cells[key] = adata.obs[key].astype("category").cat.remove_unused_categories()
+    if config.malignant_types and keys.CELL_TYPE in cells:
+        cells[keys.MALIGNANT] = cells[keys.CELL_TYPE].isin(config.malignant_types)
+    elif keys.MALIGNANT in adata.obs:
+        cells[keys.MALIGNANT] = adata.obs[keys.MALIGNANT].to_numpy(bool)
+    else:
+        cells[keys.MALIGNANT] = True
+    return cells
+
+
+def _shown(samples: Sequence[str], progress: bool) -> Iterable[str]:
+    return track(samples, "preparing") if progress and samples and sys.stdout.isatty() else samples
+
+
+def _key(config: CohortConfig, graph: GraphConfig) -> str:
+    """Names what the prepared files depend on."""
+    content = json.dumps([LAYOUT, asdict(config), asdict(graph)], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _bytes(sample: PreparedSample) -> int:
+    x = sample.x.data.nbytes if sparse.issparse(sample.x) else sample.x.nbytes
+    return x + sum(t.numel() * t.element_size() for t in sample.graph.tensors().values())

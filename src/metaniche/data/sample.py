@@ -1,0 +1,59 @@
+"""PreparedSample: one sample, ready for models: its CellGraph, its raw features and its cell table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from metaniche.graph import CellGraph
+from metaniche.io import keys
+
+
+@dataclass(frozen=True)
+class PreparedSample:
+    """One sample after reading, checking and graph building. Nothing in it was fitted on any data.
+
+    Attributes
+    ----------
+    sample_id, patient_id
+        Names from the cohort's sample table.
+    graph
+        CellGraph of this sample alone (`n_samples == 1`); its cells are in Hilbert order.
+    x
+        (N, G) float32, raw counts or marker intensities as read; G may be 0. Dense array or CSR.
+    features
+        The G feature names (gene symbols or markers).
+    feature_kind
+        "counts", "intensity" or "none" (cell types only).
+    cells
+        (N rows) one row per cell in graph order, indexed by cell id. Holds `is_malignant` (bool), and where the source
+        has them `cell_type`, `clone_id` and cell-level annotations, as pandas categoricals (missing = not given).
+    file_order
+        (N,) int64, position of each row in the file it was read from.
+    """
+
+    sample_id: str
+    patient_id: str
+    graph: CellGraph
+    x: np.ndarray | sparse.csr_array
+    features: tuple[str, ...]
+    feature_kind: str
+    cells: pd.DataFrame
+    file_order: np.ndarray
+
+    @property
+    def n_cells(self) -> int:
+        return self.graph.n_cells
+
+    @property
+    def is_malignant(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.cells[keys.MALIGNANT].to_numpy(bool)
+
+    @property
+    def cell_types(self) -> pd.Categorical | None:
+        """The cell types in graph order, or None where the source has none."""
+        return self.cells[keys.CELL_TYPE].array if keys.CELL_TYPE in self.cells else None

@@ -1,0 +1,172 @@
+"""Task: what is predicted, for which unit, from which columns; and the targets it makes out of a cohort's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from metaniche.data.sample import PreparedSample
+from metaniche.errors import ConfigError, InputError
+
+LEVELS = ("patient", "sample", "cell")
+KINDS = ("binary", "cox", "discrete_time", "sites")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question to a cohort.
+
+    Parameters
+    ----------
+    name, title
+        Short name and one line for people (tables, reports).
+    level
+        Unit that carries the label: patient, sample or cell.
+    kind
+        binary; cox or discrete_time (time to event); sites (several binary labels, missing ones masked).
+    label, positive, negative
+        Column of a binary label and the values that mean 1 and 0; any other value is missing. An empty `negative`
+        takes every value that is present and not positive.
+    time, event
+        Columns of a time-to-event label; `event` is 1 for an event and 0 for censored.
+    sites
+        Columns of 0/1/missing, one per organ site.
+    clinical
+        Patient columns used as clinical variables, numeric or categorical.
+    n_bins
+        Number of intervals of the discrete-time head.
+    """
+
+    name: str
+    title: str
+    level: str = "patient"
+    kind: str = "binary"
+    label: str | None = None
+    positive: Sequence = ()
+    negative: Sequence = ()
+    time: str | None = None
+    event: str | None = None
+    sites: Sequence[str] = ()
+    clinical: Sequence[str] = ()
+    n_bins: int = 8
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS or self.kind not in KINDS:
+            raise ConfigError(
+                f"Task {self.name!r}: expected level in {LEVELS} and kind in {KINDS}, "
+                f"found level={self.level!r}, kind={self.kind!r}."
+            )
+        needed = {"binary": ("label", "positive"), "cox": ("time", "event"), "sites": ("sites",)}
+        for name in needed.get(self.kind, ("time", "event")):
+            if not getattr(self, name):
+                raise ConfigError(f"Task {self.name!r} of kind {self.kind!r} needs `{name}`; it is empty.")
+
+    @property
+    def is_survival(self) -> bool:
+        return self.kind in ("cox", "discrete_time")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of the units that have one.
+
+    Attributes
+    ----------
+    task
+        The Task they belong to.
+    table
+        One row per labelled unit, indexed by `unit_id` (patient id, sample id, or `sample_id:cell_id`), with `patient_id`,
+        `sample_id` where the unit has one, and the label columns: `y` (0/1) for binary, `time` and `event` for survival,
+        one column per site (0/1/NaN) for sites.
+    left_out
+        unit_id -> why it has no label.
+    """
+
+    task: Task
+    table: pd.DataFrame
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """Unique patient ids, sorted."""
+        return np.unique(self.table["patient_id"].to_numpy(str))
+
+    def of(self, patients: Sequence[str]) -> Targets:
+        """The targets of these patients only."""
+        keep = self.table["patient_id"].isin(list(patients))
+        return Targets(self.task, self.table[keep], self.left_out)
+
+
+def make_targets(
+    task: Task, patients: pd.DataFrame, samples: pd.DataFrame, prepared: Sequence[PreparedSample] | None = None
+) -> Targets:
+    """Read a task's labels out of the patient table, the sample table, or the cells of prepared samples.
+
+    Units without a usable label are left out and listed. Raises InputError when a column is missing or no unit is left.
+    """
+    if task.level == "patient":
+        source = patients.assign(patient_id=patients.index.astype(str))
+        source = source[source.index.isin(samples["patient_id"])]
+    elif task.level == "sample":
+        new = patients.columns.difference(samples.columns)
+        source = samples.join(patients[new], on="patient_id").assign(sample_id=samples.index)
+    else:
+        source = _cell_table(task, prepared or ())
+    source.index = source.index.astype(str).rename("unit_id")
+    wanted = [c for c in (task.label, task.time, task.event, *task.sites) if c]
+    absent = [c for c in wanted if c not in source]
+    if absent:
+        raise InputError(
+            f"Task {task.name!r} needs column(s) {absent} at {task.level} level; found {sorted(map(str, source.columns))}. "
+            "Name the right columns in the task's config."
+        )
+    labels = _labels(task, source)
+    usable = labels.notna().any(axis=1) if task.kind == "sites" else labels.notna().all(axis=1)
+    if task.is_survival:
+        usable &= labels["time"] > 0
+    left_out = dict.fromkeys(source.index[~usable], f"no usable {' / '.join(wanted)}")
+    units = source[[c for c in ("patient_id", "sample_id") if c in source]]
+    table = pd.concat([units, labels], axis=1)[usable]
+    if table.empty:
+        raise InputError(f"Task {task.name!r}: no {task.level} has a usable label in {wanted}. Check the task's values.")
+    return Targets(task, table, left_out)
+
+
+def _labels(task: Task, source: pd.DataFrame) -> pd.DataFrame:
+    if task.kind == "sites":
+        return source[list(task.sites)].apply(pd.to_numeric, errors="coerce").astype(float)
+    if task.is_survival:
+        time = pd.to_numeric(source[task.time], errors="coerce").astype(float)
+        event = pd.to_numeric(source[task.event], errors="coerce").astype(float)
+        return pd.DataFrame({"time": time, "event": event.where(event.isin((0, 1)))})
+    values = source[task.label]
+    text = values.astype("object").map(_canonical)
+    positive = text.isin([_canonical(v) for v in task.positive])
+    negative = text.isin([_canonical(v) for v in task.negative]) if task.negative else values.notna() & ~positive
+    return pd.DataFrame({"y": np.select([positive, negative], [1.0, 0.0], np.nan)}, index=source.index)
+
+
+def _canonical(value: object) -> str:
+    """One spelling per value, so that 1, 1.0 and "1" in a table and in a config are the same label."""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _cell_table(task: Task, prepared: Sequence[PreparedSample]) -> pd.DataFrame:
+    rows = [
+        s.cells.assign(patient_id=s.patient_id, sample_id=s.sample_id).set_axis(
+            [f"{s.sample_id}:{c}" for c in s.cells.index], axis=0
+        )
+        for s in prepared
+        if task.label in s.cells
+    ]
+    if not rows:
+        raise InputError(f"Task {task.name!r} needs a cell annotation {task.label!r}; no prepared sample has it.")
+    return pd.concat(rows)

@@ -1,0 +1,91 @@
+"""Prepared samples, fitted features and targets -> units (bags of tissue with a label) for training and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metaniche.data.batch import Bag
+from metaniche.data.clinical import ClinicalFeatures
+from metaniche.data.features import Features
+from metaniche.data.sample import PreparedSample
+from metaniche.data.sampling import Piece
+from metaniche.data.task import Targets, Task
+from metaniche.errors import ConfigError
+
+POOLS = ("all", "malignant")
+
+
+def make_units(
+    samples: Sequence[PreparedSample],
+    features: Features,
+    task: Task,
+    *,
+    targets: Targets | None = None,
+    clinical: tuple[ClinicalFeatures, pd.DataFrame] | None = None,
+    pool: str = "all",
+) -> list[Bag]:
+    """One Bag per patient (sample-level tasks: per sample), in the order of first appearance.
+
+    With `targets`, only labelled units are made and carry their labels; cell-level labels become each piece's labels.
+    `clinical` is a fitted transform and the patient table it reads. `pool` says which cells are pooled to the unit:
+    all of them (every cell stands for its niche) or the malignant ones.
+    """
+    if pool not in POOLS:
+        raise ConfigError(f"Expected pool to be one of {POOLS}, found {pool!r}.")
+    by_unit: dict[str, list[PreparedSample]] = {}
+    for sample in samples:
+        by_unit.setdefault(unit_of(sample, task), []).append(sample)
+    if targets is not None and task.level != "cell":
+        by_unit = {u: s for u, s in by_unit.items() if u in targets.table.index}
+    bags = []
+    for index, (unit, members) in enumerate(by_unit.items()):
+        pieces = [_piece(s, features, targets if task.level == "cell" else None, pool) for s in members]
+        bags.append(Bag(index, pieces, _target(unit, targets), _clinical(members[0].patient_id, clinical)))
+    return bags
+
+
+def unit_of(sample: PreparedSample, task: Task) -> str:
+    """The unit a sample belongs to: its patient, or itself for sample-level tasks."""
+    return sample.sample_id if task.level == "sample" else sample.patient_id
+
+
+def unit_ids(samples: Sequence[PreparedSample], task: Task) -> list[str]:
+    """Units in the order in which `make_units` returns them without targets."""
+    return list(dict.fromkeys(unit_of(s, task) for s in samples))
+
+
+def _piece(sample: PreparedSample, features: Features, cell_targets: Targets | None, pool: str) -> Piece:
+    labels = np.full(sample.n_cells, np.nan, dtype=np.float32)
+    if cell_targets is not None:
+        table = cell_targets.table
+        own = table.loc[table["sample_id"] == sample.sample_id, "y"]
+        labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
+    candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
+    return (
+        torch.from_numpy(features.transform(sample)),
+        sample.graph,
+        torch.from_numpy(candidates.copy()),
+        torch.from_numpy(labels.copy()),
+    )
+
+
+def _target(unit: str, targets: Targets | None) -> np.ndarray:
+    if targets is None or targets.task.level == "cell":
+        return np.zeros(0, dtype=np.float32)
+    return targets.table.loc[unit, target_columns(targets.task)].to_numpy(np.float32)
+
+
+def target_columns(task: Task) -> list[str]:
+    """Label columns of a task's target table, in the order of `Bag.target`."""
+    return {"binary": ["y"], "sites": list(task.sites)}.get(task.kind, ["time", "event"])
+
+
+def _clinical(patient: str, clinical: tuple[ClinicalFeatures, pd.DataFrame] | None) -> np.ndarray:
+    if clinical is None:
+        return np.zeros(0, dtype=np.float32)
+    fitted, table = clinical
+    return fitted.transform(table.reindex([patient]))[0]

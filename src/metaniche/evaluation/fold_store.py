@@ -1,0 +1,110 @@
+"""Predictions of one model on one fold, on disk: written whole or not at all, and read again only under the same key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metaniche.data.splits import Fold
+from metaniche.data.task import Targets
+from metaniche.errors import ConfigError
+from metaniche.evaluation.estimator import Estimator, Prediction
+
+FORMAT = 1
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A checked prediction of one fold's test units, and how many variables the model was fitted on (NaN: unknown)."""
+
+    prediction: Prediction
+    n_variables: float = float("nan")
+
+
+def fold_key(
+    estimator: Estimator, targets: Targets, clinical: pd.DataFrame | None, fold: Fold, seed: int, cohort: Sequence[str]
+) -> str:
+    """Hash of all that decides a fold's predictions: the model's repr, the task, the labels and clinical variables, the
+    patients of both sides, the seed, and what names the prepared cohort.
+
+    Raises ConfigError for a model whose repr holds a memory address: it would never be found again.
+    """
+    text = repr(estimator)
+    if ADDRESS.search(text):
+        raise ConfigError(
+            f"Expected repr({estimator.name!r}) to be the model's configuration, found an address: {text[:120]}. "
+            "Make it a dataclass, and its fitted fields repr=False."
+        )
+    parts = {
+        "format": FORMAT,
+        "estimator": text,
+        "task": asdict(targets.task),
+        "targets": _table_hash(targets.table.sort_index()),
+        "clinical": None if clinical is None else _table_hash(clinical.sort_index()),
+        "fold": asdict(fold),
+        "seed": seed,
+        "cohort": list(cohort),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def fold_path(folder: Path, name: str, fold: Fold, key: str) -> Path:
+    """`folder/<model>-r<repeat>-f<fold>-<key>.parquet`."""
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return Path(folder) / f"{slug}-r{fold.repeat}-f{fold.fold}-{key}.parquet"
+
+
+def save_fold(path: Path, result: FoldResult) -> None:
+    """Write atomically: a temporary file in the same folder, then a rename."""
+    prediction = result.prediction
+    mean, scale = prediction.train_scale or (np.nan, np.nan)
+    table = pd.DataFrame({"risk": prediction.risk})
+    for prefix, frame in (("survival", prediction.survival), ("site", prediction.sites)):
+        if frame is not None:
+            table = table.join(frame.add_prefix(f"{prefix}@"))
+    table = table.assign(train_mean=mean, train_sd=scale, n_variables=result.n_variables)
+    write_parquet(table.rename_axis("unit_id").reset_index(), path)
+
+
+def load_fold(path: Path) -> FoldResult | None:
+    """The saved result, or None where there is none."""
+    if not Path(path).exists():
+        return None
+    table = pd.read_parquet(path).set_index("unit_id")
+    survival, sites = (_prefixed(table, prefix) for prefix in ("survival@", "site@"))
+    if survival is not None:
+        survival.columns = survival.columns.astype(float)
+    mean, scale = (float(table[c].iloc[0]) for c in ("train_mean", "train_sd"))
+    train_scale = None if np.isnan(mean) else (mean, scale)
+    return FoldResult(Prediction(table["risk"], survival, sites, train_scale), float(table["n_variables"].iloc[0]))
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write atomically: readers see the old file, the new one or none, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        table.to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _prefixed(table: pd.DataFrame, prefix: str) -> pd.DataFrame | None:
+    columns = [c for c in table if c.startswith(prefix)]
+    return table[columns].rename(columns=lambda c: c.removeprefix(prefix)) if columns else None
+
+
+def _table_hash(table: pd.DataFrame) -> str:
+    rows = pd.util.hash_pandas_object(table.astype("object").map(str), index=True).to_numpy()
+    return hashlib.sha256(rows.tobytes() + ",".join(map(str, table.columns)).encode()).hexdigest()

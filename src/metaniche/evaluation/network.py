@@ -1,0 +1,70 @@
+"""NetworkEstimator: a network in the harness of the simple models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Targets
+from metaniche.evaluation.estimator import Prediction
+from metaniche.io import keys
+from metaniche.io.write import replacing
+from metaniche.predict import Predictor, Scores
+from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
+
+
+@dataclass
+class NetworkEstimator:
+    """Trains `config` on the training patients of a fold and scores the others.
+
+    With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
+    that was not trained on its patient.
+    """
+
+    name: str
+    config: FitConfig
+    role: str = "model"
+    make_trainer: TrainerFactory | None = field(default=None, repr=False)
+    cells_dir: Path | None = field(default=None, repr=False)
+    _predictor: Predictor | None = field(default=None, init=False, repr=False)
+    _trained_on: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def fit(
+        self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
+    ) -> Self:
+        bundle = fit_bundle(samples, targets, self.config, patients=clinical, make_trainer=self.make_trainer, seed=seed)
+        self._predictor, self._trained_on = Predictor(bundle), set(targets.patients)
+        return self
+
+    def predict(
+        self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
+    ) -> Prediction:
+        scores = self._predictor.score(samples, clinical, coverage_floor=0.0)
+        self._keep_cells(scores)
+        task = self._predictor.task
+        if task.level == "cell":
+            return Prediction(cell_risk(scores).reindex(unit_ids))
+        sites = scores.units[list(task.sites)] if task.kind == "sites" else None
+        return Prediction(scores.units["risk"], scores.survival, sites)
+
+    def _keep_cells(self, scores: Scores) -> None:
+        if self.cells_dir is None:
+            return
+        self.cells_dir.mkdir(parents=True, exist_ok=True)
+        unseen = scores.cells[~scores.cells[keys.PATIENT].isin(self._trained_on)]
+        for sample_id, cells in unseen.groupby(keys.SAMPLE):
+            path = self.cells_dir / f"{sample_id}.parquet"
+            if not path.exists():
+                with replacing(path) as temporary:
+                    cells.to_parquet(temporary)
+
+
+def cell_risk(scores: Scores) -> pd.Series:
+    """The potential of every cell, by unit id of a cell-level task."""
+    ids = scores.cells[keys.SAMPLE] + ":" + scores.cells["cell_id"]
+    return pd.Series(scores.cells[keys.POTENTIAL].to_numpy(float), index=pd.Index(ids, name="unit_id"))

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def evaluate_held_out(*a):
+    pass

@@ -1,0 +1,181 @@
+"""The comparison table: every model with patient-bootstrap intervals, against the best baseline and the clinical model."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from metaniche.data.task import Targets, Task
+from metaniche.errors import ConfigError
+from metaniche.evaluation.predictions import CrossValidation
+from metaniche.evaluation.scores import LABELS, ModelScores, metric_names, score_functions, score_model
+from metaniche.metrics.bootstrap import interval, resample_weights, two_sided_p
+
+ENOUGH_EVENTS_PER_VARIABLE = 10.0
+
+
+def comparison_table(
+    cv: CrossValidation, task: Task, n_boot: int = 1000, seed: int = 0, site: str | None = None
+) -> pd.DataFrame:
+    """One row per model.
+
+    Parameters
+    ----------
+    n_boot
+        Resamples of patients, the same for every model, so that differences are paired.
+    site
+        Tasks of several sites: only this site; by default metrics are averaged over sites.
+
+    Returns
+    -------
+    Indexed by model: role, n_units, n_patients, n_events (smaller class, or events), n_variables, events_per_variable;
+    each metric of `metric_names(task)` with `_low` and `_high` (95 %); `diff_best` and `diff_clinical` of the primary metric,
+    each with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline, primary_metric, and
+    undefined_resamples, the largest number of resamples left out of an interval because a metric was undefined.
+    `attrs["caption"]` is a list of sentences that must stand below the table.
+    """
+    cv = cv if site is None else _one_site(cv, site)
+    patients = np.unique(cv.predictions["patient_id"].to_numpy(str))
+    weight = resample_weights(patients, n_boot, seed)
+    scores = {m: score_model(cv, m, patients, weight) for m in cv.models}
+    roles = cv.predictions.groupby("model", sort=False)["role"].first()
+    primary = metric_names(task)[0]
+    best = _best_baseline(scores, roles, primary)
+    clinical = next((m for m in cv.models if roles[m] == "clinical"), None)
+    rows = {}
+    for model, score in scores.items():
+        rows[model] = {
+            "role": roles[model],
+            **_sizes(cv, model),
+            **_intervals(score),
+            **_difference("diff_best", model, best, scores, primary),
+            **_difference("diff_clinical", model, clinical, scores, primary),
+            "best_baseline": best,
+            "primary_metric": primary,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    table.attrs["caption"] = caption(cv, task, table, n_boot)
+    return table
+
+
+def repeat_table(cv: CrossValidation, task: Task) -> pd.DataFrame:
+    """Every repeat of every model (and site): point estimates, so that all seeds are seen and none is chosen."""
+    keys = ["model", "repeat", "site"] if "site" in cv.predictions else ["model", "repeat"]
+    rows = []
+    for key, part in cv.predictions.groupby(keys, sort=False):
+        functions = score_functions(cv, part)
+        rows.append({**dict(zip(keys, key)), **{name: functions[name](None) for name in metric_names(task)}})
+    return pd.DataFrame(rows)
+
+
+def events_per_variable(targets: Targets, n_variables: float) -> float:
+    """Patients of the smaller class (or with an event) per variable of a model; NaN at cell level and where unknown."""
+    if targets.task.level == "cell" or not n_variables > 0:
+        return float("nan")
+    return n_events(targets) / n_variables
+
+
+def n_events(targets: Targets) -> int:
+    """Units with an event; binary: of the smaller class; several sites: of the smaller class of the smallest site."""
+    table = targets.table
+    if targets.task.is_survival:
+        return int((table["event"] == 1).sum())
+    columns = targets.task.sites if targets.task.kind == "sites" else ["y"]
+    return int(min(min((table[c] == 1).sum(), (table[c] == 0).sum()) for c in columns))
+
+
+def caption(cv: CrossValidation, task: Task, table: pd.DataFrame, n_boot: int) -> list[str]:
+    """Sentences without which the table would promise too much."""
+    repeats = cv.predictions["repeat"].nunique()
+    primary = table["primary_metric"].iloc[0]
+    lines = [
+        f"{table['n_units'].max()} {task.level}s of {table['n_patients'].max()} patients, {n_events(cv.targets)} "
+        f"{'events' if task.is_survival else 'in the smaller class'}; {repeats} repeat(s) of cross-validation by patient. "
+        f"Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over repeats inside "
+        "each resample. They hold the fitted models fixed and leave out the variation of training."
+    ]
+    best = table["best_baseline"].iloc[0]
+    if best is not None:
+        lines.append(
+            f"The best baseline ({best}) was chosen after the fact by {LABELS[primary]} on these same patients: its own "
+            "figure is optimistic, and differences to it are pessimistic for the other models. p values are two-sided "
+            "bootstrap values without correction for the number of models."
+        )
+    if task.is_survival and cv.grid.size:
+        lines.append(
+            f"Uno's C and the integrated Brier score are read up to time {cv.grid[-1]:g}, ECE at {cv.grid[cv.grid.size // 2]:g}."
+        )
+    if task.kind == "sites" and "site" in cv.predictions:
+        lines.append("Metrics are averaged over the sites in which they are defined; unknown labels are left out.")
+    lines += _warnings(cv, table, n_boot)
+    return lines
+
+
+def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
+    lines = []
+    thin = table["events_per_variable"].dropna()
+    thin = thin[thin < ENOUGH_EVENTS_PER_VARIABLE]
+    if len(thin):
+        lines.append(
+            f"Fewer than {ENOUGH_EVENTS_PER_VARIABLE:g} events per variable in {len(thin)} model(s) (least: "
+            f"{thin.idxmin()}, {thin.min():.2g}): expect unstable coefficients; none of these figures is a validation."
+        )
+    if table["undefined_resamples"].max() > 0:
+        lines.append(
+            f"Up to {table['undefined_resamples'].max()} of {n_boot} resamples left a metric undefined (one class, or a slope "
+            "without a finite value) and were left out of its interval."
+        )
+    if cv.targets.left_out:
+        lines.append(f"{len(cv.targets.left_out)} unit(s) without a usable label were left out.")
+    return lines
+
+
+def _best_baseline(scores: dict[str, ModelScores], roles: pd.Series, primary: str) -> str | None:
+    """The simple model, clinical ones and `clinical + baseline` included, with the best primary metric."""
+    value = {m: s.estimate[primary] for m, s in scores.items() if roles[m] in ("baseline", "clinical")}
+    value = {m: v for m, v in value.items() if np.isfinite(v)}
+    return max(value, key=value.get) if value else None
+
+
+def _intervals(score: ModelScores) -> dict[str, float]:
+    row, undefined = {}, 0
+    for name, estimate in score.estimate.items():
+        low, high, skipped = interval(score.replicates[name])
+        row |= {name: estimate, f"{name}_low": low, f"{name}_high": high}
+        undefined = max(undefined, skipped if np.isfinite(estimate) else 0)
+    return row | {"undefined_resamples": undefined}
+
+
+def _difference(
+    prefix: str, model: str, other: str | None, scores: dict[str, ModelScores], primary: str
+) -> dict[str, float]:
+    names = [prefix, f"{prefix}_low", f"{prefix}_high", f"{prefix}_p"]
+    if other is None or other == model:
+        return dict.fromkeys(names, float("nan"))
+    replicates = scores[model].replicates[primary] - scores[other].replicates[primary]
+    low, high, _ = interval(replicates)
+    difference = scores[model].estimate[primary] - scores[other].estimate[primary]
+    return dict(zip(names, (difference, low, high, two_sided_p(replicates))))
+
+
+def _sizes(cv: CrossValidation, model: str) -> dict[str, float]:
+    rows = cv.predictions[cv.predictions["model"] == model]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        n_variables = float(np.nanmax(rows["n_variables"]))
+    return {
+        "n_units": rows["unit_id"].nunique(),
+        "n_patients": rows["patient_id"].nunique(),
+        "n_events": n_events(cv.targets),
+        "n_variables": n_variables,
+        "events_per_variable": events_per_variable(cv.targets, n_variables),
+    }
+
+
+def _one_site(cv: CrossValidation, site: str) -> CrossValidation:
+    if "site" not in cv.predictions or site not in set(cv.predictions["site"]):
+        raise ConfigError(f"Expected a site among {list(cv.targets.task.sites)}, found {site!r}.")
+    rows = cv.predictions[cv.predictions["site"] == site].reset_index(drop=True)
+    return CrossValidation(rows, cv.folds, cv.targets, cv.grid)

@@ -1,0 +1,179 @@
+"""CellGraph: who stands next to whom, the one contract between files and models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from metaniche.errors import GraphError
+
+RELATIONS = ("contact", "paracrine")
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """Spatial neighbours of N cells in CSR form. A row is a receiver, its columns are the senders.
+
+    Attributes
+    ----------
+    indptr
+        (N + 1,) int64, row starts.
+    indices
+        (E,) int32, sender of each edge, ascending within a row, never the receiver itself.
+    distance_um
+        (E,) float32, centre-to-centre distance in micrometres.
+    relation
+        (E,) uint8, index into `relation_names`.
+    pos_um
+        (N, 2 or 3) float32, cell centres in micrometres.
+    sample_ptr
+        (S + 1,) int64: cells `sample_ptr[s]:sample_ptr[s + 1]` belong to sample s, and no edge leaves its sample.
+    relation_names
+        Names of the relations; by default contact and paracrine.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    distance_um: Tensor
+    relation: Tensor
+    pos_um: Tensor
+    sample_ptr: Tensor
+    relation_names: tuple[str, ...] = RELATIONS
+
+    @property
+    def n_cells(self) -> int:
+        return self.indptr.numel() - 1
+
+    @property
+    def n_edges(self) -> int:
+        return self.indices.numel()
+
+    @property
+    def n_samples(self) -> int:
+        return self.sample_ptr.numel() - 1
+
+    def receivers(self) -> Tensor:
+        """(E,) int64, the row of every edge."""
+        return torch.repeat_interleave(
+            torch.arange(self.n_cells, device=self.indptr.device), self.indptr.diff(), output_size=self.n_edges
+        )
+
+    def edge_index(self) -> Tensor:
+        """(2, E) int64, sender over receiver: torch-geometric's orientation."""
+        return torch.stack((self.indices.long(), self.receivers()))
+
+    def select(self, relation: str) -> CellGraph:
+        """The same cells with the edges of one relation only."""
+        if relation not in self.relation_names:
+            raise GraphError(f"Expected a relation among {self.relation_names}, found {relation!r}.")
+        keep = self.relation == self.relation_names.index(relation)
+        return self._with_edges(keep, self.receivers()[keep])
+
+    def subgraph(self, cells: Tensor) -> CellGraph:
+        """The graph induced by `cells` (ascending int64 ids); edges to cells outside are dropped. Costs O(rows kept)."""
+        starts = self.indptr[cells]
+        degrees = self.indptr[cells + 1] - starts
+        rows = torch.repeat_interleave(torch.arange(cells.numel(), device=cells.device), degrees)
+        first = degrees.cumsum(0) - degrees
+        edges = torch.arange(rows.numel(), device=cells.device) + (starts - first)[rows]
+        senders = self.indices[edges].long()
+        local = torch.searchsorted(cells, senders).clamp(max=max(cells.numel() - 1, 0))
+        inside = cells[local] == senders if cells.numel() else torch.zeros_like(senders, dtype=torch.bool)
+        kept = edges[inside]
+        sample = torch.bucketize(cells, self.sample_ptr[1:-1], right=True)
+        return replace(
+            self,
+            indptr=_pointers(torch.bincount(rows[inside], minlength=cells.numel())),
+            indices=local[inside].to(torch.int32),
+            distance_um=self.distance_um[kept],
+            relation=self.relation[kept],
+            pos_um=self.pos_um[cells],
+            sample_ptr=_pointers(torch.bincount(sample, minlength=self.n_samples)),
+        )
+
+    def to(self, device: torch.device | str) -> CellGraph:
+        """The same graph with every tensor on `device`."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by field name, as they are written to disk."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relation_names"}
+
+    def validate(self) -> CellGraph:
+        """Check the whole contract and return self. Raises GraphError naming the first thing that is broken."""
+        n, e = self.n_cells, self.n_edges
+        expected = {
+            "indptr": (torch.int64, (n + 1,)),
+            "indices": (torch.int32, (e,)),
+            "distance_um": (torch.float32, (e,)),
+            "relation": (torch.uint8, (e,)),
+            "pos_um": (torch.float32, (n, self.pos_um.shape[-1])),
+            "sample_ptr": (torch.int64, (self.sample_ptr.numel(),)),
+        }
+        for name, (dtype, shape) in expected.items():
+            tensor = getattr(self, name)
+            if tensor.dtype != dtype or tuple(tensor.shape) != shape:
+                raise GraphError(
+                    f"Expected `{name}` to be {dtype} of shape {shape}, found {tensor.dtype} of {tuple(tensor.shape)}."
+                )
+        if self.pos_um.shape[-1] not in (2, 3):
+            raise GraphError(f"Expected 2 or 3 coordinates per cell, found {self.pos_um.shape[-1]}.")
+        for name, total in (("indptr", e), ("sample_ptr", n)):
+            pointer = getattr(self, name)
+            if pointer[0] != 0 or pointer[-1] != total or (pointer.diff() < 0).any():
+                raise GraphError(f"Expected `{name}` to ascend from 0 to {total}.")
+        if not torch.isfinite(self.pos_um).all() or not torch.isfinite(self.distance_um).all():
+            raise GraphError("Expected finite `pos_um` and `distance_um`.")
+        if e == 0:
+            return self
+        if self.indices.min() < 0 or self.indices.max() >= n:
+            raise GraphError(f"Expected senders in [0, {n}), found {int(self.indices.min())}..{int(self.indices.max())}.")
+        if int(self.relation.max()) >= len(self.relation_names):
+            raise GraphError(f"Expected relations below {len(self.relation_names)}, found {int(self.relation.max())}.")
+        receivers, senders = self.receivers(), self.indices.long()
+        same_row = receivers[1:] == receivers[:-1]
+        if (senders.diff()[same_row] <= 0).any():
+            raise GraphError("Expected senders to ascend strictly within each row.")
+        if (receivers == senders).any():
+            raise GraphError("Expected no self loops.")
+        bounds = self.sample_ptr[1:-1]
+        if (torch.bucketize(receivers, bounds, right=True) != torch.bucketize(senders, bounds, right=True)).any():
+            raise GraphError("Expected no edge between two samples.")
+        return self
+
+    def _with_edges(self, keep: Tensor, receivers: Tensor) -> CellGraph:
+        return replace(
+            self,
+            indptr=_pointers(torch.bincount(receivers, minlength=self.n_cells)),
+            indices=self.indices[keep],
+            distance_um=self.distance_um[keep],
+            relation=self.relation[keep],
+        )
+
+
+def concat(graphs: list[CellGraph]) -> CellGraph:
+    """Stack graphs block-diagonally, in order. Raises GraphError if their relations differ."""
+    if not graphs:
+        raise GraphError("Expected at least one graph to stack, found none.")
+    names = {g.relation_names for g in graphs}
+    if len(names) > 1:
+        raise GraphError(f"Expected graphs with the same relations, found {sorted(names)}.")
+    cells = torch.tensor([0, *[g.n_cells for g in graphs]]).cumsum(0).tolist()
+    edges = torch.tensor([0, *[g.n_edges for g in graphs]]).cumsum(0).tolist()
+    first = torch.zeros(1, dtype=torch.int64, device=graphs[0].indptr.device)
+    return CellGraph(
+        indptr=torch.cat([first, *[g.indptr[1:] + e for g, e in zip(graphs, edges)]]),
+        indices=torch.cat([g.indices + n for g, n in zip(graphs, cells)]),
+        distance_um=torch.cat([g.distance_um for g in graphs]),
+        relation=torch.cat([g.relation for g in graphs]),
+        pos_um=torch.cat([g.pos_um for g in graphs]),
+        sample_ptr=torch.cat([first, *[g.sample_ptr[1:] + n for g, n in zip(graphs, cells)]]),
+        relation_names=graphs[0].relation_names,
+    )
+
+
+def _pointers(counts: Tensor) -> Tensor:
+    """Row pointers of rows with these sizes: (R,) -> (R + 1,) int64."""
+    return torch.cat((counts.new_zeros(1), counts.cumsum(0))).to(torch.int64)

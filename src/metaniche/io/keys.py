@@ -1,0 +1,23 @@
+"""Every obs, obsm, obsp, layers and uns key that metaniche reads or writes, written once."""
+
+# read
+SAMPLE = "sample_id"
+PATIENT = "patient_id"
+CELL_TYPE = "cell_type"
+CLONE = "clone_id"
+MALIGNANT = "is_malignant"
+SPATIAL = "spatial"
+COUNTS = "counts"
+CONNECTIVITIES = "spatial_connectivities"
+FILE_ROW = "metaniche_row"
+UM_PER_UNIT = "um_per_unit"
+FEATURE_KIND = "feature_kind"
+
+# written
+PREFIX = "metaniche"
+POTENTIAL = "metaniche_potential"
+ATTENTION = "metaniche_attention"
+EMBEDDING = "X_metaniche"
+UNS = "metaniche"
+
+RESEARCH_USE_ONLY = "Research use only. Not a medical device."

@@ -1,0 +1,90 @@
+"""AnnData -> file, all or nothing: a reader never sees half a file, and a failed write leaves the old one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from anndata import AnnData
+
+from metaniche.io.wording import reason, refusal
+
+
+def write_sample(adata: AnnData, path: str | Path) -> Path:
+    """Write h5ad or zarr, by suffix, atomically.
+
+    gzip is used in h5ad because its checksum is the only integrity check that h5ad has.
+
+    Raises InputError for another suffix, an absent folder, or content that anndata cannot store.
+    """
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".zarr"):
+        raise refusal(
+            path,
+            expected="a path ending in .h5ad or .zarr",
+            found=repr(path.suffix),
+            fix="Rename the output.",
+        )
+    with replacing(path) as temporary:
+        try:
+            if path.suffix == ".h5ad":
+                adata.write_h5ad(temporary, compression="gzip", convert_strings_to_categoricals=False)
+            else:
+                adata.write_zarr(temporary, convert_strings_to_categoricals=False)
+        except OSError:
+            raise
+        except Exception as error:
+            raise refusal(
+                path,
+                expected="content that anndata can store",
+                found=reason(error),
+                fix="Remove or convert the key named above.",
+            ) from error
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
+
+    The temporary stands in the same folder because a move across file systems is a copy, which can be cut short.
+    Raises InputError if the folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise refusal(path, expected="an existing folder", found=f"none at {path.parent}", fix="Create it first.")
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = scratch / path.name
+    try:
+        yield temporary
+        for each in (temporary, *temporary.rglob("*")):
+            _sync(each)
+        _move_onto(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move_onto(temporary: Path, path: Path) -> None:
+    """`os.replace`, also for a folder: the old one steps aside, and comes back if the new one cannot take its place."""
+    previous = temporary.parent / "previous"
+    if path.is_dir():
+        os.replace(path, previous)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        if previous.exists():
+            os.replace(previous, path)
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Force a file, or the list of names in a folder, onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,12 @@
+"""Whole networks, and the bundle people exchange. In: tensors and a CellGraph. May import errors, ops, graph and nn."""
+
+from metaniche.models.attention_mil import AttentionMIL
+from metaniche.models.gatv2_mil import GATv2MIL
+from metaniche.models.mil import MIL, MILOutput
+from metaniche.models.niche_gin import NicheGIN
+from metaniche.models.relational_mil import RelationalMIL
+
+# The closed table of architectures that a bundle may name.
+ARCHITECTURES = {c.__name__: c for c in (RelationalMIL, AttentionMIL, NicheGIN, GATv2MIL)}
+
+__all__ = ["ARCHITECTURES", "MIL", "AttentionMIL", "GATv2MIL", "MILOutput", "NicheGIN", "RelationalMIL"]

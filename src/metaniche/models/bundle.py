@@ -1,0 +1,179 @@
+"""Bundle: a trained model as people exchange it: weights.safetensors and model.json, no pickle, nothing to execute."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, from_numpy
+
+from metaniche import __version__
+from metaniche.errors import CheckpointError
+from metaniche.io.keys import RESEARCH_USE_ONLY
+from metaniche.io.write import replacing
+from metaniche.models import ARCHITECTURES
+from metaniche.models.mil import MIL
+
+FORMAT = 1
+WEIGHTS, MODEL = "weights.safetensors", "model.json"
+INTENDED_USE = (
+    "Research on spatial omics of tumours: ranking cells, niches and patients by the risk this model assigns. "
+    + RESEARCH_USE_ONLY
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An ensemble of networks with all that is needed to read a new sample.
+
+    Attributes
+    ----------
+    architecture
+        A name in `metaniche.models.ARCHITECTURES`.
+    parameters
+        Keyword arguments of the architecture, numbers and strings.
+    states
+        A state dict per ensemble member.
+    task, features, clinical, graph, cohort
+        Plain JSON states of Task, Features, ClinicalFeatures (or None), GraphConfig and CohortConfig.
+    pool
+        Which cells are pooled to the unit: see `metaniche.data.units.make_units`.
+    arrays
+        Arrays of the fitted Features.
+    calibration
+        `temperature` (binary tasks), `bin_edges` (discrete time), `baseline` (Cox): see `metaniche.predict`.
+    training
+        How it was made: seeds, epochs, number of patients, metrics on held-out patients.
+    """
+
+    architecture: str
+    parameters: dict[str, Any]
+    states: list[dict[str, Tensor]]
+    task: dict
+    features: dict
+    arrays: dict[str, np.ndarray]
+    graph: dict
+    cohort: dict
+    clinical: dict | None = None
+    pool: str = "all"
+    calibration: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)
+
+    def members(self) -> list[MIL]:
+        """The networks, in evaluation mode."""
+        out = []
+        for state in self.states:
+            model = ARCHITECTURES[self.architecture](**self.parameters)
+            model.load_state_dict(state)
+            out.append(model.eval())
+        return out
+
+    def weights(self) -> bytes:
+        """weights.safetensors: member i's tensor t is `member{i}.t`, the features' arrays are `features.*`."""
+        tensors = {
+            f"member{i}.{n}": t.contiguous().cpu() for i, s in enumerate(self.states) for n, t in s.items()
+        }
+        tensors |= {f"features.{n}": from_numpy(np.ascontiguousarray(a)) for n, a in self.arrays.items()}
+        return save_tensors(tensors)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the weights' sha256: names the model in every output."""
+        return hashlib.sha256(self.weights()).hexdigest()[:16]
+
+    def save(self, folder: Path) -> Path:
+        """Write both files into `folder`, each whole or not at all; model.json comes last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = self.weights()
+        model = {
+            "format": FORMAT,
+            "metaniche": __version__,
+            "intended_use": INTENDED_USE,
+            "architecture": self.architecture,
+            "parameters": self.parameters,
+            "n_members": len(self.states),
+            "units": {"distance": "um"},
+            "task": self.task,
+            "features": self.features,
+            "clinical": self.clinical,
+            "graph": self.graph,
+            "cohort": self.cohort,
+            "pool": self.pool,
+            "calibration": self.calibration,
+            "training": self.training,
+            "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
+        }
+        for name, content in ((WEIGHTS, weights), (MODEL, json.dumps(model, indent=1, sort_keys=True).encode())):
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(content)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read and check a bundle. Raises CheckpointError naming the file and what is wrong with it."""
+        folder = Path(folder)
+        for name in (MODEL, WEIGHTS):
+            if not (folder / name).is_file():
+                raise CheckpointError(
+                    f"Expected {name} in the bundle {folder}, found none. Is this a bundle folder?"
+                )
+        try:
+            model = json.loads((folder / MODEL).read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{folder / MODEL} is no JSON: {error}. Copy the bundle again.") from error
+        if not isinstance(model, dict) or model.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder / MODEL}: expected format {FORMAT}, found {_get(model, 'format')!r}."
+            )
+        if model.get("architecture") not in ARCHITECTURES:
+            raise CheckpointError(
+                f"{folder / MODEL}: unknown architecture {model.get('architecture')!r}; known: {sorted(ARCHITECTURES)}."
+            )
+        weights = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(weights).hexdigest() != _get(model.get("sha256"), WEIGHTS):
+            raise CheckpointError(
+                f"{folder / WEIGHTS} does not match its sha256 in {MODEL}. Copy the bundle again."
+            )
+        tensors = load_tensors(weights)
+        try:
+            bundle = cls(
+                states=[_strip(tensors, f"member{i}.") for i in range(model["n_members"])],
+                arrays={n: t.numpy() for n, t in _strip(tensors, "features.").items()},
+                **{k: model[k] for k in _PLAIN},
+            )
+            bundle.members()
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder}: weights and model.json do not belong together: {error}"
+            ) from error
+        return bundle
+
+
+_PLAIN = (
+    "architecture",
+    "parameters",
+    "task",
+    "features",
+    "graph",
+    "cohort",
+    "clinical",
+    "pool",
+    "calibration",
+    "training",
+)
+
+
+def _get(table: object, key: str) -> object:
+    return table.get(key) if isinstance(table, dict) else None
+
+
+def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+

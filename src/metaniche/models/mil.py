@@ -1,0 +1,61 @@
+"""MIL: what all networks share: cells are encoded, scored, and pooled to the patient, clinical variables join last."""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metaniche.graph import CellGraph
+from metaniche.nn.additive_pooling import AdditiveAttentionPooling
+
+
+class MILOutput(NamedTuple):
+    """cell_logits (N, K), attention (N,) summing to 1 per bag, bag_logits (B, K), embedding (N, width)."""
+
+    cell_logits: Tensor
+    attention: Tensor
+    bag_logits: Tensor
+    embedding: Tensor
+
+
+class MIL(nn.Module):
+    """Multiple-instance learning over cells; a subclass says how a cell is encoded.
+
+    Parameters
+    ----------
+    n_features
+        F, columns of x.
+    n_outputs
+        K: 1 for a binary label or Cox, bins for discrete time, sites for organ sites.
+    n_clinical
+        C, clinical columns fused late (a linear term beside the pooled cells); 0 for none.
+    width
+        Embedding width.
+    dropout
+        Probability used throughout.
+    """
+
+    def __init__(
+        self, n_features: int, n_outputs: int, n_clinical: int = 0, *, width: int = 32, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(
+            nn.Linear(n_features, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+        self.pool = AdditiveAttentionPooling(width, n_outputs, dropout)
+        self.clinical = nn.Linear(n_clinical, n_outputs, bias=False) if n_clinical else None
+
+    @abstractmethod
+    def encode(self, h: Tensor, graph: CellGraph) -> Tensor:
+        """Embedded cells (N, width) -> cells that know their surroundings (N, width)."""
+
+    def forward(
+        self, x: Tensor, graph: CellGraph, bag_ptr: Tensor, candidates: Tensor, clinical: Tensor | None = None
+    ) -> MILOutput:
+        """x (N, F), bag_ptr (B + 1,), candidates (N,) bool, clinical (B, C) -> MILOutput."""
+        h = self.encode(self.embed(x), graph)
+        cell_logits, attention, bag_logits = self.pool(h, bag_ptr, candidates)
+        if self.clinical is not None and clinical is not None:
+            bag_logits = bag_logits + self.clinical(torch.nan_to_num(clinical))
+        return MILOutput(cell_logits, attention, bag_logits, h)

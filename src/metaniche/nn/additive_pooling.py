@@ -1,0 +1,41 @@
+"""Cells to one bag: gated attention whose result is a sum over cells, so that each cell's share is exact."""
+
+import torch
+from torch import Tensor, nn
+
+from metaniche.ops.segment import segment_softmax, segment_sum
+
+
+class AdditiveAttentionPooling(nn.Module):
+    r"""Gated attention pooling of per-cell logits.
+
+    .. math:: z_b = \sum_{i \in b} a_i f(h_i), \quad
+              a_i \propto \exp\left(w^\top (\tanh(V h_i) \odot \sigma(U h_i))\right)
+
+    Ilse et al. 2018 (arXiv 1802.04712) for the gate, Javed et al. 2022 (arXiv 2206.01794) for pooling logits rather than
+    embeddings. Cells that are no candidates get a_i = 0; a bag without any candidate pools all of its cells.
+
+    Shapes: h (N, width), bag_ptr (B + 1,), candidates (N,) bool -> cell logits (N, K), attention (N,), bag logits (B, K).
+    """
+
+    def __init__(self, width: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, n_outputs))
+        self.tanh = nn.Linear(width, width // 2)
+        self.gate = nn.Linear(width, width // 2)
+        self.weight = nn.Linear(width // 2, 1)
+        nn.init.zeros_(self.weight.weight)  # starts as the mean over cells
+
+    def forward(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.score(h)
+        score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))
+        attention = segment_softmax(
+            score.masked_fill(~_poolable(candidates, bag_ptr)[:, None], -torch.inf), bag_ptr
+        )
+        return logits, attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
+
+
+def _poolable(candidates: Tensor, bag_ptr: Tensor) -> Tensor:
+    """The candidates, or every cell of a bag that has none."""
+    counts = segment_sum(candidates[:, None].float(), bag_ptr)[:, 0]
+    return candidates | torch.repeat_interleave(counts == 0, bag_ptr.diff(), output_size=candidates.numel())

@@ -1,0 +1,22 @@
+"""Tensors in, tensors out: the performance core.
+
+`reference/` holds the plain implementation of every op under its name. May import errors only.
+"""
+
+from metaniche.ops.edge_attention import edge_attention
+from metaniche.ops.hilbert import hilbert_order
+from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
+from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
+
+__all__ = [
+    "Neighbors",
+    "delaunay_neighbors",
+    "edge_attention",
+    "hilbert_order",
+    "knn_neighbors",
+    "radius_neighbors",
+    "segment_max",
+    "segment_mean",
+    "segment_softmax",
+    "segment_sum",
+]

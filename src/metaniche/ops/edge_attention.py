@@ -1,0 +1,78 @@
+"""Dot-product attention over the edges of a graph, with a per-edge bias and a slot for "no signal"."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaniche.errors import GraphError
+from metaniche.ops.reference import edge_attention as reference
+from metaniche.ops.segment import check_rows
+
+
+def edge_attention(
+    q_NHD: Tensor,
+    k_NHD: Tensor,
+    v_NHD: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    bias_EH: Tensor,
+    null_H: Tensor,
+) -> Tensor:
+    """Each receiver i attends to its senders j and to a null slot of value 0.
+
+    .. math::
+        out_i = \\sum_j \\alpha_{ij} v_j, \\quad
+        \\alpha_{ij} = \\frac{\\exp(q_i \\cdot k_j / \\sqrt{D} + b_{ij})}
+        {\\exp(null) + \\sum_{j'} \\exp(q_i \\cdot k_{j'} / \\sqrt{D} + b_{ij'})}
+
+    Memory is O(E H + N H D), forward and backward; a row without edges gives 0. Half types are computed in
+    float32.
+
+    Parameters
+    ----------
+    q_NHD, k_NHD, v_NHD
+        Queries of the receivers, keys and values of the senders.
+    indptr, indices
+        CSR of the graph: (N + 1,) int64 and (E,) int32.
+    bias_EH
+        Added to the logit of every edge and head.
+    null_H
+        Logit of the null slot.
+
+    Returns
+    -------
+    (N, H, D), differentiable in q, k, v, bias and null; the same on every run.
+
+    Raises
+    ------
+    GraphError
+        When shapes, dtypes or indices do not fit together.
+    """
+    if q_NHD.ndim != 3 or not q_NHD.shape == k_NHD.shape == v_NHD.shape:
+        raise GraphError(
+            "Expected q, k and v of one shape (N, H, D), found "
+            f"{tuple(q_NHD.shape)}, {tuple(k_NHD.shape)} and {tuple(v_NHD.shape)}."
+        )
+    n, heads, _ = q_NHD.shape
+    check_rows(indptr, indices.shape[0])
+    if indptr.numel() != n + 1 or indices.dtype != torch.int32 or indices.ndim != 1:
+        raise GraphError(
+            f"Expected `indptr` of {n + 1} entries and `indices` (E,) int32, "
+            f"found {indptr.numel()} entries and {tuple(indices.shape)} {indices.dtype}."
+        )
+    if tuple(bias_EH.shape) != (indices.numel(), heads) or tuple(null_H.shape) != (heads,):
+        raise GraphError(
+            f"Expected `bias_EH` of shape {(indices.numel(), heads)} and `null_H` of {(heads,)}, "
+            f"found {tuple(bias_EH.shape)} and {tuple(null_H.shape)}."
+        )
+    # On an accelerator a look at the values would stop the stream; there the graph's own validation must do.
+    if indices.device.type == "cpu" and indices.numel():
+        low, high = (int(bound) for bound in torch.aminmax(indices))
+        if low < 0 or high >= n:
+            raise GraphError(f"Expected senders in [0, {n}), found {low}..{high}.")
+    dtype = torch.promote_types(q_NHD.dtype, torch.float32)
+    q, k, v, bias, null = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD, bias_EH, null_H))
+    with torch.autocast(q.device.type, enabled=False):
+        out = reference.edge_attention(q, k, v, indptr, indices, bias, null)
+    return out.to(q_NHD.dtype)

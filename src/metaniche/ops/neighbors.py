@@ -1,0 +1,106 @@
+"""Spatial neighbours of cells in CSR form: row = receiver, columns = senders in ascending order."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaniche.errors import GraphError
+from metaniche.ops.reference import neighbors as reference
+
+Neighbors = tuple[Tensor, Tensor, Tensor]
+
+
+def radius_neighbors(
+    pos_um: Tensor,
+    sample_ptr: Tensor,
+    radius_um: float,
+    *,
+    inner_um: float = 0.0,
+    max_per_cell: int | None = None,
+    seed: int = 0,
+) -> Neighbors:
+    """Neighbours j != i of the same sample with `inner_um < d <= radius_um`.
+
+    The rule is evaluated on `d = sqrt(dx^2 + dy^2 (+ dz^2))` in float64, added in axis order, of the float32
+    coordinates. With `inner_um=0` co-located cells (d = 0) are neighbours too.
+
+    Parameters
+    ----------
+    pos_um
+        (N, 2 or 3) float32 cell centres.
+    sample_ptr
+        (S + 1,) int64; cells `sample_ptr[s]:sample_ptr[s + 1]` belong to sample s.
+    max_per_cell
+        A row with more neighbours keeps the `max_per_cell` of smallest hash(seed, i, j), i and j counted
+        within the sample: a uniform subset that depends neither on other samples nor on threads or blocks.
+
+    Returns
+    -------
+    indptr (N + 1,) int64, indices (E,) int32, distance_um (E,) float32.
+
+    Raises
+    ------
+    GraphError
+        On a wrong shape or dtype, non-finite coordinates, or a radius that is not positive.
+    """
+    pos, ptr = checked_cells(pos_um, sample_ptr)
+    if not (np.isfinite(radius_um) and 0 <= inner_um < radius_um):
+        raise GraphError(
+            f"Expected 0 <= inner_um < radius_um in micrometres, found inner_um={inner_um}, radius_um={radius_um}."
+        )
+    if max_per_cell is not None and max_per_cell < 1:
+        raise GraphError(f"Expected max_per_cell >= 1 or None for all neighbours, found {max_per_cell}.")
+    return _tensors(reference.radius_neighbors(pos, ptr, float(radius_um), float(inner_um), max_per_cell, seed))
+
+
+def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
+    """The `k` nearest other cells of the same sample; equal distances go to the lower index.
+
+    A sample of n <= k cells gives n - 1 neighbours. Arguments, returns and errors as in `radius_neighbors`.
+    """
+    pos, ptr = checked_cells(pos_um, sample_ptr)
+    if k < 1:
+        raise GraphError(f"Expected k >= 1 neighbours, found {k}.")
+    return _tensors(reference.knn_neighbors(pos, ptr, int(k)))
+
+
+def delaunay_neighbors(pos_um: Tensor, sample_ptr: Tensor) -> Neighbors:
+    """Neighbours in the Delaunay triangulation of each sample (symmetric).
+
+    Co-located cells share the edges of their site and are joined to one another. A sample of up to three cells
+    is complete. Arguments, returns and errors as in `radius_neighbors`; GraphError also for a sample on a line.
+    """
+    pos, ptr = checked_cells(pos_um, sample_ptr)
+    return _tensors(reference.delaunay_neighbors(pos, ptr))
+
+
+def checked_cells(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Check the cells of a neighbour search and hand them on as float64 and int64 arrays."""
+    if pos_um.ndim != 2 or pos_um.shape[1] not in (2, 3) or pos_um.dtype != torch.float32:
+        raise GraphError(
+            f"Expected `pos_um` to be float32 of shape (N, 2 or 3), found {pos_um.dtype} of {tuple(pos_um.shape)}."
+        )
+    if sample_ptr.dtype != torch.int64 or sample_ptr.ndim != 1 or sample_ptr.numel() < 1:
+        raise GraphError(
+            "Expected `sample_ptr` to be int64 of shape (S + 1,), "
+            f"found {sample_ptr.dtype} of {tuple(sample_ptr.shape)}."
+        )
+    n = pos_um.shape[0]
+    if sample_ptr[0] != 0 or sample_ptr[-1] != n or (sample_ptr.diff() < 0).any():
+        raise GraphError(f"Expected `sample_ptr` to ascend from 0 to the {n} cells, found {sample_ptr.tolist()[:8]}.")
+    if n > np.iinfo(np.int32).max:
+        raise GraphError(f"Expected fewer than 2**31 cells in one call, found {n}. Search sample by sample.")
+    bad = torch.nonzero(~torch.isfinite(pos_um).all(dim=1)).flatten()
+    if bad.numel():
+        raise GraphError(
+            f"Expected finite `pos_um`, found {bad.numel()} cells with NaN or infinite coordinates "
+            f"(first: {bad[:3].tolist()}). Drop these cells before building a graph."
+        )
+    return pos_um.detach().cpu().numpy().astype(np.float64), sample_ptr.cpu().numpy()
+
+
+def _tensors(arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Neighbors:
+    indptr, indices, distance = arrays
+    return torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(distance)

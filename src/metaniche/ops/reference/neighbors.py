@@ -1,0 +1,195 @@
+"""Neighbour search on scipy's cKDTree, in blocks of rows that bound the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import Delaunay, QhullError, cKDTree
+
+from metaniche.errors import GraphError
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+BLOCK_PAIRS = 2_000_000
+# cKDTree may round the last bit of a distance differently: search a hair wider and decide in numpy.
+SLACK = 1 + 1e-9
+
+
+def radius_neighbors(
+    pos: np.ndarray, sample_ptr: np.ndarray, radius: float, inner: float, max_per_cell: int | None, seed: int
+) -> Arrays:
+    """See `metaniche.ops.radius_neighbors`; `pos` is float64."""
+    blocks = []
+    for start, stop in _samples(sample_ptr):
+        points = pos[start:stop]
+        tree = _tree(points)
+        counts = tree.query_ball_point(points, radius * SLACK, return_length=True)
+        for first, last in _row_blocks(counts):
+            rows, cols = _ball_pairs(tree, points, first, last, radius)
+            distance = _distance(points, rows, cols)
+            keep = (distance <= radius) & (rows != cols)
+            if inner > 0:
+                keep &= distance > inner
+            rows, cols, distance = rows[keep], cols[keep], distance[keep]
+            if max_per_cell is not None:
+                kept = _thin(rows - first, cols, last - first, first, max_per_cell, seed)
+                rows, cols, distance = rows[kept], cols[kept], distance[kept]
+            blocks.append(_sorted(rows + start, cols + start, distance))
+    return _csr(blocks, len(pos))
+
+
+def knn_neighbors(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> Arrays:
+    """See `metaniche.ops.knn_neighbors`; `pos` is float64."""
+    blocks = []
+    for start, stop in _samples(sample_ptr):
+        points, n = pos[start:stop], stop - start
+        if n <= k + 1:
+            rows, cols = _complete(n)
+            blocks.append((rows + start, cols + start, _distance(points, rows, cols)))
+            continue
+        tree = _tree(points)
+        # The k-th other cell is the (k + 1)-th with the cell itself; its ball holds every cell tied with it.
+        reach = tree.query(points, [k + 1])[0][:, 0] * SLACK
+        counts = tree.query_ball_point(points, reach, return_length=True)
+        for first, last in _row_blocks(counts):
+            balls = tree.query_ball_point(points[first:last], reach[first:last])
+            rows = np.repeat(np.arange(first, last), counts[first:last])
+            cols = np.fromiter(chain.from_iterable(balls), np.int64, len(rows))
+            rows, cols = rows[rows != cols], cols[rows != cols]
+            distance = _distance(points, rows, cols)
+            order = np.lexsort((cols, distance, rows))
+            nearest = order[_rank(rows, first, last) < k]
+            blocks.append(_sorted(rows[nearest] + start, cols[nearest] + start, distance[nearest]))
+    return _csr(blocks, len(pos))
+
+
+def delaunay_neighbors(pos: np.ndarray, sample_ptr: np.ndarray) -> Arrays:
+    """See `metaniche.ops.delaunay_neighbors`; `pos` is float64."""
+    blocks = []
+    for sample, (start, stop) in enumerate(_samples(sample_ptr)):
+        points = pos[start:stop]
+        rows, cols = _complete(len(points)) if len(points) <= 3 else _triangulated(points, sample)
+        blocks.append(_sorted(rows + start, cols + start, _distance(points, rows, cols)))
+    return _csr(blocks, len(pos))
+
+
+def _triangulated(points: np.ndarray, sample: int) -> tuple[np.ndarray, np.ndarray]:
+    """Directed edges of the triangulation of the distinct sites, spread over the cells that stand on them."""
+    sites, site_of = np.unique(points, axis=0, return_inverse=True)
+    try:
+        mesh = Delaunay(sites)
+    except (QhullError, ValueError) as error:
+        raise GraphError(
+            f"Expected cells that span an area for a Delaunay graph, found {len(points)} cells on "
+            f"{len(sites)} sites of one line or plane in sample number {sample}. "
+            "Use builder='knn' or 'radius' for it."
+        ) from error
+    ptr, neighbours = mesh.vertex_neighbor_vertices
+    dropped, _, nearest = mesh.coplanar.T
+    left = np.concatenate([np.repeat(np.arange(len(sites)), np.diff(ptr)), dropped, nearest])
+    right = np.concatenate([neighbours, nearest, dropped])
+    shape = (len(sites), len(sites))
+    adjacency = sparse.csr_array((np.ones(len(left), np.int32), (left, right)), shape) + sparse.eye_array(
+        len(sites), dtype=np.int32, format="csr"
+    )
+    on_site = sparse.csr_array(
+        (np.ones(len(points), np.int32), (np.arange(len(points)), site_of.ravel())), (len(points), len(sites))
+    )
+    rows, cols = (on_site @ adjacency @ on_site.T).nonzero()
+    return rows[rows != cols].astype(np.int64), cols[rows != cols].astype(np.int64)
+
+
+def _thin(rows: np.ndarray, cols: np.ndarray, n_rows: int, first: int, most: int, seed: int) -> np.ndarray:
+    """Positions of each row's `most` pairs of smallest hash; `rows` count from the block's `first` row."""
+    hashes = _pair_hash(seed, first, n_rows, rows, cols)
+    counts = np.bincount(rows, minlength=n_rows)
+    # A threshold that leaves nearly every row a few more than `most` pairs cuts the sort short.
+    expected = most + 6 * np.sqrt(most) + 16
+    share = expected / np.maximum(counts, 1)
+    limit = np.where(share < 0.9, np.minimum(share, 0.9) * 2.0**64, 2.0**63).astype(np.uint64)
+    limit[share >= 0.9] = np.iinfo(np.uint64).max
+    below = hashes <= limit[rows]
+    short = np.bincount(rows[below], minlength=n_rows) < np.minimum(most, counts)
+    if short.any():
+        below |= short[rows]
+    candidates = np.flatnonzero(below)
+    order = candidates[np.lexsort((cols[candidates], hashes[candidates], rows[candidates]))]
+    return order[_rank(rows[order], 0, n_rows) < most]
+
+
+def _pair_hash(seed: int, first: int, n_rows: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """splitmix64 chained over (seed, i, j): a uint64 per pair that depends on nothing else."""
+    key = _splitmix64(np.array([seed % 2**64], np.uint64))
+    row_key = _splitmix64(key ^ np.arange(first, first + n_rows, dtype=np.uint64))
+    return _splitmix64(row_key[rows] ^ cols.astype(np.uint64))
+
+
+def _splitmix64(z: np.ndarray) -> np.ndarray:
+    """Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195."""
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def _ball_pairs(tree: cKDTree, points: np.ndarray, first: int, last: int, radius: float):
+    pairs = _tree(points[first:last]).sparse_distance_matrix(tree, radius * SLACK, output_type="ndarray")
+    return pairs["i"] + first, pairs["j"]
+
+
+def _row_blocks(counts: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges of rows with at most BLOCK_PAIRS pairs together, or of one row."""
+    total = np.concatenate(([0], np.cumsum(counts)))
+    first = 0
+    while first < len(counts):
+        last = int(np.searchsorted(total, total[first] + BLOCK_PAIRS, side="right")) - 1
+        last = max(last, first + 1)
+        yield first, last
+        first = last
+
+
+def _rank(rows: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Position of each entry within its row, for `rows` in ascending order."""
+    starts = np.searchsorted(rows, np.arange(first, last))
+    return np.arange(len(rows)) - starts[rows - first]
+
+
+def _distance(points: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    squared = np.zeros(len(rows))
+    for axis in points.T:
+        axis = np.ascontiguousarray(axis)
+        difference = axis[rows]
+        difference -= axis[cols]
+        difference *= difference
+        squared += difference
+    return np.sqrt(squared, out=squared)
+
+
+def _sorted(rows: np.ndarray, cols: np.ndarray, distance: np.ndarray) -> Arrays:
+    order = np.lexsort((cols, rows))
+    return rows[order], cols[order], distance[order]
+
+
+def _csr(blocks: list[Arrays], n: int) -> Arrays:
+    empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    rows, cols, distance = (np.concatenate(part) for part in zip(empty, *blocks))
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n)))).astype(np.int64)
+    return indptr, cols.astype(np.int32), distance.astype(np.float32)
+
+
+def _complete(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rows, cols = np.divmod(np.arange(n * n), max(n, 1))
+    return rows[rows != cols], cols[rows != cols]
+
+
+def _samples(sample_ptr: np.ndarray) -> Iterator[tuple[int, int]]:
+    return zip(sample_ptr[:-1].tolist(), sample_ptr[1:].tolist())
+
+
+def _tree(points: np.ndarray) -> cKDTree:
+    return cKDTree(points, balanced_tree=False, compact_nodes=False)

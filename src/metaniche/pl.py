@@ -1,0 +1,95 @@
+"""The scverse face of the figures: AnnData or tables in, a matplotlib Figure out, which a notebook shows as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from metaniche.errors import InputError
+from metaniche.io import keys
+from metaniche.report import figures
+from metaniche.report.vocabulary import METRICS, Metric, metrics_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.figure import Figure
+
+__all__ = ["comparison", "kaplan_meier", "metastatic_potential", "roc"]
+
+
+def metastatic_potential(
+    adata: AnnData,
+    sample: str | Sequence[str] | None = None,
+    value: str = keys.POTENTIAL,
+    um_per_unit: float | None = None,
+) -> Figure:
+    """Map of the metastatic potential that `metaniche.tl.metastatic_potential` wrote.
+
+    Parameters
+    ----------
+    adata
+        With obs[value] and obsm["spatial"]; obs["sample_id"], obs["cell_type"] and obs["is_malignant"] are used where given.
+    sample
+        One sample or several; None: the first four.
+    value
+        Any numeric obs column, e.g. "metaniche_attention".
+    um_per_unit
+        Micrometres per unit of obsm["spatial"]; None: uns["metaniche"]["um_per_unit"], else 1.
+
+    Raises InputError when the values, the coordinates or the sample are not there.
+    """
+    if value not in adata.obs or keys.SPATIAL not in adata.obsm:
+        raise InputError(
+            f"Expected obs[{value!r}] and obsm[{keys.SPATIAL!r}], found obs {list(adata.obs)} and obsm {list(adata.obsm)}. "
+            "Run metaniche.tl.metastatic_potential(adata, model=...) first."
+        )
+    scale = um_per_unit or dict(adata.uns.get(keys.UNS, {})).get("um_per_unit") or 1.0
+    columns = [c for c in (keys.SAMPLE, keys.CELL_TYPE, keys.MALIGNANT, value) if c in adata.obs]
+    cells = adata.obs[columns].copy()
+    cells["x_um"], cells["y_um"] = (adata.obsm[keys.SPATIAL][:, :2] * float(scale)).T
+    if keys.SAMPLE not in cells:
+        cells[keys.SAMPLE] = "sample"
+    known = cells[keys.SAMPLE].astype(str).unique()
+    wanted = [sample] if isinstance(sample, str) else sample
+    absent = [s for s in wanted or () if s not in known]
+    if absent:
+        raise InputError(
+            f"Expected sample(s) among {list(known)}, found {absent}. Name samples of obs[{keys.SAMPLE!r}]."
+        )
+    return figures.spatial_map(cells, wanted, value=value)
+
+
+def roc(predictions: pd.DataFrame, highlight: Sequence[str] | None = None) -> Figure:
+    """ROC of held-out predictions: columns model, y, risk and optional repeat. See `report.figures.roc`."""
+    _require(predictions, ("model", "y", "risk"))
+    return figures.roc(predictions, highlight)
+
+
+def kaplan_meier(predictions: pd.DataFrame, model: str | None = None, time_label: str = "Time") -> Figure:
+    """Kaplan-Meier curves by held-out risk: columns model, patient_id, risk, time, event and optional repeat.
+
+    `model` None: the first one. Groups as in `report.figures.risk_groups`.
+    """
+    _require(predictions, ("model", keys.PATIENT, "risk", "time", "event"))
+    model = predictions["model"].iloc[0] if model is None and len(predictions) else model
+    groups = figures.risk_groups(predictions, model)
+    return figures.kaplan_meier(groups, time_label, f"Event-free, by held-out risk of {model}")
+
+
+def comparison(table: pd.DataFrame, metric: str | None = None) -> Figure:
+    """Forest plot of a comparison table (evaluation.comparison_table); `metric` None: its primary one."""
+    table = table if "model" in table else table.rename_axis("model").reset_index()
+    found = {m.column: m for m in metrics_of(table)}
+    name = metric or next(iter(found), "auroc")
+    shown = found.get(name) or METRICS.get(name) or Metric(name, name)
+    return figures.forest(table, name, shown.label, shown.chance, ascending=shown.better == "lower")
+
+
+def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    absent = [c for c in columns if c not in frame]
+    if absent:
+        raise InputError(
+            f"Expected columns {list(columns)} in the predictions, found {list(frame.columns)}: no {absent}."
+        )

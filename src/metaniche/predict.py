@@ -1,0 +1,244 @@
+"""Inference without Lightning and Hydra: `load(bundle).predict(adata)`; a Bundle and samples in, scores out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from metaniche import __version__
+from metaniche.data.batch import collate
+from metaniche.data.clinical import ClinicalFeatures
+from metaniche.data.cohort import CohortConfig
+from metaniche.data.features import Features
+from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, unit_risk
+from metaniche.data.prepare import prepare_anndata
+from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Task
+from metaniche.data.units import make_units, unit_of
+from metaniche.errors import InputError
+from metaniche.graph import GraphConfig
+from metaniche.io import keys
+from metaniche.models.bundle import Bundle
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger(__name__)
+
+COVERAGE_FLOOR = 0.5
+INTERVAL_Z = 1.645  # 90 % of a normal
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a bundle says of some samples.
+
+    Attributes
+    ----------
+    units
+        A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
+        ensemble's spread, not a coverage guarantee; equal to `risk` for a single member), `coverage`, one column per site.
+    cells
+        A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type,
+        `metaniche_potential` (NaN for cells known not to be malignant, unless the task is about cells), `metaniche_attention`.
+    embedding
+        sample_id -> (N, width) float32, mean over members, in graph order.
+    survival
+        Units x times, or None.
+    """
+
+    units: pd.DataFrame
+    cells: pd.DataFrame
+    embedding: dict[str, np.ndarray]
+    survival: pd.DataFrame | None = None
+
+
+@dataclass
+class Predictor:
+    """A Bundle made ready to score samples."""
+
+    bundle: Bundle
+    task: Task = field(init=False)
+    features: Features = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.task = Task(**self.bundle.task)
+        self.features = Features.from_state(self.bundle.features, self.bundle.arrays)
+        self.members = self.bundle.members()
+        self.clinical = ClinicalFeatures(**self.bundle.clinical) if self.bundle.clinical else None
+
+    @torch.inference_mode()
+    def score(
+        self,
+        samples: Sequence[PreparedSample],
+        patients: pd.DataFrame | None = None,
+        *,
+        coverage_floor: float = COVERAGE_FLOOR,
+    ) -> Scores:
+        """Score prepared samples, unit by unit. `patients` (indexed by patient id) gives clinical variables.
+
+        Raises InputError when a sample measures less than `coverage_floor` of the features the bundle was trained on.
+        """
+        coverage = {s.sample_id: self.features.coverage(s) for s in samples}
+        for name, share in coverage.items():
+            if share < coverage_floor:
+                raise InputError(self._coverage_message(name, share, coverage_floor, samples))
+        by_unit: dict[str, list[PreparedSample]] = {}
+        for sample in samples:
+            by_unit.setdefault(unit_of(sample, self.task), []).append(sample)
+        rows, cells, embedding, logits = {}, [], {}, {}
+        for unit, members in by_unit.items():
+            bag_logits, cell_logits, attention, hidden = self._forward(members, patients)
+            logits[unit] = bag_logits.mean(0)
+            rows[unit] = self._unit_row(bag_logits) | {
+                "patient_id": members[0].patient_id,
+                "coverage": min(coverage[s.sample_id] for s in members),
+            }
+            potential = cell_potential(self.task, cell_logits).numpy()
+            start = 0
+            for sample in members:
+                own = slice(start, start + sample.n_cells)
+                shown = np.ones(sample.n_cells, bool) if self.task.level == "cell" else sample.is_malignant
+                cells.append(_cell_table(sample, np.where(shown, potential[own], np.nan), attention[own]))
+                embedding[sample.sample_id] = hidden[own]
+                start += sample.n_cells
+        units = pd.DataFrame.from_dict(rows, orient="index").rename_axis("unit_id")
+        survival = self._survival(units.index, np.stack(list(logits.values())))
+        return Scores(units, pd.concat(cells, ignore_index=True), embedding, survival)
+
+    def predict(
+        self,
+        adata: AnnData,
+        *,
+        um_per_unit: float | None = None,
+        patients: pd.DataFrame | None = None,
+        coverage_floor: float = COVERAGE_FLOOR,
+    ) -> AnnData:
+        """Score one AnnData (one or many samples by obs["sample_id"]) and return a copy with metaniche's keys.
+
+        Written: obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"], and uns["metaniche"] with
+        version, model hash, task, units with interval and coverage.
+        """
+        config = CohortConfig(**self.bundle.cohort)
+        samples = prepare_anndata(adata, config, GraphConfig(**self.bundle.graph), um_per_unit=um_per_unit)
+        scores = self.score(samples, patients, coverage_floor=coverage_floor)
+        return annotate(adata, samples, scores, self.describe())
+
+    def describe(self) -> dict:
+        """What every output says about the model behind it."""
+        return {
+            "version": __version__,
+            "model": self.bundle.architecture,
+            "model_hash": self.bundle.hash,
+            "task": self.task.name,
+            "level": self.task.level,
+            "kind": self.task.kind,
+            "interval": "90 % spread of the ensemble on the logit scale",
+            "notice": keys.RESEARCH_USE_ONLY,
+        }
+
+    def _forward(
+        self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
+        """(members, K) unit logits, (N, K) cell logits, (N,) attention, (N, width) embedding; means over members."""
+        clinical = None
+        if self.clinical is not None:
+            known = patients if patients is not None else pd.DataFrame(index=[samples[0].patient_id])
+            clinical = (self.clinical, known)
+        batch = collate(
+            make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool)
+        )
+        outs = [
+            m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members
+        ]
+        temperature = self.bundle.calibration.get("temperature", 1.0)
+        return (
+            torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
+            torch.stack([o.cell_logits.float() for o in outs]).mean(0) / temperature,
+            torch.stack([o.attention.float() for o in outs]).mean(0).numpy(),
+            torch.stack([o.embedding.float() for o in outs]).mean(0).numpy(),
+        )
+
+    def _unit_row(self, logits: torch.Tensor) -> dict[str, float]:
+        mean = logits.mean(0, keepdim=True)
+        spread = INTERVAL_Z * logits.std(0, keepdim=True) if len(logits) > 1 else torch.zeros_like(mean)
+        risk, low, high = (float(unit_risk(self.task, z)[0]) for z in (mean, mean - spread, mean + spread))
+        row = {"risk": risk, "low": low, "high": high}
+        if self.task.kind == "sites":
+            row |= dict(zip(self.task.sites, torch.sigmoid(mean[0]).tolist()))
+        return row
+
+    def _survival(self, index: pd.Index, logits: np.ndarray) -> pd.DataFrame | None:
+        if self.task.kind == "discrete_time":
+            return discrete_survival(logits, self.bundle.calibration["bin_edges"], index)
+        baseline = self.bundle.calibration.get("baseline")
+        if self.task.kind == "cox" and baseline:
+            return cox_survival(logits[:, 0], baseline["time"], baseline["hazard"], index)
+        return None
+
+    def _coverage_message(
+        self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]
+    ) -> str:
+        sample = next(s for s in samples if s.sample_id == sample_id)
+        if self.features.genes:
+            missing = [g for g in self.features.genes if g not in sample.features]
+            what = f"of its {len(self.features.genes)} features; missing: {', '.join(missing[:8])}"
+            remedy = "Check gene ids and species, or use a bundle trained on this panel"
+        else:
+            found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
+            what = f"of cells with a known type; known: {list(self.features.types)}, found: {found}"
+            remedy = "Rename the types in obs['cell_type'] or give type_aliases"
+        return (
+            f"Sample {sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % {what}. "
+            f"{remedy}; a lower coverage_floor accepts it at your own risk."
+        )
+
+
+def load(bundle: str | Path) -> Predictor:
+    """Read a bundle folder. Raises CheckpointError when it is incomplete or damaged."""
+    return Predictor(Bundle.load(Path(bundle)))
+
+
+def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, about: dict) -> AnnData:
+    """A copy of `adata` with the scores at the rows of `samples`; rows that were dropped on reading stay NaN."""
+    out = adata.copy()
+    width = next(iter(scores.embedding.values())).shape[1]
+    per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
+    embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
+    start = 0
+    for sample in samples:
+        rows, own = sample.file_order, slice(start, start + sample.n_cells)
+        for key, column in per_cell.items():
+            column[rows] = scores.cells[key].to_numpy(np.float32)[own]
+        embedding[rows] = scores.embedding[sample.sample_id]
+        start += sample.n_cells
+    for key, column in per_cell.items():
+        out.obs[key] = column
+    out.obsm[keys.EMBEDDING] = embedding
+    units = scores.units.reset_index()
+    out.uns[keys.UNS] = {**out.uns.get(keys.UNS, {}), **about, "units": units}
+    return out
+
+
+def _cell_table(sample: PreparedSample, potential: np.ndarray, attention: np.ndarray) -> pd.DataFrame:
+    types = sample.cell_types
+    return pd.DataFrame(
+        {
+            keys.SAMPLE: sample.sample_id,
+            keys.PATIENT: sample.patient_id,
+            "cell_id": sample.cells.index.astype(str),
+            "x_um": sample.graph.pos_um[:, 0].numpy(),
+            "y_um": sample.graph.pos_um[:, 1].numpy(),
+            keys.CELL_TYPE: None if types is None else np.asarray(types, dtype=object),
+            keys.MALIGNANT: sample.is_malignant,
+            keys.POTENTIAL: potential.astype(np.float32),
+            keys.ATTENTION: attention.astype(np.float32),
+        }
+    )

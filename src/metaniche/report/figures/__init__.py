@@ -1,0 +1,19 @@
+"""In: DataFrames of predictions, tables, cells. Out: matplotlib Figures in one style. No pyplot and no global state."""
+
+from metaniche.report.figures.comparison import forest, permutation_control
+from metaniche.report.figures.discrimination import calibration, precision_recall, roc
+from metaniche.report.figures.spatial import spatial_map
+from metaniche.report.figures.survival import kaplan_meier, risk_groups
+from metaniche.report.figures.training import training_curve
+
+__all__ = [
+    "calibration",
+    "forest",
+    "kaplan_meier",
+    "permutation_control",
+    "precision_recall",
+    "risk_groups",
+    "roc",
+    "spatial_map",
+    "training_curve",
+]

@@ -1,0 +1,123 @@
+"""Maps of samples: cells at their place in the tissue, coloured by a value, the others in grey by type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from metaniche.io import keys
+from metaniche.report.figures.style import INK, SOFT, new_figure, plain, said, styled
+
+_GREYS = ("#C9CED6", "#A9B7C4", "#C7B8A8", "#B7C4B0", "#C4B0C0", "#DDDDDD")
+_WORDS = {keys.POTENTIAL: "Metastatic potential (malignant cells)", keys.ATTENTION: "Attention of the network"}
+
+
+@styled
+def spatial_map(
+    cells: pd.DataFrame,
+    samples: Sequence[str] | None = None,
+    titles: Mapping[str, str] | None = None,
+    value: str = keys.POTENTIAL,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """One panel per sample, one colour scale for all, a scale bar in micrometres.
+
+    Parameters
+    ----------
+    cells
+        Rows of cells: sample_id, x_um, y_um, the value column; optional cell_type and is_malignant. Cells without a value
+        (and, for the metastatic potential, cells that are not malignant) are grey.
+    samples
+        Which samples, in order; None: the first four.
+    titles
+        sample_id -> panel title.
+    limits
+        Ends of the colour scale; None: the 1st and 99th percentile of what is drawn.
+    """
+    if value not in cells or cells.empty:
+        return said(f"No map: no cell has `{value}`.", 9.4)
+    ids = cells[keys.SAMPLE].astype(str)
+    samples = list(samples) if samples is not None else list(dict.fromkeys(ids))[:4]
+    shown = cells[ids.isin(samples)].assign(sample_id=ids)
+    valued = shown[value].notna()
+    if value == keys.POTENTIAL and keys.MALIGNANT in shown:
+        valued &= shown[keys.MALIGNANT].fillna(False).astype(bool)
+    if not valued.any():
+        return said(f"No map: no cell of the chosen samples has `{value}`.", 9.4)
+    low, high = limits or np.percentile(shown.loc[valued, value], (1, 99))
+    norm = Normalize(low, high if high > low else low + 1e-6)
+    tints = _tints(shown[~valued])
+    columns = min(2, len(samples))
+    rows = -(-len(samples) // columns)
+    figure = new_figure(9.4 if columns == 2 else 6.4, 4.3 * rows + 0.9 if columns == 2 else 6.0)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, sample in zip(panels, samples):
+        here = shown["sample_id"] == sample
+        _panel(axes, shown[here], valued[here], value, norm, tints, (titles or {}).get(sample, sample))
+    bar = figure.colorbar(panels[0].collections[-1], ax=list(panels), shrink=0.6, aspect=30, pad=0.02, extend="both")
+    bar.set_label(_WORDS.get(value, plain(value)))
+    bar.outline.set_visible(False)
+    marks = [Line2D([], [], ls="", marker="o", ms=5, color=c, label=plain(t, 24)) for t, c in tints.items()]
+    if marks:
+        figure.legend(handles=marks, loc="outside lower left", ncols=3, fontsize=8, handletextpad=0.2)
+    return figure
+
+
+def _panel(
+    axes: Axes, cells: pd.DataFrame, valued: pd.Series, value: str, norm: Normalize, tints: dict, title: str
+) -> None:
+    x, y = cells["x_um"].to_numpy(float), cells["y_um"].to_numpy(float)
+    size = _mark_area(x, y)
+    greys = np.array([tints.get(t, _GREYS[-1]) for t in _types(cells[~valued], tints)])
+    on = valued.to_numpy()
+    axes.scatter(x[~on], y[~on], s=size, c=greys if greys.size else None, lw=0, rasterized=True)
+    axes.scatter(x[on], y[on], s=size, c=cells.loc[valued, value], norm=norm, cmap="viridis", lw=0, rasterized=True)
+    axes.set_aspect("equal")
+    axes.margins(0.02)
+    axes.invert_yaxis()
+    axes.set_title(plain(title, 52), fontsize=9)
+    _scale_bar(axes, np.ptp(x) if len(x) else 1.0)
+
+
+def _mark_area(x: np.ndarray, y: np.ndarray) -> float:
+    """Marker area in points^2 so that marks about fill the tissue whatever its cell density."""
+    panel_points = 4.0 * 72
+    extent = max(np.ptp(x), np.ptp(y), 1e-9) if len(x) else 1.0
+    spacing_um = np.sqrt(max(np.ptp(x), 1e-9) * max(np.ptp(y), 1e-9) / max(len(x), 1)) if len(x) else 1.0
+    return float(np.clip((0.95 * spacing_um / extent * panel_points) ** 2, 1.0, 90.0))
+
+
+def _tints(cells: pd.DataFrame) -> dict[str, str]:
+    """A quiet tint for each of the five most frequent types, one for the rest."""
+    if keys.CELL_TYPE not in cells:
+        return {"other cells": _GREYS[0]} if len(cells) else {}
+    counts = cells[keys.CELL_TYPE].astype("object").fillna("type not known").astype(str).value_counts()
+    tints = dict(zip(counts.index[:5], _GREYS))
+    return tints | ({"other types": _GREYS[-1]} if len(counts) > 5 else {})
+
+
+def _types(cells: pd.DataFrame, tints: dict[str, str]) -> pd.Series:
+    if keys.CELL_TYPE not in cells:
+        return pd.Series("other cells", index=cells.index)
+    names = cells[keys.CELL_TYPE].astype("object").fillna("type not known").astype(str)
+    return names.where(names.isin(list(tints)), "other types")
+
+
+def _scale_bar(axes: Axes, width_um: float) -> None:
+    """A bar of a round length near a fifth of the panel, below the tissue at the left."""
+    wanted = max(width_um / 5, 1e-9)
+    step = 10 ** np.floor(np.log10(wanted))
+    length = step * max(m for m in (1, 2, 5) if m * step <= wanted)
+    left = axes.get_xlim()[0] + 0.02 * width_um
+    transform = axes.get_xaxis_transform()
+    axes.plot([left, left + length], [-0.025, -0.025], color=INK, lw=2.5, transform=transform, clip_on=False)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    axes.text(left + length, -0.025, f"  {label}", va="center", fontsize=8, color=SOFT, transform=transform)

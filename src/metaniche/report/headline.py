@@ -1,0 +1,134 @@
+"""The result in plain words. It says what the intervals allow and nothing more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from metaniche.report.run import Run
+from metaniche.report.vocabulary import Metric, is_blank, metrics_of, number, p_value, with_interval
+
+SMALL_COHORT = 100
+_NAMES = {"network": "The graph network", "fused": "The network fused with clinical variables"}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What the report opens with.
+
+    Attributes
+    ----------
+    verdict
+        "better", "worse", "not shown" (interval of the difference holds zero) or "not compared".
+    result, conclusion
+        The figures; what they allow to say.
+    cautions
+        Sentences that a reader must not miss.
+    """
+
+    verdict: str
+    result: str
+    conclusion: str
+    cautions: tuple[str, ...]
+
+
+def primary_metric(run: Run) -> Metric | None:
+    """The metric that decides."""
+    if run.table is None:
+        return None
+    return next(iter(metrics_of(run.table, run.is_survival, run.info.get("primary_metric"))), None)
+
+
+def best_baseline(run: Run, metric: Metric, kind: str = "baseline") -> pd.Series | None:
+    """Row of the best model of a kind on the primary metric, other than the model of the report."""
+    rows = run.table[(run.table["kind"] == kind) & (run.table["model"] != run.model)].dropna(subset=[metric.column])
+    if rows.empty:
+        return None
+    best = rows[metric.column].idxmin() if metric.better == "lower" else rows[metric.column].idxmax()
+    return rows.loc[best]
+
+
+def headline(run: Run) -> Headline | None:
+    """The headline, or None where the table holds no result for the model."""
+    metric, row = primary_metric(run), run.row(run.model)
+    if metric is None or row is None or is_blank(row[metric.column]):
+        return None
+    name = _NAMES.get(row["kind"], "The model")
+    result = f"{name} ({run.model}) reaches {metric.label} {with_interval(row, metric.column)} on held-out patients."
+    baseline, clinical = (best_baseline(run, metric, kind) for kind in ("baseline", "clinical"))
+    noun = "network" if row["kind"] in _NAMES else "model"
+    verdict = "not compared"
+    conclusion = f"No simple baseline stands in the table, so nothing is known about what the {noun} adds."
+    if baseline is not None:
+        verdict, words = _against(row, baseline, metric, "diff_baseline")
+        result += f" The best simple baseline, {baseline['model']}, reaches {with_interval(baseline, metric.column)}"
+        result += f"; {_difference(row, 'diff_baseline')}." if not is_blank(row.get("diff_baseline")) else "."
+        conclusion = _conclusion(words, noun, "the best simple baseline")
+    if clinical is not None:
+        _, words = _against(row, clinical, metric, "diff_clinical")
+        difference = f", {_difference(row, 'diff_clinical')}" if not is_blank(row.get("diff_clinical")) else ""
+        reaches = f"Clinical variables alone ({clinical['model']}) reach {with_interval(clinical, metric.column)}{difference}."
+        conclusion += f" {reaches} {_conclusion(words, noun, 'clinical variables alone')}"
+    return Headline(verdict, result, conclusion, tuple(_cautions(run, row, metric)))
+
+
+def _difference(row: pd.Series, column: str) -> str:
+    p = p_value(row.get(f"{column}_p"))
+    return f"paired difference {with_interval(row, column, signed=True)}{', ' + p if p else ''}"
+
+
+def _against(row: pd.Series, other: pd.Series, metric: Metric, column: str) -> tuple[str, str]:
+    """(verdict, how the network stands to the other). A difference is network minus other, on the primary metric."""
+    sign = -1.0 if metric.better == "lower" else 1.0
+    ends = [row.get(f"{column}_low"), row.get(f"{column}_high")]
+    if is_blank(row.get(column)) or any(is_blank(e) for e in ends):
+        gap = sign * (row[metric.column] - other[metric.column])
+        return "not compared", "higher in number only" if gap > 0 else "not better"
+    low, high = sorted(sign * float(e) for e in ends)
+    if low > 0:
+        return "better", "better"
+    if high < 0:
+        return "worse", "worse"
+    return "not shown", "not shown" if sign * float(row[column]) > 0 else "not better"
+
+
+def _conclusion(words: str, noun: str, whom: str) -> str:
+    return {
+        "better": f"On these patients the {noun} is better than {whom}.",
+        "worse": f"The {noun} is worse than {whom}.",
+        "not better": f"The {noun} is NOT better than {whom}.",
+        "not shown": f"The {noun} is NOT shown to be better than {whom}: the interval of the difference holds zero.",
+        "higher in number only": f"Its figure is higher than that of {whom}, but no paired difference was computed, "
+        "so it is not shown to be better.",
+    }[words]
+
+
+def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
+    cautions = []
+    low, high = row.get(f"{metric.column}_low"), row.get(f"{metric.column}_high")
+    if metric.chance is not None and not is_blank(low) and float(low) <= metric.chance <= float(high):
+        cautions.append(f"Its own interval holds {metric.chance:g}: chance is not excluded.")
+    control = run.info.get("permutation_control") or {}
+    if control and not control_holds(control):
+        cautions.append(
+            f"The control with permuted labels gives AUROC {number(control.get('low'))} to {number(control.get('high'))}, "
+            "which does not hold 0.5. Something leaks, or the folds are unbalanced; do not rely on the figures above."
+        )
+    n = run.info.get("n_patients")
+    if not is_blank(n) and int(n) < SMALL_COHORT:
+        cautions.append(f"{int(n)} patients are few: expect another cohort to give another figure.")
+    if run.info.get("folds"):
+        cautions.append(
+            "All figures come from cross-validation within this cohort; nothing here was tested on another one."
+        )
+    return cautions
+
+
+def control_holds(control: dict) -> bool:
+    """Whether the interval of the permuted-label AUROC holds 0.5; False where it is not given."""
+    low, high = control.get("low"), control.get("high")
+    if is_blank(low) or is_blank(high):
+        return False
+    return float(low) <= 0.5 <= float(high) and math.isfinite(float(low) + float(high))

@@ -1,0 +1,157 @@
+"""The figures of one run, each with the words that stand under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from metaniche.io import keys
+from metaniche.report import figures
+from metaniche.report.exemplars import choose_exemplars
+from metaniche.report.figures.style import data_uri
+from metaniche.report.headline import best_baseline, primary_metric
+from metaniche.report.run import Run
+from metaniche.report.vocabulary import is_blank, with_interval
+
+_MOST_HIGHLIGHTED = 4
+_POTENTIAL_WORDS = (
+    "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of that cell "
+    "alone. Cells that are not malignant are grey, by type."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a data URI, with its description for those who cannot see it and its caption."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+def comparison_pictures(run: Run) -> list[Picture]:
+    """Forest plot of the primary metric."""
+    metric = primary_metric(run)
+    if metric is None:
+        return []
+    figure = figures.forest(
+        run.table, metric.column, metric.label, metric.chance, ascending=metric.better == "lower", emphasis=run.model
+    )
+    caption = (
+        "Points: estimates on held-out patients; bars: 95 % intervals over patients; the model of this report in bold."
+    )
+    return [_picture(figure, f"Forest plot of {metric.label} for every model", caption)]
+
+
+def discrimination_pictures(run: Run) -> list[Picture]:
+    """ROC and precision-recall of a yes-or-no task."""
+    if run.predictions is None or "y" not in run.predictions:
+        return []
+    chosen = highlighted(run)
+    auroc, auprc = (_labels(run, metric) for metric in ("auroc", "auprc"))
+    return [
+        _picture(
+            figures.roc(run.predictions, chosen, run.kinds, auroc),
+            "ROC curves of held-out predictions",
+            "Mean over repeats; thin lines: the single repeats of the first model. Figures with interval as in the table.",
+        ),
+        _picture(
+            figures.precision_recall(run.predictions, chosen, run.kinds, auprc),
+            "Precision-recall curves of held-out predictions",
+            "Stepwise, mean over repeats. The dotted line is what chance gives.",
+        ),
+    ]
+
+
+def calibration_pictures(run: Run) -> list[Picture]:
+    """Calibration of the model's probabilities."""
+    if run.predictions is None or "y" not in run.predictions or run.model is None:
+        return []
+    caption = (
+        "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: Wilson "
+        "95 % intervals; below: how many units got which probability."
+    )
+    figure = figures.calibration(run.predictions, run.model)
+    return [_picture(figure, "Calibration curve of held-out predictions", caption)]
+
+
+def survival_pictures(run: Run) -> list[Picture]:
+    """Kaplan-Meier curves by held-out risk."""
+    if run.predictions is None or not {"time", "event"} <= set(run.predictions) or run.model is None:
+        return []
+    groups = figures.risk_groups(run.predictions, run.model)
+    caption = (
+        "Patients in groups of equal size by held-out risk (mean over repeats of the rank within a repeat). Bands: 95 % "
+        "intervals; ticks: censored. The log-rank p takes the groups as given and does not count how they were made."
+    )
+    figure = figures.kaplan_meier(groups, _time_label(run), f"Event-free, by held-out risk of {run.model}")
+    return [_picture(figure, "Kaplan-Meier curves by predicted risk group", caption)]
+
+
+def map_pictures(run: Run) -> list[Picture]:
+    """Metastatic potential, and attention where it was kept, of the patients at both ends of risk."""
+    if run.cells is None or keys.POTENTIAL not in run.cells or not run.cells[keys.POTENTIAL].notna().any():
+        return []
+    chosen = choose_exemplars(run)
+    figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles)
+    words = f"{_POTENTIAL_WORDS} {chosen.rule} {_provenance(run)}"
+    pictures = [_picture(figure, "Maps of metastatic potential", words, "png")]
+    if keys.ATTENTION in run.cells and run.cells[keys.ATTENTION].notna().any():
+        figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles, keys.ATTENTION)
+        words = "The same samples by attention: which cells the prediction was pooled from. Attention is not an explanation."
+        pictures.append(_picture(figure, "Maps of attention", words, "png"))
+    return pictures
+
+
+def control_pictures(run: Run) -> list[Picture]:
+    """The control with permuted labels beside the figure with the labels as they are."""
+    control = run.info.get("permutation_control") or {}
+    if is_blank(control.get("auroc")):
+        return []
+    row = run.row(control.get("model", run.model))
+    observed = None
+    if row is not None and not is_blank(row.get("auroc")):
+        observed = tuple(row.get(c, float("nan")) for c in ("auroc", "auroc_low", "auroc_high"))
+    return [_picture(figures.permutation_control(control, observed), "AUROC with labels as they are and permuted", "")]
+
+
+def training_pictures(run: Run) -> list[Picture]:
+    """Loss by epoch."""
+    if run.history is None:
+        return []
+    return [_picture(figures.training_curve(run.history), "Training and validation loss by epoch", "")]
+
+
+def highlighted(run: Run) -> list[str] | None:
+    """The model, the best simple baseline, the best clinical model and the best fused one, each once."""
+    metric = primary_metric(run)
+    if metric is None:
+        return None
+    others = [best_baseline(run, metric, kind) for kind in ("baseline", "clinical", "fused")]
+    names = [run.model, *(row["model"] for row in others if row is not None)]
+    return list(dict.fromkeys(names))[:_MOST_HIGHLIGHTED]
+
+
+def _picture(figure: Figure, alt: str, caption: str, kind: str = "svg") -> Picture:
+    return Picture(data_uri(figure, kind), alt, caption)
+
+
+def _labels(run: Run, metric: str) -> dict[str, str] | None:
+    if run.table is None or metric not in run.table:
+        return None
+    return {row["model"]: with_interval(row, metric) for _, row in run.table.iterrows()}
+
+
+def _time_label(run: Run) -> str:
+    unit = run.info.get("time_unit")
+    return f"Time ({unit or run.task.get('time')})" if unit or run.task.get("time") else "Time"
+
+
+def _provenance(run: Run) -> str:
+    held_out = run.info.get("cells_out_of_fold")
+    if held_out is True:
+        return "Each sample was mapped by a model that had not seen its patient."
+    if held_out is False:
+        return "The model that made the maps was trained on these patients too: an illustration, not evidence."
+    return "The run does not record whether the mapped samples were held out: take the maps as an illustration."

@@ -1,0 +1,163 @@
+"""Run: what an evaluation left in its folder, read once. Every file may be absent; a damaged one is an InputError."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from metaniche.errors import InputError
+from metaniche.io import keys
+
+_NETWORK_KINDS = ("network", "fused")
+_CELL_COLUMNS = (
+    keys.SAMPLE, keys.PATIENT, "cell_id", "x_um", "y_um", keys.CELL_TYPE, keys.MALIGNANT, keys.POTENTIAL, keys.ATTENTION
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """Files of one run. A table or list is None where its file is absent.
+
+    Attributes
+    ----------
+    folder
+        Where they were read.
+    info
+        run.json, empty when absent.
+    table
+        table.csv, a row per model, with a `kind` for each.
+    predictions, patients, cells, history
+        predictions.parquet, patients.csv (indexed by patient_id, all text kept), cells.parquet, history.csv.
+    checks
+        data_checks.json: check, status, detail.
+    """
+
+    folder: Path
+    info: dict[str, Any] = field(default_factory=dict)
+    table: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
+    patients: pd.DataFrame | None = None
+    cells: pd.DataFrame | None = None
+    checks: list[dict] | None = None
+    history: pd.DataFrame | None = None
+
+    @property
+    def task(self) -> dict[str, Any]:
+        return self.info.get("task") or {}
+
+    @property
+    def is_survival(self) -> bool:
+        return self.task.get("kind") in ("cox", "discrete_time") or (
+            self.predictions is not None and "event" in self.predictions and "y" not in self.predictions
+        )
+
+    @property
+    def model(self) -> str | None:
+        """The model the report is about: run.json's, else the table's first network, else its first row."""
+        named = self.info.get("model")
+        known = [] if self.table is None else list(self.table["model"])
+        if self.table is None or named in known:
+            return named
+        networks = self.table.loc[self.table["kind"].isin(_NETWORK_KINDS), "model"]
+        return next(iter([*networks, *known]), named)
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """model -> network, fused, clinical or baseline."""
+        return {} if self.table is None else dict(zip(self.table["model"], self.table["kind"]))
+
+    def row(self, model: str | None) -> pd.Series | None:
+        """The table's row of a model."""
+        if self.table is None or model not in set(self.table["model"]):
+            return None
+        return self.table.set_index("model").loc[model]
+
+
+def read_run(run_dir: Path) -> Run:
+    """Read a run folder. Raises InputError when it holds none of the files, or a damaged one."""
+    folder = Path(run_dir)
+    readers = {
+        "info": ("run.json", _json(dict)),
+        "table": ("table.csv", _table),
+        "predictions": ("predictions.parquet", _predictions),
+        "patients": ("patients.csv", _patients),
+        "cells": ("cells.parquet", _cells),
+        "checks": ("data_checks.json", _json(list)),
+        "history": ("history.csv", pd.read_csv),
+    }
+    found = {}
+    for name, (file, reader) in readers.items():
+        if (folder / file).is_file():
+            found[name] = _read(folder / file, reader)
+    if not found:
+        files = ", ".join(file for file, _ in readers.values())
+        raise InputError(
+            f"Expected a run folder with some of {files}; found none of them in {folder}. "
+            "Give the folder that metaniche-evaluate wrote."
+        )
+    return Run(folder, **found)
+
+
+def _read(path: Path, reader: Callable) -> Any:
+    try:
+        return reader(path)
+    except InputError:
+        raise
+    except (ValueError, KeyError, OSError) as error:
+        raise InputError(f"Expected {path} to be readable, found: {error}. Run metaniche-evaluate again.") from error
+
+
+def _json(kind: type) -> Callable[[Path], Any]:
+    def reader(path: Path) -> Any:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"a {type(value).__name__} where a {kind.__name__} should be")
+        return value
+
+    return reader
+
+
+def _require(frame: pd.DataFrame, columns: tuple[str, ...], path: Path) -> pd.DataFrame:
+    absent = [c for c in columns if c not in frame]
+    if absent:
+        raise InputError(
+            f"Expected columns {list(columns)} in {path}, found no {absent}. Run metaniche-evaluate again."
+        )
+    return frame
+
+
+def _table(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype={"model": str})
+    if "model" not in frame:
+        frame = frame.rename(columns={frame.columns[0]: "model"})
+    frame["model"] = frame["model"].astype(str)
+    return frame.assign(kind=frame["kind"].fillna("baseline") if "kind" in frame else "baseline")
+
+
+def _predictions(path: Path) -> pd.DataFrame:
+    frame = pd.read_parquet(path)
+    frame = _require(
+        frame.reset_index() if "unit_id" in frame.index.names else frame, ("model", "unit_id", "risk"), path
+    )
+    if keys.PATIENT not in frame:
+        frame = frame.assign(patient_id=frame["unit_id"])
+    return frame.astype({"model": str, "unit_id": str, keys.PATIENT: str})
+
+
+def _patients(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path)
+    name = keys.PATIENT if keys.PATIENT in frame else frame.columns[0]
+    return frame.assign(**{name: frame[name].astype(str)}).set_index(name)
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq
+
+    present = set(pq.read_schema(path).names)
+    frame = pd.read_parquet(path, columns=[c for c in _CELL_COLUMNS if c in present])
+    return _require(frame, (keys.SAMPLE, "x_um", "y_um"), path).astype({keys.SAMPLE: str})

@@ -1,0 +1,193 @@
+"""What the page says in rows and tables: the question, the patients, the comparison, the checks, how to run it again."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from metaniche.report.headline import best_baseline, primary_metric
+from metaniche.report.model_card import outcome_counts, plain_items
+from metaniche.report.run import Run
+from metaniche.report.vocabulary import count, is_blank, metrics_of, number, p_value
+
+Rows = list[tuple[str, str]]
+_LEVELS = {"patient": "each patient", "sample": "each sample", "cell": "each cell or spot"}
+_KINDS = {
+    "binary": "yes or no",
+    "cox": "time to event (Cox)",
+    "discrete_time": "time to event (discrete hazards)",
+    "sites": "several organ sites",
+}
+_KIND_ORDER = ("network", "fused", "clinical", "baseline")
+_MAX_VARIABLES, _MAX_LEVELS = 12, 6
+
+
+def task_rows(run: Run) -> Rows:
+    """What was asked."""
+    task = run.task
+    columns = [task.get("label"), task.get("time"), task.get("event"), *(task.get("sites") or ())]
+    return _filled(
+        ("Question", task.get("title") or task.get("name")),
+        ("Predicted for", _LEVELS.get(task.get("level"), task.get("level"))),
+        ("Kind of answer", _KINDS.get(task.get("kind"), task.get("kind"))),
+        ("Read from", ", ".join(str(c) for c in columns if c)),
+        ("Counts as the outcome", ", ".join(map(str, task.get("positive") or ()))),
+        ("Compared with", ", ".join(map(str, task.get("negative") or ()))),
+        ("Clinical variables", ", ".join(map(str, task.get("clinical") or ()))),
+        ("Note", task.get("note")),
+    )
+
+
+def cohort_rows(run: Run) -> Rows:
+    """Who was asked."""
+    info, outcomes = run.info, outcome_counts(run)
+    features, name = info.get("features") or {}, run.task.get("level", "patient")
+    word = "events" if run.is_survival else "with the outcome"
+    coverage = features.get("coverage")
+    return _filled(
+        ("Cohort", info.get("cohort")),
+        ("Patients", None if is_blank(info.get("n_patients")) else count(info["n_patients"])),
+        ("Evaluated", f"{count(outcomes[0])} patients, {count(outcomes[1])} {word}" if outcomes else None),
+        (f"Units ({name}s)", _units(info.get("units"))),
+        ("Samples", None if is_blank(info.get("n_samples")) else count(info["n_samples"])),
+        ("Cells", None if is_blank(info.get("n_cells")) else count(info["n_cells"])),
+        ("Edges of the graphs", None if is_blank(info.get("n_edges")) else count(info["n_edges"])),
+        ("Features", _features(features)),
+        ("Panel coverage", f"{float(coverage):.0%}" if isinstance(coverage, int | float) else coverage),
+        ("Graph", plain_items(info.get("graph") or {})),
+    )
+
+
+def left_out_rows(run: Run) -> Rows:
+    """Who was left out, and why."""
+    return [(str(unit), str(reason)) for unit, reason in (run.info.get("left_out") or {}).items()]
+
+
+def patient_table(run: Run) -> list[tuple[str, str, str]]:
+    """(variable, level or unit, summary) of the patients that were evaluated."""
+    if run.patients is None:
+        return []
+    table = run.patients
+    if run.predictions is not None and table.index.isin(run.predictions["patient_id"]).any():
+        table = table[table.index.isin(run.predictions["patient_id"])]
+    wanted = [c for c in (run.task.get("clinical") or ()) if c in table] or list(table.columns)
+    rows = []
+    for name in wanted:
+        rows += _summary(str(name), table[name])
+        if len({r[0] for r in rows}) >= _MAX_VARIABLES:
+            break
+    return rows
+
+
+def comparison_rows(run: Run) -> dict | None:
+    """Header cells and rows of the comparison table: primary metric first, models by kind, the best of each kind first."""
+    metric = primary_metric(run)
+    if metric is None:
+        return None
+    metrics = metrics_of(run.table, run.is_survival, metric.column)
+    differences = [
+        (c, label)
+        for c, label in (("diff_baseline", "to best baseline"), ("diff_clinical", "to clinical"))
+        if c in run.table and run.table[c].notna().any()
+    ]
+    best = best_baseline(run, metric)
+    rows = run.table.assign(
+        _order=run.table["kind"].map({k: i for i, k in enumerate(_KIND_ORDER)}).fillna(len(_KIND_ORDER)),
+        _value=run.table[metric.column] * (1 if metric.better == "lower" else -1),
+    ).sort_values(["_order", "_value"], kind="stable")
+    heads = [(m.label, m.words) for m in metrics]
+    heads += [(f"Difference {label}", f"paired, in {metric.label}") for _, label in differences]
+    return {
+        "heads": heads,
+        "rows": [_comparison_row(run, row, metrics, differences, best) for _, row in rows.iterrows()],
+        "metric": metric,
+    }
+
+
+def check_rows(run: Run) -> list[dict[str, str]]:
+    """Checks with warnings first."""
+    order = {"warning": 0, "left out": 1, "ok": 2}
+    checks = [{k: str(c.get(k, "")) for k in ("check", "status", "detail")} for c in run.checks or ()]
+    return sorted(checks, key=lambda c: order.get(c["status"], 0))
+
+
+def reproduce_rows(run: Run) -> Rows:
+    """What it takes to run it again, and what it cost."""
+    info = run.info
+    memory = info.get("peak_memory_bytes")
+    seeds = info.get("seeds")
+    return _filled(
+        ("metaniche", info.get("version")),
+        ("torch", info.get("torch")),
+        ("Run on", info.get("created")),
+        ("Experiment", info.get("experiment")),
+        ("Configuration", info.get("config_hash")),
+        ("Seeds (all reported)", ", ".join(map(str, seeds)) if isinstance(seeds, list | tuple) else seeds),
+        ("Folds", plain_items(info.get("folds") or {})),
+        ("Training", plain_items(info.get("training") or {})),
+        ("Duration", None if is_blank(info.get("duration_s")) else duration(float(info["duration_s"]))),
+        ("Peak memory", None if is_blank(memory) else f"{float(memory) / 1e9:.2f} GB"),
+    )
+
+
+def duration(seconds: float) -> str:
+    """2 h 05 min, 3 min 12 s, 8.4 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _filled(*rows: tuple[str, object]) -> Rows:
+    return [(name, str(value)) for name, value in rows if not is_blank(value)]
+
+
+def _units(units: object) -> str | None:
+    if isinstance(units, int | float) and not is_blank(units):
+        return count(units)
+    return plain_items(units) if units else None
+
+
+def _features(features: dict) -> str | None:
+    if not features:
+        return None
+    kind = {"none": "cell types only", "counts": "counts", "intensity": "marker intensities"}.get(
+        features.get("kind"), features.get("kind")
+    )
+    return f"{count(features.get('n'))} ({kind})"
+
+
+def _comparison_row(run: Run, row: pd.Series, metrics: list, differences: list, best: pd.Series | None) -> dict:
+    cells = [(number(row.get(m.column)), _ends(row, m.column), "") for m in metrics]
+    for column, _ in differences:
+        value = number(row.get(column), signed=True)
+        cells.append((value, _ends(row, column, signed=True), p_value(row.get(f"{column}_p"))))
+    return {
+        "model": row["model"],
+        "kind": row["kind"],
+        "cells": cells,
+        "is_shown": row["model"] == run.model,
+        "is_best_baseline": best is not None and row["model"] == best["model"],
+    }
+
+
+def _ends(row: pd.Series, column: str, signed: bool = False) -> str:
+    ends = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return (
+        ""
+        if any(is_blank(e) for e in ends)
+        else f"{number(ends[0], signed=signed)} to {number(ends[1], signed=signed)}"
+    )
+
+
+def _summary(name: str, values: pd.Series) -> list[tuple[str, str, str]]:
+    missing = int(values.isna().sum())
+    unknown = [(name, "not known", count(missing))] if missing else []
+    numeric = pd.to_numeric(values, errors="coerce")
+    if numeric.notna().sum() == values.notna().sum() > 0 and numeric.nunique() > _MAX_LEVELS:
+        middle = f"{numeric.median():g} ({numeric.min():g} to {numeric.max():g})"
+        return [(name, "median (range)", middle), *unknown]
+    counts = values.dropna().astype(str).value_counts()
+    if counts.empty or len(counts) > _MAX_LEVELS:
+        return []
+    shares = [(name, level, f"{n} ({n / len(values):.0%})") for level, n in counts.sort_index().items()]
+    return [*shares, *unknown]

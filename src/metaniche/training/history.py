@@ -1,0 +1,54 @@
+"""EpochHistory: a line per epoch in a csv, kept across a kill and a resume."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+
+from metaniche.io.write import replacing
+
+HISTORY = "history.csv"
+
+
+class EpochHistory(Callback):
+    """Appends epoch, losses, learning rate and seconds to `folder/history.csv`.
+
+    Epochs from the one a resumed run starts with are dropped first, so that no epoch stands twice.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder) / HISTORY
+        self._started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and self.path.exists():
+            rows = pd.read_csv(self.path)
+            self._write(rows[rows["epoch"] < trainer.current_epoch])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
+        row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": round(time.monotonic() - self._started, 3)}
+        past = [pd.read_csv(self.path)] if self.path.exists() else []
+        self._write(pd.concat([*past, pd.DataFrame([row])]))
+
+    def _write(self, rows: pd.DataFrame) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary:
+            rows.to_csv(temporary, index=False)
+
+
+def collect_history(run_dir: Path) -> None:
+    """Mean over members of their histories, as `run_dir/history.csv`; nothing where there are none."""
+    parts = [pd.read_csv(p) for p in sorted(run_dir.glob(f"member*/{HISTORY}"))]
+    if parts:
+        with replacing(run_dir / HISTORY) as temporary:
+            pd.concat(parts).groupby("epoch", as_index=False).mean().to_csv(temporary, index=False)

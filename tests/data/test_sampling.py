@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+from tissue import make_sample
+
+from metaniche.data.batch import Bag
+from metaniche.data.sampling import EpochSampler, NicheBatches, SamplingConfig, WholeUnits, cut_window
+from metaniche.errors import ConfigError
+
+
+def make_units(n=10, n_cells=60):
+    units = []
+    for i in range(n):
+        graph = make_sample("s", f"p{i}", n_cells=n_cells, seed=i).graph
+        labels = torch.full((n_cells,), torch.nan)
+        x = torch.full((n_cells, 1), float(i))
+        units.append(
+            Bag(
+                i,
+                [(x, graph, torch.ones(n_cells, dtype=torch.bool), labels)],
+                np.array([i % 2.0]),
+                np.zeros(0),
+            )
+        )
+    return units
+
+
+CONFIG = SamplingConfig(windows=2, window_cells=20, batch_size=4)
+
+
+def test_an_epoch_serves_every_unit():
+    batches = NicheBatches(make_units(), CONFIG, seed=0)
+    served = {i for step in range(len(batches)) for i in batches[step].index.tolist()}
+    assert served == set(range(10))
+
+
+def test_a_batch_is_a_function_of_its_number():
+    one, other = (NicheBatches(make_units(), CONFIG, seed=3)[7] for _ in range(2))
+    assert torch.equal(one.graph.pos_um, other.graph.pos_um)
+    assert one.index.tolist() == other.index.tolist()
+
+
+def test_epochs_and_seeds_differ():
+    batches = NicheBatches(make_units(), CONFIG, seed=3)
+    assert not torch.equal(batches[0].graph.pos_um, batches[batches.steps].graph.pos_um)
+    assert not torch.equal(
+        batches[0].graph.pos_um, NicheBatches(make_units(), CONFIG, seed=4)[0].graph.pos_um
+    )
+
+
+def test_ranks_share_a_step_without_overlap_and_with_equal_loads():
+    ranks = [NicheBatches(make_units(), CONFIG, seed=0, rank=r, world=2) for r in range(2)]
+    assert len(ranks[0]) == len(ranks[1])
+    for step in range(len(ranks[0]) - 1):
+        one, other = (set(r[step].index.tolist()) for r in ranks)
+        assert not one & other
+        assert len(one) == len(other)
+
+
+def test_every_patient_gives_the_same_number_of_cells_whatever_its_size():
+    units = make_units(4)
+    units[0] = Bag(0, units[0].pieces * 5, units[0].target, units[0].clinical)
+    batch = NicheBatches(units, CONFIG, seed=0)[0]
+    assert batch.bag_ptr.diff().tolist() == [40, 40, 40, 40]
+
+
+def test_a_window_holds_the_nearest_cells_of_its_centre():
+    piece = make_units(1, n_cells=200)[0].pieces[0]
+    _, graph, _, _ = cut_window(piece, 30, np.random.default_rng(0))
+    graph.validate()
+    everywhere, window = piece[1].pos_um, graph.pos_um
+    radius = torch.cdist(window, window).min(1).values.new_tensor(0)
+    gaps = torch.cdist(window, window).max(1).values
+    centre = window[gaps.argmin()]
+    radius = (window - centre).norm(dim=1).max()
+    inside = ((everywhere - centre).norm(dim=1) <= radius).sum()
+    assert inside <= 60
+
+
+def test_a_window_is_centred_on_a_labelled_cell_where_cells_have_labels():
+    x, graph, candidates, labels = make_units(1, n_cells=200)[0].pieces[0]
+    labels[17] = 1.0
+    for seed in range(5):
+        window = cut_window((x, graph, candidates, labels), 10, np.random.default_rng(seed))
+        assert torch.isfinite(window[3]).sum() == 1
+
+
+def test_epoch_sampler_numbers_epochs():
+    sampler = EpochSampler(3)
+    sampler.set_epoch(2)
+    assert list(sampler) == [6, 7, 8]
+
+
+def test_whole_units_are_whole():
+    assert WholeUnits(make_units())[3].bag_ptr.tolist() == [0, 60]
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(ConfigError, match="at least one training unit"):
+        NicheBatches([], CONFIG, seed=0)
+    with pytest.raises(ConfigError, match="number of processes"):
+        NicheBatches(make_units(), SamplingConfig(batch_size=1), seed=0, world=2)

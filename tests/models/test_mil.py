@@ -1,0 +1,44 @@
+"""What every architecture promises, whatever its encoder."""
+
+import pytest
+import torch
+from tissue import make_sample
+
+from metaniche.graph import concat
+from metaniche.models import ARCHITECTURES
+
+
+def forward(name, graph, x, bag_ptr, n_clinical=0, clinical=None):
+    torch.manual_seed(0)
+    model = ARCHITECTURES[name](x.shape[1], 3, n_clinical, width=16).eval()
+    candidates = torch.ones(graph.n_cells, dtype=torch.bool)
+    return model(x, graph, bag_ptr, candidates, clinical)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+class TestEveryArchitecture:
+    def test_shapes(self, name):
+        graph = make_sample("s", "p").graph
+        out = forward(name, graph, torch.randn(80, 5), torch.tensor([0, 30, 80]))
+        assert out.cell_logits.shape == (80, 3)
+        assert out.bag_logits.shape == (2, 3)
+        assert torch.allclose(out.attention[:30].sum(), torch.tensor(1.0), atol=1e-5)
+
+    def test_samples_in_one_batch_do_not_hear_each_other(self, name):
+        graphs = [make_sample("s", "p", seed=i).graph for i in range(2)]
+        x = torch.randn(160, 5)
+        together = forward(name, concat(graphs), x, torch.tensor([0, 80, 160]))
+        alone = forward(name, graphs[1], x[80:], torch.tensor([0, 80]))
+        assert torch.allclose(together.bag_logits[1], alone.bag_logits[0], atol=1e-5)
+
+    def test_clinical_variables_join_last(self, name):
+        graph = make_sample("s", "p").graph
+        x, ptr = torch.randn(80, 5), torch.tensor([0, 80])
+        young, old = (forward(name, graph, x, ptr, 1, torch.tensor([[age]])) for age in (-1.0, 1.0))
+        assert torch.equal(young.cell_logits, old.cell_logits)
+        assert not torch.allclose(young.bag_logits, old.bag_logits)
+
+    def test_a_missing_clinical_value_is_no_nan(self, name):
+        graph = make_sample("s", "p").graph
+        out = forward(name, graph, torch.randn(80, 5), torch.tensor([0, 80]), 1, torch.tensor([[torch.nan]]))
+        assert torch.isfinite(out.bag_logits).all()

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from tissue import make_sample
+
+from metaniche.nn.distance import DistanceEncoding
+from metaniche.nn.relational_attention import RelationalAttention
+
+
+@pytest.fixture
+def layer_and_edges():
+    torch.manual_seed(0)
+    graph = make_sample("s", "p", n_cells=50).graph
+    encode = DistanceEncoding(150.0)
+    edges = {r: (graph.select(r), encode(graph.select(r).distance_um)) for r in graph.relation_names}
+    return RelationalAttention(16, 4, graph.relation_names, 8), edges, graph
+
+
+def test_a_cell_hears_its_senders_and_nobody_else(layer_and_edges):
+    layer, edges, graph = layer_and_edges
+    h = torch.randn(50, 16, requires_grad=True)
+    layer(h, edges)[7].sum().backward()
+    heard = set(h.grad.abs().sum(1).nonzero().flatten().tolist())
+    assert heard == {7, *graph.indices[graph.indptr[7] : graph.indptr[8]].tolist()}
+
+
+def test_a_null_slot_that_wins_silences_the_neighbours(layer_and_edges):
+    layer, edges, _ = layer_and_edges
+    h = torch.randn(50, 16)
+    for null in layer.null.values():
+        torch.nn.init.constant_(null, 1e4)
+    assert torch.allclose(layer(h, edges), h + layer.out.bias, atol=1e-6)
+
+
+def test_relations_have_their_own_weights(layer_and_edges):
+    layer, edges, _ = layer_and_edges
+    h = torch.randn(50, 16)
+    swapped = {"contact": edges["paracrine"], "paracrine": edges["contact"]}
+    assert not torch.allclose(layer(h, edges), layer(h, swapped))
+
+
+def test_width_must_be_a_multiple_of_heads():
+    with pytest.raises(ValueError, match="multiple of heads"):
+        RelationalAttention(10, 4, ("contact",), 8)

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from metaniche import config as cfg
+from metaniche.data.task import Task
+from metaniche.errors import ConfigError
+from metaniche.graph import GraphConfig
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def names(group):
+    return sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra_context():
+    GlobalHydra.instance().clear()
+    with initialize_config_module("metaniche.configs", version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_recipe_composes_with_every_verb(verb, experiment):
+    config = compose(verb, [f"experiment={experiment}"])
+    cfg.check_targets(config)
+    cfg.read_task(config)
+    assert OmegaConf.missing_keys(config) <= {"callbacks.checkpoint.dirpath", "callbacks.history.folder"}
+
+
+@pytest.mark.parametrize(
+    "override", [f"{g}={n}" for g in ("model", "task", "graph", "trainer", "logger", "debug", "optim") for n in names(g)]
+)
+def test_every_file_of_a_group_composes(override):
+    config = compose("train", [override])
+    cfg.check_targets(config)
+    assert cfg.read_task(config).name == config.task.name
+    assert cfg.fit_config(config).epochs == config.trainer.max_epochs
+
+
+def test_a_task_on_the_command_line_wins_over_the_recipe():
+    assert compose("train", ["experiment=crc_codex", "task=stage_iv"]).task.name == "stage_iv"
+
+
+def test_recipes_name_no_targets():
+    for group in ("experiment", "debug", "task", "data", "graph", "paths"):
+        for path in (CONFIGS / group).glob("*.yaml"):
+            assert "_target_" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model._target_=torch.load",
+        "model._target_=metaniche.training.checkpoint.torch.load",
+        "optim._target_=os.system",
+        "trainer._target_=builtins.eval",
+        "+data._target_=pathlib.Path.write_text",
+        "+trainer.plugins=[{_target_: shutil.rmtree, path: /tmp/x}]",
+        "+callbacks.extra={_target_: subprocess.run, args: [true]}",
+        "+logger.deep={inner: {_target_: pandas.eval, expr: '1'}}",
+    ],
+)
+def test_a_hostile_target_is_refused_before_anything_is_imported(override):
+    with pytest.raises(ConfigError, match="not allowed"):
+        cfg.check_targets(compose("train", [override]))
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest():
+    config = compose("train", ["+task.positiv=[1]"])
+    with pytest.raises(ConfigError, match="Did you mean 'positive'"):
+        cfg.read_task(config)
+    with pytest.raises(ConfigError, match=r"graph\.radius.*Did you mean 'radius_um'"):
+        cfg.build(GraphConfig, {"radius": 3}, "graph")
+    with pytest.raises(ConfigError, match="`task` is incomplete"):
+        cfg.build(Task, {"title": "t"}, "task")
+
+
+def test_another_model_of_the_group_is_resolved_against_the_config():
+    config = compose("evaluate", ["graph.radius_um=99"])
+    model = cfg.load_group("model", "gatv2_mil", config)
+    fit = cfg.fit_config(config, model)
+    assert fit.architecture == "GATv2MIL"
+    assert fit.parameters["radius_um"] == 99
+    with pytest.raises(ConfigError, match="Did you mean 'niche_gin'"):
+        cfg.load_group("model", "niche_gim", config)
+
+
+def test_an_unknown_source_is_named():
+    config = compose("train", ["experiment=crc_codex", "data.source={folder: x}"])
+    with pytest.raises(ConfigError, match="folder"):
+        cfg.read_cohort(config)
+
+
+def test_the_configuration_of_a_fit_has_no_addresses():
+    config = compose("train")
+    assert " at 0x" not in repr(cfg.fit_config(config))

@@ -1,0 +1,103 @@
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData, concat
+from tissue import make_sample
+
+from metaniche.data.cohort import CohortConfig
+from metaniche.data.features import FeatureConfig
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.task import Task, make_targets
+from metaniche.errors import InputError
+from metaniche.graph import GraphConfig
+from metaniche.io import keys
+from metaniche.predict import Predictor, load
+from metaniche.training.fit import FitConfig, fit_bundle
+
+TASK = Task("t", "a task", label="metastasis", positive=(1,))
+COHORT = CohortConfig("made_up", um_per_unit=1.0, feature_kind="intensity", malignant_types=("malignant",))
+GRAPH = GraphConfig(max_paracrine=6)
+
+
+@pytest.fixture(scope="module")
+def bundle(small_cohort):
+    samples, patients, table = small_cohort
+    config = FitConfig(
+        parameters={"width": 8}, features=FeatureConfig(), members=2, epochs=2,
+        sampling=SamplingConfig(windows=1, window_cells=40),
+    )  # fmt: skip
+    provenance = {"graph": asdict(GRAPH), "cohort": asdict(COHORT)}
+    return fit_bundle(samples, make_targets(TASK, patients, table), config, provenance=provenance)
+
+
+def as_anndata(sample, shuffle=False):
+    """The sample as a file would hold it: rows in file order."""
+    rows = np.argsort(sample.file_order)
+    adata = AnnData(sample.x[rows], obs=sample.cells.iloc[rows].drop(columns=keys.MALIGNANT))
+    adata.var_names = list(sample.features)
+    adata.obsm[keys.SPATIAL] = sample.graph.pos_um.numpy()[rows]
+    return adata[:, ::-1].copy() if shuffle else adata
+
+
+def test_anndata_in_anndata_out(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    out = Predictor(bundle).predict(adata, um_per_unit=1.0)
+    malignant = (adata.obs["cell_type"] == "malignant").to_numpy()
+    potential = out.obs[keys.POTENTIAL].to_numpy()
+    assert np.isfinite(potential[malignant]).all()
+    assert np.isnan(potential[~malignant]).all()
+    assert out.obs[keys.ATTENTION].sum() == pytest.approx(1, abs=1e-4)
+    assert out.obsm[keys.EMBEDDING].shape == (80, 8)
+    about = out.uns[keys.UNS]
+    assert about["notice"] == keys.RESEARCH_USE_ONLY
+    assert about["model_hash"] == bundle.hash
+    row = about["units"].iloc[0]
+    assert row["low"] <= row["risk"] <= row["high"]
+    assert row["coverage"] == 1
+    assert keys.POTENTIAL not in adata.obs
+
+
+def test_scores_stand_at_the_rows_of_their_cells(bundle):
+    """Rows of the file in another order: the same value for the same cell id."""
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    one, other = (Predictor(bundle).predict(a, um_per_unit=1.0).obs[keys.ATTENTION] for a in (adata, shuffled))
+    assert np.allclose(one, other.reindex(one.index), atol=1e-6)
+
+
+def test_the_order_of_the_markers_does_not_matter_to_the_bit(bundle):
+    sample = make_sample("new", "p", seed=50)
+    one, other = (Predictor(bundle).predict(as_anndata(sample, s), um_per_unit=1.0) for s in (False, True))
+    assert np.array_equal(one.obs[keys.POTENTIAL], other.obs[keys.POTENTIAL], equal_nan=True)
+
+
+def test_several_samples_in_one_anndata(bundle):
+    parts = [as_anndata(make_sample("new", "p", seed=s)) for s in (50, 51)]
+    together = concat(parts, label=keys.SAMPLE, keys=["a", "b"], index_unique="-")
+    together.obs[keys.PATIENT] = together.obs[keys.SAMPLE].astype(str)
+    out = Predictor(bundle).predict(together, um_per_unit=1.0)
+    alone = Predictor(bundle).predict(parts[1], um_per_unit=1.0)
+    units = out.uns[keys.UNS]["units"].set_index("unit_id")
+    assert list(units.index) == ["a", "b"]
+    assert units.loc["b", "risk"] == pytest.approx(alone.uns[keys.UNS]["units"]["risk"].iloc[0], abs=1e-6)
+
+
+def test_a_panel_that_measures_too_little_is_refused_with_the_missing_names(bundle):
+    sample = make_sample("new", "p", seed=50)
+    poor = replace(sample, x=sample.x[:, :1], features=sample.features[:1])
+    with pytest.raises(InputError, match="found 25 %.*CXCR4"):
+        Predictor(bundle).score([poor])
+    assert Predictor(bundle).score([poor], coverage_floor=0.2).units["coverage"].iloc[0] == 0.25
+
+
+def test_a_bundle_on_disk_says_the_same(bundle, tmp_path):
+    sample = make_sample("new", "p", seed=50)
+    read = load(bundle.save(tmp_path / "b"))
+    pd.testing.assert_frame_equal(read.score([sample]).units, Predictor(bundle).score([sample]).units)
+
+
+def test_unknown_units_are_asked_for(bundle):
+    with pytest.raises(InputError, match="um_per_unit"):
+        Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50)))

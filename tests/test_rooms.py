@@ -1,0 +1,155 @@
+"""The plan of the house, held by the syntax tree of every file: who may import whom, and which line lives where."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "metaniche"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# Left to right: a room imports only from rooms to its left, or of itself. Rooms in one row do not see each other.
+ORDER = [
+    {"errors"},
+    {"ops", "io", "metrics"},
+    {"graph"},
+    {"nn", "data"},
+    {"models"},
+    {"predict"},
+    {"training"},
+    {"evaluation"},
+    {"report"},
+    {"config", "pp", "tl", "pl"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+NAMES_ONLY = ("errors.py", "io/keys.py")  # nothing in them that could be wrong
+
+# A module may be imported only by files whose path starts so.
+LIVES_IN = {
+    "lightning": ("training/", "data/datamodule.py", "cli/", "config.py"),
+    "hydra": ("config.py", "cli/"),
+    "omegaconf": ("config.py", "cli/"),
+    "h5py": ("io/",),
+    "zarr": ("io/",),
+    "spatialdata": ("io/",),
+    "anndata": (
+        "io/", "graph/", "data/cohort.py", "data/prepare.py", "data/synthetic.py", "pp.py", "tl.py", "pl.py", "predict.py",
+        "report/",
+    ),
+    "safetensors": ("models/bundle.py", "data/cache.py"),
+    "matplotlib": ("report/",),
+    "wandb": (),
+    "pickle": (),
+}  # fmt: skip
+# An attribute may be used only there.
+CALLED_IN = {
+    ("torch", "load"): ("training/checkpoint.py",),
+    ("torch", "save"): ("training/checkpoint.py",),
+    ("nn", "Module"): ("nn/", "models/"),
+    ("torch", "library"): ("ops/",),
+}
+
+
+def relative(path):
+    return path.relative_to(SOURCE).as_posix()
+
+
+def room_of(module):
+    """'metaniche.graph.build' -> 'graph'."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def imports(tree):
+    """(module, under TYPE_CHECKING) of every import in a file."""
+    checking = {
+        id(node)
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for node in ast.walk(branch)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in checking) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            names = [f"{base}.{a.name}" for a in node.names] if base == "metaniche" else [base]
+            yield from ((name, id(node) in checking) for name in names)
+
+
+@pytest.fixture(params=FILES, ids=relative, scope="module")
+def file(request):
+    return relative(request.param), ast.parse(request.param.read_text())
+
+
+def test_rooms_import_only_from_the_left(file):
+    path, tree = file
+    own = path.split("/")[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for module, type_only in imports(tree):
+        room = room_of(module) if module.startswith("metaniche") else None
+        if room in (None, own, "__version__") or type_only:
+            continue
+        assert RANK[room] < RANK[own], f"{path} imports {module}: {room} is not to the left of {own}"
+
+
+def test_a_line_knows_its_room(file):
+    path, tree = file
+    for module, _ in imports(tree):
+        allowed = LIVES_IN.get(module.split(".")[0])
+        assert allowed is None or path.startswith(allowed or "-"), f"{path} imports {module}; it lives in {allowed}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            allowed = CALLED_IN.get((node.value.id, node.attr))
+            assert allowed is None or path.startswith(allowed), f"{path} uses {node.value.id}.{node.attr}"
+
+
+def test_no_forbidden_words(file):
+    path, tree = file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "eval", "exec", "__import__"), f"{path}:{node.lineno}"
+        assert not isinstance(node, ast.Assert), f"{path}:{node.lineno} checks input with assert"
+
+
+def test_files_and_functions_can_be_read_in_one_sitting(file):
+    path, tree = file
+    lines = len((SOURCE / path).read_text().splitlines())
+    assert lines <= 400, f"{path} has {lines} lines"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= 80, f"{path}: {node.name} has {length} lines"
+
+
+def test_every_file_has_its_test(file):
+    path, _ = file
+    if Path(path).name == "__init__.py" or path in NAMES_ONLY:
+        return
+    test = Path(__file__).parent / Path(path).parent / f"test_{Path(path).name}"
+    assert test.exists(), f"{path} has no {test.relative_to(Path(__file__).parents[1])}"
+
+
+def test_every_room_says_what_comes_in_and_out(file):
+    path, tree = file
+    if Path(path).name == "__init__.py" or path.count("/") == 0:
+        assert ast.get_docstring(tree), f"{path} does not say what it is for"
+
+
+def test_import_is_light():
+    """`import metaniche` and the scverse face pull none of the heavy libraries."""
+    heavy = ("torch", "lightning", "hydra", "matplotlib", "wandb", "anndata", "sklearn", "torch_geometric")
+    code = f"import sys, metaniche; loaded = [m for m in {heavy!r} if m in sys.modules]; sys.exit(' '.join(loaded))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_predict_needs_neither_lightning_nor_hydra():
+    code = "import sys, metaniche.predict; sys.exit(' '.join(m for m in ('lightning', 'hydra') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,142 @@
+from dataclasses import replace
+from functools import partial
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from metaniche.data.features import FeatureConfig
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.task import Task, make_targets
+from metaniche.errors import SplitError
+from metaniche.models.bundle import Bundle
+from metaniche.predict import Predictor
+from metaniche.training.checkpoint import AtomicCheckpointIO
+from metaniche.training.fit import FitConfig, fit_bundle
+
+BINARY = Task("t", "a task", label="metastasis", positive=(1,), clinical=("age", "sex"))
+CONFIG = FitConfig(
+    parameters={"width": 8, "layers": 1, "heads": 2},
+    features=FeatureConfig(),
+    sampling=SamplingConfig(windows=1, window_cells=40, batch_size=4),
+    epochs=8,
+)
+
+
+def states_equal(one, other):
+    return all(torch.equal(one[k], other[k]) for k in one)
+
+
+def kept_trainer(folder, seed, epochs=4, callbacks=()):
+    checkpoint = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)
+    return pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[checkpoint, *callbacks], plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
+    )  # fmt: skip
+
+
+class Kill(Callback):
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def parts(small_cohort):
+    samples, patients, table = small_cohort
+    return samples, patients, make_targets(BINARY, patients, table)
+
+
+def test_a_network_learns_a_strong_signal_and_ranks_unseen_patients(parts):
+    samples, patients, targets = parts
+    train, test = targets.of([f"p{i}" for i in range(8)]), [f"p{i}" for i in range(8, 12)]
+    bundle = fit_bundle(samples, train, replace(CONFIG, epochs=30), patients=patients)
+    scores = Predictor(bundle).score([s for s in samples if s.patient_id in test])
+    risk = scores.units["risk"]
+    assert risk[["p9", "p11"]].min() > risk[["p8", "p10"]].max()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(parts):
+    samples, _, targets = parts
+    one, same, other = (fit_bundle(samples, targets, CONFIG, seed=s).states[0] for s in (1, 1, 2))
+    assert states_equal(one, same)
+    assert not states_equal(one, other)
+
+
+def test_members_differ_and_give_an_interval(parts):
+    samples, _, targets = parts
+    bundle = fit_bundle(samples, targets, replace(CONFIG, members=2, epochs=2))
+    assert not states_equal(*bundle.states)
+    units = Predictor(bundle).score(samples).units
+    assert (units["low"] < units["risk"]).all()
+    assert (units["risk"] < units["high"]).all()
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(parts, tmp_path):
+    samples, _, targets = parts
+    config = replace(CONFIG, epochs=4)
+    whole = fit_bundle(samples, targets, config, make_trainer=kept_trainer, run_dir=tmp_path / "whole")
+    stopped = partial(kept_trainer, callbacks=[Kill()])
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit_bundle(samples, targets, config, make_trainer=stopped, run_dir=tmp_path / "stopped")
+    resumed = fit_bundle(samples, targets, config, make_trainer=kept_trainer, run_dir=tmp_path / "stopped")
+    assert states_equal(whole.states[0], resumed.states[0])
+
+
+def test_what_test_patients_hold_changes_nothing(parts):
+    """The label is written into the cells of held-out patients: the trained model must be the same to the bit."""
+    samples, patients, targets = parts
+    train = targets.of([f"p{i}" for i in range(8)])
+    leaky = [
+        s if s.patient_id in train.patients else replace(s, x=s.x + 1e3 * patients.loc[s.patient_id, "metastasis"])
+        for s in samples
+    ]
+    clean, spoilt = (fit_bundle(c, train, replace(CONFIG, epochs=2), patients=patients) for c in (samples, leaky))
+    assert states_equal(clean.states[0], spoilt.states[0])
+    assert all(np.array_equal(clean.arrays[k], spoilt.arrays[k]) for k in clean.arrays)
+
+
+def test_a_patient_in_training_and_validation_is_refused(parts):
+    samples, _, targets = parts
+    with pytest.raises(SplitError, match="p0"):
+        fit_bundle(samples, targets, CONFIG, val_targets=targets.of(["p0"]))
+
+
+@pytest.mark.parametrize("name", ["RelationalMIL", "AttentionMIL", "NicheGIN", "GATv2MIL"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        BINARY,
+        Task("c", "c", kind="cox", time="time", event="event"),
+        Task("d", "d", kind="discrete_time", time="time", event="event", n_bins=3),
+        Task("s", "s", kind="sites", sites=("liver", "lung")),
+        Task("k", "k", level="cell", label="cell_type", positive=("malignant",)),
+    ],
+    ids=lambda t: t.kind + ":" + t.level,
+)
+def test_every_architecture_takes_every_task(small_cohort, tmp_path, name, task):
+    samples, patients, table = small_cohort
+    targets = make_targets(task, patients, table, samples)
+    config = replace(CONFIG, architecture=name, parameters={"width": 8}, epochs=1, use_clinical=bool(task.clinical))
+    bundle = fit_bundle(samples, targets, config, patients=patients)
+    read = Bundle.load(bundle.save(tmp_path / "bundle"))
+    scores = Predictor(read).score(samples, patients)
+    assert len(scores.units) == 12
+    assert np.isfinite(scores.units["risk"]).all()
+    malignant = scores.cells["is_malignant"]
+    assert scores.cells.loc[malignant, "metaniche_potential"].between(0, 1).all()
+    if task.is_survival:
+        assert (np.diff(scores.survival.to_numpy(), axis=1) <= 0).all()
+
+
+def test_a_temperature_is_fitted_on_held_out_patients_only_when_there_are_enough(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(BINARY, patients, table)
+    few = fit_bundle(samples, targets.of(["p0", "p1"]), CONFIG, val_targets=targets.of(["p2", "p3"]))
+    many = fit_bundle(
+        samples, targets.of(["p0", "p1"]), CONFIG, val_targets=targets.of([f"p{i}" for i in range(2, 12)])
+    )
+    assert "temperature" not in few.calibration
+    assert many.calibration["n_calibration"] == 10
