@@ -108,6 +108,22 @@ def test_units_are_told_and_coordinates_left_alone():
     np.testing.assert_array_equal(sample.obsm["spatial"], slide.obsm["spatial"][::2])
 
 
+def test_rows_are_those_of_the_source(tmp_path):
+    """Also after cells were dropped, and whatever an older column of the file says."""
+    slide = two_samples()
+    slide.obs["metaniche_row"] = 0
+    settings = config(drop_types=["tumor"])
+    sample = Cohort.from_anndata(slide, PATIENTS, settings).read_checked("s2")
+    assert list(slide.obs_names[sample.obs["metaniche_row"]]) == list(sample.obs_names)
+    one = slide[slide.obs["sample_id"] == "s1"].copy()
+    one.write_h5ad(tmp_path / "s1.h5ad")
+    (tmp_path / "s.csv").write_text("sample_id,patient_id,path\ns1,p1,s1.h5ad\n")
+    (tmp_path / "p.csv").write_text("patient_id,event\np1,1\n")
+    sample = Cohort.from_manifest(tmp_path / "s.csv", tmp_path / "p.csv", settings).read_checked("s1")
+    assert sample.n_obs < one.n_obs
+    assert list(one.obs_names[sample.obs["metaniche_row"]]) == list(sample.obs_names)
+
+
 def test_reading_leaves_the_source_alone():
     slide = two_samples()
     before = slide.copy()

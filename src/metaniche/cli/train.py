@@ -10,12 +10,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, open_cohort, plain, read_task, trainer_factory
+from metaniche.config import fit_config, open_cohort, plain, read_cohort, read_task, trainer_factory
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
-from metaniche.evaluation.record import claim, collect_cells, write_run
-from metaniche.evaluation.single import evaluate_held_out
+from metaniche.evaluation.record import claim, collect_cells, write_comparison, write_run
+from metaniche.evaluation.held_out import held_out_predictions
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
 from metaniche.report import build_report
@@ -24,6 +24,7 @@ from metaniche.training.history import collect_history
 
 log = logging.getLogger(__name__)
 
+N_BOOT = 1000
 DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout")
 
 
@@ -51,7 +52,7 @@ def main(config: DictConfig) -> None:
     if rank_zero_only.rank == 0:
         bundle.save(run_dir / "bundle")
         log.info("Wrote the bundle %s", run_dir / "bundle")
-        _describe(config, run_dir, cohort, targets, held_out, Predictor(bundle), started)
+        _describe(config, run_dir, cohort, targets, (train, held_out), Predictor(bundle), started)
 
 
 def _describe(
@@ -59,16 +60,17 @@ def _describe(
     run_dir: Path,
     cohort: PreparedCohort,
     targets: Targets,
-    held_out: Targets | None,
+    split: tuple[Targets, Targets | None],
     predictor: Predictor,
     started: float,
 ) -> None:
     """The run's record, what held-out patients say, and the report."""
+    train, held_out = split
     collect_history(run_dir)
     if held_out is not None:
         samples = cohort.of(held_out.patients)
         scores = predictor.score(samples, cohort.patients, coverage_floor=0.0)
-        evaluate_held_out(run_dir, config.model.name, held_out, scores)
+        write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
         collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
         if config.keep_held_out:
             _write_held_out(config, cohort, held_out, run_dir / "held_out")
@@ -82,8 +84,6 @@ def _describe(
 
 
 def _write_held_out(config: DictConfig, cohort: PreparedCohort, held_out: Targets, folder: Path) -> None:
-    from metaniche.config import read_cohort
-
     folder.mkdir(exist_ok=True)
     source = read_cohort(config)
     rows: pd.Series = source.samples["patient_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -21,31 +22,26 @@ TENSORS, CELLS, ABOUT = "tensors.safetensors", "cells.parquet", "sample.json"
 _GRAPH = "graph."
 
 
-def save_sample(folder: Path, sample: PreparedSample) -> Path:
-    """Write one sample into `folder / sample_id`, all of it or nothing."""
-    target = Path(folder) / sample.sample_id
-    with replacing(target) as temporary:
-        temporary.mkdir()
-        tensors = {_GRAPH + name: tensor.contiguous() for name, tensor in sample.graph.tensors().items()}
-        tensors |= _matrix_tensors(sample.x) | {"file_order": torch.from_numpy(sample.file_order.astype(np.int64))}
-        save_file(tensors, temporary / TENSORS)
-        sample.cells.to_parquet(temporary / CELLS)
-        about = {
-            "sample_id": sample.sample_id,
-            "patient_id": sample.patient_id,
-            "feature_kind": sample.feature_kind,
-            "features": list(sample.features),
-            "relation_names": list(sample.graph.relation_names),
-            "n_cells": sample.n_cells,
-            "n_edges": sample.graph.n_edges,
-        }
-        (temporary / ABOUT).write_text(json.dumps(about))
+def save_sample(folder: Path, sample: PreparedSample, source: dict | None = None) -> Path:
+    """Write one sample into a folder of its own below `folder`, all of it or nothing.
+
+    `source` (plain values) tells what the sample was made from; `is_saved` compares it.
+    """
+    target = sample_folder(folder, sample.sample_id)
+    try:
+        with replacing(target) as temporary:
+            temporary.mkdir()
+            _write(temporary, sample, source)
+    except OSError:
+        # Another process put the same sample there first: both wrote the same content.
+        if not is_saved(folder, sample.sample_id, source):
+            raise
     return target
 
 
 def load_sample(folder: Path, sample_id: str) -> PreparedSample:
     """Read one sample back. Raises InputError when its files are absent or damaged, and says how to make them anew."""
-    source = Path(folder) / sample_id
+    source = sample_folder(folder, sample_id)
     try:
         about = read_about(folder, sample_id)
         tensors = load_file(source / TENSORS)
@@ -70,12 +66,37 @@ def load_sample(folder: Path, sample_id: str) -> PreparedSample:
 
 def read_about(folder: Path, sample_id: str) -> dict:
     """The json of one sample: ids, sizes, feature names."""
-    return json.loads((Path(folder) / sample_id / ABOUT).read_text())
+    return json.loads((sample_folder(folder, sample_id) / ABOUT).read_text())
 
 
-def is_saved(folder: Path, sample_id: str) -> bool:
-    """Whether the sample is there; it is moved into place whole, so that its json is enough."""
-    return (Path(folder) / sample_id / ABOUT).is_file()
+def is_saved(folder: Path, sample_id: str, source: dict | None = None) -> bool:
+    """Whether the sample is there and was made from `source`. It is moved into place whole: its json is enough."""
+    if not (sample_folder(folder, sample_id) / ABOUT).is_file():
+        return False
+    return source is None or read_about(folder, sample_id).get("source") == source
+
+
+def sample_folder(folder: Path, sample_id: str) -> Path:
+    """Where a sample lies: a name of its own for every id, inside `folder` whatever the id holds."""
+    return Path(folder) / quote(sample_id, safe=" ").replace(".", "%2E")
+
+
+def _write(folder: Path, sample: PreparedSample, source: dict | None) -> None:
+    tensors = {_GRAPH + name: tensor.contiguous() for name, tensor in sample.graph.tensors().items()}
+    tensors |= _matrix_tensors(sample.x) | {"file_order": torch.from_numpy(sample.file_order.astype(np.int64))}
+    save_file(tensors, folder / TENSORS)
+    sample.cells.to_parquet(folder / CELLS)
+    about = {
+        "sample_id": sample.sample_id,
+        "patient_id": sample.patient_id,
+        "feature_kind": sample.feature_kind,
+        "features": list(sample.features),
+        "relation_names": list(sample.graph.relation_names),
+        "n_cells": sample.n_cells,
+        "n_edges": sample.graph.n_edges,
+        "source": source,
+    }
+    (folder / ABOUT).write_text(json.dumps(about))
 
 
 def _matrix_tensors(x: np.ndarray | sparse.csr_array) -> dict[str, torch.Tensor]:

@@ -201,7 +201,10 @@ class Cohort:
             fix = f"{nearest(sample_id, self.samples.index)}See cohort.samples."
             raise refusal(f"cohort {self.config.name}", expected="a known sample", found=repr(sample_id), fix=fix)
         config, where = self.config, self.where(sample_id)
-        adata = _with_types(_with_raw_values(self.read(sample_id), config), config, where)
+        adata = self.read(sample_id)
+        if keys.FILE_ROW not in adata.obs:
+            adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
+        adata = _with_types(_with_raw_values(adata, config), config, where)
         check_sample(
             adata,
             where=where,
@@ -268,8 +271,12 @@ def _read_listed(samples: pd.DataFrame, sample_id: str) -> AnnData:
     expected = samples.at[sample_id, SHA256] if SHA256 in samples else ""
     if expected:
         check_sha256(path, expected)
-    return read_sample(path)
+    adata = read_sample(path)
+    adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
+    return adata
 
 
 def _take(adata: AnnData, cells: dict[str, np.ndarray], sample_id: str) -> AnnData:
-    return adata[cells[sample_id]].copy()
+    sample = adata[cells[sample_id]].copy()
+    sample.obs[keys.FILE_ROW] = cells[sample_id]
+    return sample

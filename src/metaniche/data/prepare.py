@@ -25,6 +25,7 @@ from metaniche.data.task import Targets, Task, make_targets
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
+from metaniche.io.manifest import PATH
 from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
@@ -88,17 +89,19 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     """Prepare every sample that is not there yet, one at a time, below `folder`.
 
     Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
-    cohort or graph config gets a folder of its own.
+    cohort or graph config gets a folder of its own; a sample whose file or patient has changed is made again. Several
+    processes may prepare one cohort at once.
     """
     folder = Path(folder) / cohort.config.name / _key(cohort.config, graph)
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in cohort.samples.index if not is_saved(folder, s)]
+    sources = {s: _source(cohort, s) for s in cohort.samples.index}
+    missing = [s for s in cohort.samples.index if not is_saved(folder, s, sources[s])]
     if missing:
         log.info("Preparing %d of %d samples of %s", len(missing), len(cohort.samples), cohort.config.name)
     for number, sample_id in enumerate(_shown(missing, progress), 1):
         adata = cohort.read_checked(sample_id)
         patient = str(cohort.samples.at[sample_id, keys.PATIENT])
-        save_sample(folder, prepare_sample(adata, sample_id, patient, cohort.config, graph))
+        save_sample(folder, prepare_sample(adata, sample_id, patient, cohort.config, graph), sources[sample_id])
         if not sys.stdout.isatty() and (number % LOG_EVERY == 0 or number == len(missing)):
             log.info("%d/%d samples prepared", number, len(missing))
     sizes = pd.DataFrame([read_about(folder, s) for s in cohort.samples.index], index=cohort.samples.index)
@@ -161,7 +164,11 @@ def prepare_anndata(
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
             adata.obs[key] = name
-    types = {str(t) for t in adata.obs[config.cell_type_key].dropna().unique()} if config.cell_type_key in adata.obs else set()
+    types = (
+        {str(t) for t in adata.obs[config.cell_type_key].dropna().unique()}
+        if config.cell_type_key in adata.obs
+        else set()
+    )
     config = replace(
         config,
         um_per_unit=um_per_unit,
@@ -200,6 +207,16 @@ def _key(config: CohortConfig, graph: GraphConfig) -> str:
     """Names what the prepared files depend on."""
     content = json.dumps([LAYOUT, asdict(config), asdict(graph)], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _source(cohort: Cohort, sample_id: str) -> dict:
+    """What tells that a sample must be prepared again: its patient, and size and time of its file where it has one."""
+    source = {keys.PATIENT: str(cohort.samples.at[sample_id, keys.PATIENT])}
+    path = Path(cohort.samples.at[sample_id, PATH]) if PATH in cohort.samples else None
+    if path is not None and path.exists():
+        files = [f.stat() for f in (path, *path.rglob("*"))] if path.is_dir() else [path.stat()]
+        source |= {"bytes": sum(f.st_size for f in files), "changed_ns": max(f.st_mtime_ns for f in files)}
+    return source
 
 
 def _bytes(sample: PreparedSample) -> int:

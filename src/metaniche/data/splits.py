@@ -43,8 +43,8 @@ def patient_folds(
     targets
         Labelled units of any level; patients are split, and all units follow their patient.
     scheme
-        kfold: stratified by label (by event for survival); leave_one_out: each patient is a test set; leave_group_out: each
-        group (centre, site, batch) is. The last two are the same in every repeat; only the seeds of the models differ.
+        kfold: stratified by label (by event for survival); leave_one_out: each patient is a test set; leave_group_out:
+        each group (centre, site, batch) is. The last two are the same in every repeat; only the models' seeds differ.
     groups
         Indexed by patient id (repeated where a patient has several). kfold and leave_one_out keep patients that share a
         group (slide, block, matched pair) together; leave_group_out leaves one group out at a time.
@@ -79,7 +79,7 @@ def patient_folds(
 
 
 def inner_folds(targets: Targets, n_folds: int = 5, seed: int = 0, groups: pd.Series | None = None) -> list[Fold]:
-    """Folds within a training set, for nested cross-validation: as `patient_folds` with fewer folds where classes are small.
+    """Folds within a training set, for nested cross-validation: `patient_folds`, fewer where classes are small.
 
     Empty where the training patients cannot be split (fewer than two of a class).
     """
@@ -101,8 +101,8 @@ def check_split(train: Sequence[str], test: Sequence[str], *, groups: Mapping[st
     train, test
         Patient ids.
     groups
-        What must stay together, by name ("slide", "block", "matched pair"): Series indexed by patient id, repeated where a
-        patient has several; missing values bind nothing.
+        What must stay together, by name ("slide", "block", "matched pair"): Series indexed by patient id, repeated
+        where a patient has several; missing values bind nothing.
 
     Raises
     ------
@@ -148,21 +148,21 @@ def _stratified(
     n_groups = np.unique(bound).size
     if not 2 <= n_folds <= n_groups:
         raise SplitError(
-            f"Expected 2 <= n_folds <= {n_groups} (patients, or groups of patients kept together), found n_folds={n_folds}. "
+            f"Expected 2 <= n_folds <= {n_groups} (patients, or groups of them kept together), found {n_folds}. "
             "Take fewer folds, or scheme='leave_one_out'."
         )
     if np.unique(strata, return_counts=True)[1].max() < n_folds:
         strata = np.zeros_like(strata)
-    kind = StratifiedKFold if n_groups == patients.size else StratifiedGroupKFold
-    splitter = kind(n_folds, shuffle=True, random_state=state)
+    apart = n_groups == patients.size
+    splitter = (StratifiedKFold if apart else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=state)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
-        parts = list(splitter.split(patients, strata, bound))
+        parts = list(splitter.split(patients, strata, None if apart else bound))
     empty = [i for i, (_, test) in enumerate(parts) if test.size == 0]
     if empty:
         raise SplitError(
-            f"Expected patients in all {n_folds} folds, found none in fold(s) {empty}: the groups kept together are too "
-            "uneven. Take fewer folds."
+            f"Expected patients in all {n_folds} folds, found none in fold(s) {empty}: the groups kept together are "
+            "too uneven. Take fewer folds."
         )
     return parts
 

@@ -1,4 +1,4 @@
-"""One synthetic tumour sample as arrays: where cells stand, what they are, which of them send and receive, their counts."""
+"""One synthetic tumour sample as arrays: where cells stand, what they are, who sends and who receives, their counts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
+
+from metaniche.errors import ConfigError
 
 DENSITIES = ("grid", "uniform", "mixed")
 SPACING_UM = 12.0
@@ -78,8 +80,8 @@ class Noise:
     """How far counts and labels are from the truth.
 
     `library_sd` and `patient_sd` are log-normal (per cell; per gene and patient), `dispersion` that of the negative
-    binomial (0 with `sampled` off: expected counts, rounded), `dropout` the share of counts lost whole, `type_error` the
-    share of cells with another cell's type.
+    binomial, `dropout` the share of counts lost whole, `type_error` the share of cells with another cell's type.
+    Without `sampled` counts are the expected ones, rounded.
     """
 
     sampled: bool = True
@@ -96,7 +98,7 @@ NOISE = {
     "high": Noise(library_sd=0.5, patient_sd=0.3, dispersion=0.5, dropout=0.3, type_error=0.05),
 }
 
-ON, OFF, STRAY = 8.0, 0.3, 0.05  # expected counts: expressed, silent in a type that could, elsewhere
+ON, OFF, STRAY = 12.0, 0.1, 0.05  # expected counts: expressed, silent in a type that could, elsewhere
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ def gene_panel(n_genes: int) -> tuple[str, ...]:
 def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.Generator) -> Tissue:
     """Tissue in which the mean signal over the malignant cells is `signal`, or as near as one more sender brings it.
 
-    Two clones split the tumour by a spatial field; only the first has the receptor. Senders are fibroblasts beside one of
-    the two: beside the first they are heard, beside the second they are not. Their number, and everything else, is drawn
-    without knowledge of `signal`, and the two clones mirror each other. Tissue that could not carry a mean signal of 1
-    (in units of `full_signal`) beside either clone is drawn again, so that none is kept for its outcome.
+    Two clones split the tumour by a spatial field; only the first has the receptor. Senders are fibroblasts beside
+    one of the two: beside the first they are heard, beside the second they are not. Their number, and everything
+    else, is drawn without knowledge of `signal`, and the two clones mirror each other. Tissue that could not carry
+    signal 1 beside the one clone and beside the other is drawn again, whatever its outcome.
     """
     reach = RANGE_SCALES * pair.length_scale_um
     for _ in range(ATTEMPTS):
@@ -144,6 +146,11 @@ def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.G
         room = min(heard[c][beside[c]][:n_sending].sum() for c in (0, 1))
         if min(map(len, beside)) >= n_sending and room >= FULL_SIGNAL:
             break
+    else:
+        raise ConfigError(
+            f"Expected a synthetic sample with room for two clones and their fibroblasts, found {n_cells} cells. "
+            "Raise n_cells to 300 or more."
+        )
     carried = np.concatenate(([0.0], heard[0][beside[0]].cumsum()))[: n_sending + 1]
     n_heard = int(np.abs(carried - signal * FULL_SIGNAL).argmin())
     chosen = senders[np.concatenate((beside[0][:n_heard], beside[1][: n_sending - n_heard]))]

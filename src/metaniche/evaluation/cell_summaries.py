@@ -16,7 +16,7 @@ from metaniche.evaluation.summaries import neighbour_mean
 
 @dataclass
 class CellSummary:
-    """A row per cell: its own types and expression components (`own`), the mean over its neighbours (`neighbours`), or both.
+    """A row per cell: its own types and expression components (`own`), their mean over its `neighbours`, or both.
 
     Types, genes, scales and components are fitted on the training samples.
     """

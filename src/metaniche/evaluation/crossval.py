@@ -15,7 +15,7 @@ from metaniche.data.splits import Fold, check_split
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold
+from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold, table_hash
 from metaniche.evaluation.fusion import WithClinical, fuse, with_scale
 from metaniche.evaluation.predictions import CrossValidation, evaluation_grid, fold_rows
 
@@ -26,6 +26,8 @@ class Cohort(Protocol):
     """The part of `metaniche.data.prepare.PreparedCohort` that the harness uses."""
 
     name: str
+    folder: Path
+    samples: pd.DataFrame
     patients: pd.DataFrame
 
     def of(self, patients: Sequence[str]) -> list[PreparedSample]: ...
@@ -51,15 +53,15 @@ def cross_validate(
     progress
         Called as `progress(done, total, text)` before each model of each fold.
     run_dir
-        Where given, each model and fold is written to `run_dir/folds/` when it is done, and skipped when it is there already
-        under the same configuration, labels, folds and seed.
+        Where given, each model and fold is written to `run_dir/folds/` when it is done, and skipped when it is there
+        already under the same configuration, labels, folds and seed.
     targets
         Labels to use in place of the cohort's own (the permutation control).
 
     Raises
     ------
-    SplitError for a fold with a patient on both sides; ConfigError for two models of one name, or for `clinical + X` without
-    its parts; whatever a model raises, with the model's and the fold's name in front.
+    SplitError for a fold with a patient on both sides; ConfigError for two models of one name, or for `clinical + X`
+    without its parts; whatever a model raises, with the model's and the fold's name in front.
     """
     targets = cohort.targets(task) if targets is None else targets
     _check_models(estimators)
@@ -156,8 +158,8 @@ class _FoldRun:
     def _path(self, estimator: Estimator) -> Path | None:
         if self.store is None:
             return None
-        names = [self.cohort.name, Path(str(getattr(self.cohort, "folder", ""))).name]
-        key = fold_key(estimator, self.all_targets, self.all_clinical, self.fold, self.seed, names)
+        data = [self.cohort.name, self.cohort.folder.name, table_hash(self.cohort.samples)]
+        key = fold_key(estimator, self.all_targets, self.all_clinical, self.fold, self.seed, data)
         return fold_path(self.store, estimator.name, self.fold, key)
 
 

@@ -23,11 +23,11 @@ class Prediction:
     Attributes
     ----------
     risk
-        Indexed by unit id, higher is worse: probability for binary tasks, mean probability over sites for several sites,
-        any increasing scale (log-risk) for survival.
+        Indexed by unit id, higher is worse: probability for binary tasks, mean probability over several sites, any
+        increasing scale (log-risk) for survival.
     survival
-        Survival tasks: a row per unit, an ascending column per time, probability of no event by that time. Read as linear
-        between its times, 1 at time 0 and constant after the last.
+        Survival tasks: a row per unit, an ascending column per time, probability of no event by that time. Read as
+        linear between its times, 1 at time 0 and constant after the last.
     sites
         Tasks of several sites: a row per unit, a column per site, probabilities.
     train_scale

@@ -1,10 +1,9 @@
-"""Predictions of one model on one fold, on disk: written whole or not at all, and read again only under the same key."""
+"""Predictions of one model on one fold, on disk: written whole or not at all, read again only under the same key."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from metaniche.data.splits import Fold
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
 from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.io.write import replacing
 
 FORMAT = 1
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -48,8 +48,8 @@ def fold_key(
         "format": FORMAT,
         "estimator": text,
         "task": asdict(targets.task),
-        "targets": _table_hash(targets.table.sort_index()),
-        "clinical": None if clinical is None else _table_hash(clinical.sort_index()),
+        "targets": table_hash(targets.table.sort_index()),
+        "clinical": None if clinical is None else table_hash(clinical.sort_index()),
         "fold": asdict(fold),
         "seed": seed,
         "cohort": list(cohort),
@@ -92,12 +92,8 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write atomically: readers see the old file, the new one or none, never a part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         table.to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _prefixed(table: pd.DataFrame, prefix: str) -> pd.DataFrame | None:
@@ -105,6 +101,7 @@ def _prefixed(table: pd.DataFrame, prefix: str) -> pd.DataFrame | None:
     return table[columns].rename(columns=lambda c: c.removeprefix(prefix)) if columns else None
 
 
-def _table_hash(table: pd.DataFrame) -> str:
+def table_hash(table: pd.DataFrame) -> str:
+    """Hash of a table's index, column names and values as text."""
     rows = pd.util.hash_pandas_object(table.astype("object").map(str), index=True).to_numpy()
     return hashlib.sha256(rows.tobytes() + ",".join(map(str, table.columns)).encode()).hexdigest()

@@ -55,8 +55,8 @@ class WithClinical:
 def fuse(task: Task, clinical: Prediction, base: Prediction) -> Prediction:
     """Combine two predictions of the same units with equal weight.
 
-    Binary and sites: mean of the two logits. Survival: sum of the two risks, each standardised on its training units; the
-    survival curves, where both have them, are averaged on the scale of log cumulative hazard, where Cox models add.
+    Binary and sites: mean of the two logits. Survival: sum of the two risks, each standardised on its training units;
+    the survival curves, where both have them, are averaged on the scale of log cumulative hazard, where Cox models add.
 
     Raises ConfigError where a survival prediction has no `train_scale`.
     """

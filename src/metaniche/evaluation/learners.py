@@ -1,4 +1,4 @@
-"""Ridge logistic, penalised Cox and random forests on a table of features; strength of penalty by inner patient-grouped CV."""
+"""Ridge logistic, penalised Cox and random forests on a table of features; penalties by inner patient-grouped CV."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Learner(Protocol):
 
 @dataclass
 class RidgeLogistic:
-    """L2-penalised logistic regression; C by inner cross-validated log loss. With one class in training: its frequency."""
+    """L2-penalised logistic regression; C by inner cross-validated log loss. One class in training: its frequency."""
 
     c_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     c: float = field(default=np.nan, init=False, repr=False)
@@ -83,7 +83,7 @@ class RidgeLogistic:
 
 @dataclass
 class PenalisedCox:
-    """Ridge Cox regression (lifelines); penalty by cross-validated partial likelihood (Verweij, doi:10.1002/sim.4780122407).
+    """Ridge Cox regression (lifelines); penalty by cross-validated partial likelihood (doi:10.1002/sim.4780122407).
 
     Features are rotated to their principal components before the fit: the same model as on the features, in at most as
     many dimensions as there are units.
@@ -123,7 +123,7 @@ class PenalisedCox:
 
 
 class _RotatedCox:
-    """One ridge Cox fit at a given penalty; without events, or where Newton's method fails, everybody has log-risk 0."""
+    """One ridge Cox fit at a given penalty; without events, or where Newton's method fails, all have log-risk 0."""
 
     def __init__(self, penalizer: float) -> None:
         self.penalizer = penalizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.fold_store import write_parquet
 from metaniche.evaluation.fusion import CLIP, on_grid
 from metaniche.evaluation.sites import per_label
+from metaniche.io.write import replacing
 from metaniche.metrics.survival import censoring_survival
 
 GRID_POINTS = 32
@@ -30,8 +30,8 @@ class CrossValidation:
     Attributes
     ----------
     predictions
-        A row per model, repeat and test unit (and site): model, role, repeat, fold, unit_id, patient_id, the labels (`y`, or
-        `time` and `event`), `risk`, and `score`, which ranks units across folds. For probabilities `score` is
+        A row per model, repeat and test unit (and site): model, role, repeat, fold, unit_id, patient_id, the labels
+        (`y`, or `time` and `event`), `risk`, and `score`, which ranks units across folds. For probabilities `score` is
         logit(risk) minus the logit of the training fold's base rate: an intercept alone would otherwise rank held-out
         units against their own label, since taking a case out lowers the base rate it is predicted with (Parker 2007,
         doi:10.1186/1471-2105-8-326). Survival tasks: `survival`, a list of probabilities at `grid`.
@@ -54,9 +54,8 @@ class CrossValidation:
         """Write predictions.parquet and folds.json, each atomically."""
         folder = Path(folder)
         write_parquet(self.predictions, folder / "predictions.parquet")
-        temporary = folder / f".folds.json.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps([asdict(f) for f in self.folds], indent=1))
-        os.replace(temporary, folder / "folds.json")
+        with replacing(folder / "folds.json") as temporary:
+            temporary.write_text(json.dumps([asdict(f) for f in self.folds], indent=1))
 
 
 def evaluation_grid(targets: Targets) -> np.ndarray:

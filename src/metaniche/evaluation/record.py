@@ -19,11 +19,13 @@ from metaniche import __version__
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
+from metaniche.evaluation.predictions import CrossValidation
+from metaniche.evaluation.table import comparison_table, repeat_table
 from metaniche.io import keys
 from metaniche.io.write import replacing
 
-RUN, CHECKS, CELLS, PATIENTS, PREDICTIONS, TABLE = (
-    "run.json", "data_checks.json", "cells.parquet", "patients.csv", "predictions.parquet", "table.csv",
+RUN, CHECKS, CELLS, PATIENTS, TABLE, CAPTION = (
+    "run.json", "data_checks.json", "cells.parquet", "patients.csv", "table.csv", "caption.json",
 )  # fmt: skip
 _IDENTITY = "config.json"
 
@@ -78,6 +80,24 @@ def write_run(
     write_json(run_dir / RUN, info)
     write_json(run_dir / CHECKS, data_checks(cohort, targets))
     cohort.patients.reindex(targets.patients).to_csv(run_dir / PATIENTS)
+
+
+def write_comparison(run_dir: Path, cv: CrossValidation, n_boot: int, seed: int = 0) -> pd.DataFrame:
+    """predictions.parquet, folds.json, table.csv, repeats.csv and caption.json; returns the comparison table.
+
+    `kind` in table.csv is clinical, baseline, network, or fused for `clinical + network`.
+    """
+    task = cv.targets.task
+    table = comparison_table(cv, task, n_boot, seed)
+    network = table["role"] == "model"
+    kind = table["role"].mask(network, "network").mask(network & table.index.str.contains(" + ", regex=False), "fused")
+    table.insert(0, "kind", kind)
+    cv.save(run_dir)
+    for name, frame in ((TABLE, table), ("repeats.csv", repeat_table(cv, task).set_index("model"))):
+        with replacing(run_dir / name) as temporary:
+            frame.rename(columns=lambda c: c.replace("diff_best", "diff_baseline")).to_csv(temporary)
+    write_json(run_dir / CAPTION, table.attrs["caption"])
+    return table
 
 
 def data_checks(cohort: PreparedCohort, targets: Targets) -> list[dict[str, str]]:

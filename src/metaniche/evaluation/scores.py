@@ -70,8 +70,8 @@ def score_model(cv: CrossValidation, model: str, patients: np.ndarray, weight: n
 
     Returns
     -------
-    Every metric is computed per repeat (and site) on all folds' units together, then averaged over the repeats and sites in
-    which it is defined, inside each resample.
+    Every metric is computed per repeat (and site) on all folds' units together, then averaged over the repeats and
+    sites in which it is defined, inside each resample.
     """
     rows = cv.predictions[cv.predictions["model"] == model]
     parts = [
@@ -105,7 +105,7 @@ def score_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]
 
 
 def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]:
-    """Censoring is estimated on the training side of each row's fold; calibration is read off the curves at mid-grid."""
+    """Censoring is estimated on the training side of each row's fold; calibration is read at the middle of the grid."""
     time, event, risk = (rows[c].to_numpy(float) for c in ("time", "event", "risk"))
     own, on_grid = _censoring(cv, rows)
     tau = float(cv.grid[-1])
@@ -132,7 +132,7 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
 
 
 def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """G at each unit's own time (n,) and at the grid (n, T), from the training patients of the fold that held it out."""
+    """G at each unit's own time (n,) and at the grid (n, T), from the training patients of its fold."""
     train = {(f.repeat, f.fold): f.train for f in cv.folds}
     own, on_grid = np.zeros(len(rows)), np.zeros((len(rows), cv.grid.size))
     key = list(zip(rows["repeat"], rows["fold"]))
@@ -148,7 +148,7 @@ def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.
 def _evaluate(
     functions: dict[str, Score], owner: np.ndarray, weight: np.ndarray
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """Estimate and (B,) replicates of each metric; resamples go through in blocks, so that memory does not grow with B."""
+    """Estimate and (B,) replicates of each metric; resamples go in blocks, so that memory does not grow with B."""
     n_blocks = max(1, weight.shape[0] * owner.size // CELLS_PER_BLOCK)
     blocks = np.array_split(weight, n_blocks)
     done = {name: [] for name in functions}

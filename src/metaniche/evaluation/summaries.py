@@ -1,4 +1,4 @@
-"""What simple models see of a patient: composition, density, pseudobulk, cellular neighbourhoods; fitted on training only."""
+"""What simple models see of a patient: composition, density, pseudobulk, neighbourhoods; fitted on training only."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ class Pseudobulk:
 class Neighbourhoods:
     """Shares of cellular neighbourhoods (Schurch 2020, doi:10.1016/j.cell.2020.07.005).
 
-    A cell's window is the mean over itself and its graph neighbours of cell types, or of expression components where the
-    source has no types; k-means over an equal number of training windows per patient names `n_clusters` neighbourhoods.
+    A cell's window is the mean over itself and its graph neighbours of cell types, or of expression components where
+    the source has no types; k-means over an equal number of training windows per patient finds `n_clusters` of them.
     """
 
     n_clusters: int = 10
@@ -195,7 +195,7 @@ def training_types(samples: Sequence[PreparedSample]) -> tuple[str, ...]:
     }
     if not seen:
         raise InputError(
-            "Expected cell types, found none in the training samples. Give obs['cell_type'], or leave out the models on types."
+            "Expected cell types, found none in the training samples. Give obs['cell_type'], or use other models."
         )
     return tuple(sorted(seen))
 

@@ -1,4 +1,4 @@
-"""The comparison table: every model with patient-bootstrap intervals, against the best baseline and the clinical model."""
+"""The comparison table: every model with patient-bootstrap intervals, beside the best baseline and the clinical one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def comparison_table(
     Returns
     -------
     Indexed by model: role, n_units, n_patients, n_events (smaller class, or events), n_variables, events_per_variable;
-    each metric of `metric_names(task)` with `_low` and `_high` (95 %); `diff_best` and `diff_clinical` of the primary metric,
-    each with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline, primary_metric, and
-    undefined_resamples, the largest number of resamples left out of an interval because a metric was undefined.
+    each metric of `metric_names(task)` with `_low` and `_high` (95 %); `diff_best` and `diff_clinical` of the primary
+    metric, each with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline,
+    primary_metric, and undefined_resamples, the largest number of resamples that an interval leaves out because the
+    metric was undefined there.
     `attrs["caption"]` is a list of sentences that must stand below the table.
     """
     cv = cv if site is None else _one_site(cv, site)
@@ -92,20 +93,21 @@ def caption(cv: CrossValidation, task: Task, table: pd.DataFrame, n_boot: int) -
     primary = table["primary_metric"].iloc[0]
     lines = [
         f"{table['n_units'].max()} {task.level}s of {table['n_patients'].max()} patients, {n_events(cv.targets)} "
-        f"{'events' if task.is_survival else 'in the smaller class'}; {repeats} repeat(s) of cross-validation by patient. "
-        f"Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over repeats inside "
-        "each resample. They hold the fitted models fixed and leave out the variation of training."
+        f"{'events' if task.is_survival else 'in the smaller class'}; {repeats} repeat(s) of cross-validation by "
+        f"patient. Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over "
+        "repeats inside each resample. They hold the fitted models fixed and leave out the variation of training."
     ]
     best = table["best_baseline"].iloc[0]
     if best is not None:
         lines.append(
-            f"The best baseline ({best}) was chosen after the fact by {LABELS[primary]} on these same patients: its own "
-            "figure is optimistic, and differences to it are pessimistic for the other models. p values are two-sided "
-            "bootstrap values without correction for the number of models."
+            f"The best baseline ({best}) was chosen after the fact by {LABELS[primary]} on these same patients: its "
+            "own figure is optimistic, and differences to it are pessimistic for the other models. p values are "
+            "two-sided bootstrap values without correction for the number of models."
         )
     if task.is_survival and cv.grid.size:
         lines.append(
-            f"Uno's C and the integrated Brier score are read up to time {cv.grid[-1]:g}, ECE at {cv.grid[cv.grid.size // 2]:g}."
+            f"Uno's C and the integrated Brier score are read up to time {cv.grid[-1]:g}, ECE at "
+            f"{cv.grid[cv.grid.size // 2]:g}."
         )
     if task.kind == "sites" and "site" in cv.predictions:
         lines.append("Metrics are averaged over the sites in which they are defined; unknown labels are left out.")
@@ -124,8 +126,8 @@ def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str
         )
     if table["undefined_resamples"].max() > 0:
         lines.append(
-            f"Up to {table['undefined_resamples'].max()} of {n_boot} resamples left a metric undefined (one class, or a slope "
-            "without a finite value) and were left out of its interval."
+            f"Up to {table['undefined_resamples'].max()} of {n_boot} resamples left a metric undefined (one class, or "
+            "a slope without a finite value) and were left out of its interval."
         )
     if cv.targets.left_out:
         lines.append(f"{len(cv.targets.left_out)} unit(s) without a usable label were left out.")

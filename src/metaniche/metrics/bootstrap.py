@@ -48,7 +48,7 @@ def bootstrap_ci(
 def paired_difference(
     fn_a: Metric, fn_b: Metric, units: np.ndarray, n_boot: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float, float, float]:
-    """Difference fn_a - fn_b on the same resamples: estimate, low, high and two-sided bootstrap p. See `bootstrap_ci`."""
+    """fn_a - fn_b on the same resamples: estimate, low, high and two-sided bootstrap p. See `bootstrap_ci`."""
     weight = resample_weights(units, n_boot, seed)
     replicates = np.asarray(fn_a(weight)) - np.asarray(fn_b(weight))
     low, high, skipped = interval(replicates, level)

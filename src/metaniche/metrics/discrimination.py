@@ -32,7 +32,7 @@ def auroc(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) ->
 
 
 def auprc(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float | np.ndarray:
-    """Average precision: precision at each distinct threshold weighted by the recall it gains. Arguments as in `auroc`."""
+    """Average precision: precision at each distinct threshold times the recall it gains. Arguments as in `auroc`."""
     tp, fp = _curve(y, score, weight)
     gained = np.diff(tp, axis=1, prepend=0.0)
     precision = np.nan_to_num(ratio(tp, tp + fp))

@@ -1,4 +1,4 @@
-"""How well a risk orders times to event and how well survival curves fit: Harrell's C, Uno's C, integrated Brier score."""
+"""How well a risk orders times to event, how well survival curves fit: Harrell's C, Uno's C, integrated Brier."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def brier_contributions(
 
 
 def censoring_survival(train_time: np.ndarray, train_event: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Kaplan-Meier probability G(t) of still being uncensored at each of `times`; events come before censorings at ties."""
+    """Kaplan-Meier probability G(t) of being uncensored at each of `times`; events come before censorings at ties."""
     train_time = np.asarray(train_time, dtype=float)
     happened = np.asarray(train_event, dtype=float) == 1
     unique, index = np.unique(train_time, return_inverse=True)

@@ -62,21 +62,23 @@ def headline(run: Run) -> Headline | None:
     verdict = "not compared"
     conclusion = f"No simple baseline stands in the table, so nothing is known about what the {noun} adds."
     if baseline is not None:
-        verdict, words = _against(row, baseline, metric, "diff_baseline")
         result += f" The best simple baseline, {baseline['model']}, reaches {with_interval(baseline, metric.column)}"
-        result += f"; {_difference(row, 'diff_baseline')}." if not is_blank(row.get("diff_baseline")) else "."
+        result += f"{_difference(row, 'diff_baseline')}."
+        verdict, words = _against(row, baseline, metric, "diff_baseline")
         conclusion = _conclusion(words, noun, "the best simple baseline")
     if clinical is not None:
+        result += f" Clinical variables alone ({clinical['model']}) reach {with_interval(clinical, metric.column)}"
+        result += f"{_difference(row, 'diff_clinical')}."
         _, words = _against(row, clinical, metric, "diff_clinical")
-        difference = f", {_difference(row, 'diff_clinical')}" if not is_blank(row.get("diff_clinical")) else ""
-        reaches = f"Clinical variables alone ({clinical['model']}) reach {with_interval(clinical, metric.column)}{difference}."
-        conclusion += f" {reaches} {_conclusion(words, noun, 'clinical variables alone')}"
+        conclusion += f" {_conclusion(words, noun, 'clinical variables alone')}"
     return Headline(verdict, result, conclusion, tuple(_cautions(run, row, metric)))
 
 
 def _difference(row: pd.Series, column: str) -> str:
+    if is_blank(row.get(column)):
+        return ""
     p = p_value(row.get(f"{column}_p"))
-    return f"paired difference {with_interval(row, column, signed=True)}{', ' + p if p else ''}"
+    return f" (paired difference {with_interval(row, column, signed=True)}{', ' + p if p else ''})"
 
 
 def _against(row: pd.Series, other: pd.Series, metric: Metric, column: str) -> tuple[str, str]:
@@ -100,7 +102,7 @@ def _conclusion(words: str, noun: str, whom: str) -> str:
         "worse": f"The {noun} is worse than {whom}.",
         "not better": f"The {noun} is NOT better than {whom}.",
         "not shown": f"The {noun} is NOT shown to be better than {whom}: the interval of the difference holds zero.",
-        "higher in number only": f"Its figure is higher than that of {whom}, but no paired difference was computed, "
+        "higher in number only": f"The {noun} is better in number than {whom}, but no paired difference was computed, "
         "so it is not shown to be better.",
     }[words]
 

@@ -98,8 +98,13 @@ def map_pictures(run: Run) -> list[Picture]:
     words = f"{_POTENTIAL_WORDS} {chosen.rule} {_provenance(run)}"
     pictures = [_picture(figure, "Maps of metastatic potential", words, "png")]
     if keys.ATTENTION in run.cells and run.cells[keys.ATTENTION].notna().any():
-        figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles, keys.ATTENTION)
-        words = "The same samples by attention: which cells the prediction was pooled from. Attention is not an explanation."
+        mean = run.cells.groupby(keys.SAMPLE)[keys.ATTENTION].transform("mean")
+        relative = run.cells.assign(**{keys.ATTENTION: run.cells[keys.ATTENTION] / mean})
+        figure = figures.spatial_map(relative, chosen.samples, chosen.titles, keys.ATTENTION)
+        words = (
+            "The same samples by attention, relative to the mean of the sample: which cells the prediction was pooled from. "
+            "Attention is not an explanation."
+        )
         pictures.append(_picture(figure, "Maps of attention", words, "png"))
     return pictures
 

@@ -32,8 +32,8 @@ METRICS = {
     for m in (
         Metric("auroc", "AUROC", chance=0.5, words="chance that a unit with the outcome gets a higher risk than one without"),
         Metric("auprc", "AUPRC", words="mean precision over recall; chance is the prevalence"),
-        Metric("sens90", "Sensitivity at 90 % specificity", words="share of units with the outcome found, 10 % false alarms"),
-        Metric("sens95", "Sensitivity at 95 % specificity", words="share of units with the outcome found, 5 % false alarms"),
+        Metric("sens90", "Sensitivity at 90 % spec.", words="share of units with the outcome found, 10 % false alarms"),
+        Metric("sens95", "Sensitivity at 95 % spec.", words="share of units with the outcome found, 5 % false alarms"),
         Metric("harrell_c", "Harrell's C", chance=0.5, words="chance that of two patients the one with the earlier event has the higher risk"),
         Metric("uno_c", "Uno's C", chance=0.5, words="as Harrell's C, corrected for censoring"),
         Metric("ibs", "Integrated Brier score", better="lower", words="mean squared error of predicted survival"),
@@ -85,7 +85,11 @@ def p_value(value: object) -> str:
     """p < 0.001, p = 0.03, or nothing."""
     if is_blank(value):
         return ""
-    return "p < 0.001" if float(value) < 0.001 else f"p = {float(value):.{2 if float(value) >= 0.01 else 3}f}"
+    return (
+        "p\u00a0<\u00a00.001"
+        if float(value) < 0.001
+        else f"p\u00a0=\u00a0{float(value):.{2 if float(value) >= 0.01 else 3}f}"
+    )
 
 
 def count(value: object) -> str:

@@ -89,27 +89,16 @@ def _intervals(
     if zero is not None:
         axes.axvline(zero, color=SOFT, lw=0.8, ls=":", zorder=1)
     for i, row in rows.iterrows():
+        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
         if pd.isna(row[metric]):
-            axes.text(
-                0.5,
-                i,
-                "the reference",
-                ha="center",
-                va="center",
-                color=SOFT,
-                fontsize=8,
-                transform=axes.get_yaxis_transform(),
-            )
+            axes.annotate("the reference", (1, i), (6, 0), color=SOFT, **at)
             continue
         kind = row.get("kind", "baseline")
         color = KIND_COLOR.get(kind, KIND_COLOR["baseline"])
         low, high = row.get(f"{metric}_low", np.nan), row.get(f"{metric}_high", np.nan)
         axes.plot([low, high], [i, i], color=color, lw=2.4 if row["model"] == emphasis else 1.6, zorder=2)
         axes.plot(row[metric], i, _MARKS.get(kind, "o"), color=color, ms=6, zorder=3, gid=row["model"])
-        axes.annotate(
-            _words(row[metric], low, high, signed), (1, i), (6, 0),
-            xycoords=("axes fraction", "data"), textcoords="offset points", va="center", fontsize=8,
-        )  # fmt: skip
+        axes.annotate(_words(row[metric], low, high, signed), (1, i), (6, 0), **at)
     axes.grid(axis="x", color=HAIR, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)

@@ -96,16 +96,15 @@ def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None
     axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":", label="perfect")
     axes.vlines(table["risk"], low, high, color="#0072B2", lw=1.4)
     axes.plot(table["risk"], observed, "o-", color="#0072B2", ms=5, lw=1, label=plain(model, 28))
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="Observed frequency", title="Calibration")
+    axes.set(xlim=(0, 1), ylim=(-0.02, 1.09), ylabel="Observed frequency", title="Calibration")
     axes.legend(loc="upper left")
-    for y, color, name in ((0, FAINT, "without"), (1, INK, "with")):
-        counts.hist(units.loc[units["y"] == y, "risk"], np.linspace(0, 1, 21), color=color, alpha=0.75, label=name)
+    outcomes = [units.loc[units["y"] == y, "risk"] for y in (0, 1)]
+    names = ("without the outcome", "with the outcome")
+    counts.hist(outcomes, np.linspace(0, 1, 21), color=(FAINT, INK), label=names, stacked=True)
     counts.set(xlabel="Predicted probability", ylabel="Units")
-    counts.legend(title=None, loc="upper right", ncols=2, fontsize=7.5, handlelength=1)
+    counts.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=7.5, handlelength=1, borderpad=0)
     for x, y, n in zip(table["risk"], high, table["n"]):
-        axes.annotate(
-            f"n={n}", (x, min(y, 1.0)), (0, 3), textcoords="offset points", ha="center", fontsize=7, color=SOFT
-        )
+        axes.annotate(f"n={n}", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=7.5, color=SOFT)
     return figure
 
 

@@ -14,8 +14,10 @@ from matplotlib.lines import Line2D
 from metaniche.io import keys
 from metaniche.report.figures.style import INK, SOFT, new_figure, plain, said, styled
 
-_GREYS = ("#C9CED6", "#A9B7C4", "#C7B8A8", "#B7C4B0", "#C4B0C0", "#DDDDDD")
-_WORDS = {keys.POTENTIAL: "Metastatic potential (malignant cells)", keys.ATTENTION: "Attention of the network"}
+_GREYS = ("#BFC5CE", "#9FB4C6", "#CDB79E", "#AFC3A4", "#C6A9BE", "#DEDEDE")
+_WORDS = {keys.POTENTIAL: "Metastatic potential (malignant cells)", keys.ATTENTION: "Attention (1 = equal share)"}
+_COLORS = {keys.POTENTIAL: "viridis"}
+_PANEL_IN = 4.1
 
 
 @styled
@@ -43,7 +45,7 @@ def spatial_map(
     if value not in cells or cells.empty:
         return said(f"No map: no cell has `{value}`.", 9.4)
     ids = cells[keys.SAMPLE].astype(str)
-    samples = list(samples) if samples is not None else list(dict.fromkeys(ids))[:4]
+    samples = list(dict.fromkeys(ids))[:4] if samples is None else list(samples)
     shown = cells[ids.isin(samples)].assign(sample_id=ids)
     valued = shown[value].notna()
     if value == keys.POTENTIAL and keys.MALIGNANT in shown:
@@ -54,15 +56,15 @@ def spatial_map(
     norm = Normalize(low, high if high > low else low + 1e-6)
     tints = _tints(shown[~valued])
     columns = min(2, len(samples))
-    rows = -(-len(samples) // columns)
-    figure = new_figure(9.4 if columns == 2 else 6.4, 4.3 * rows + 0.9 if columns == 2 else 6.0)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    heights = _row_heights(shown, samples, columns)
+    figure = new_figure(_PANEL_IN * columns + 1.2, sum(heights) + 0.45 * len(heights) + 0.5)
+    panels = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).ravel()
     for axes in panels:
         axes.set_axis_off()
     for axes, sample in zip(panels, samples):
         here = shown["sample_id"] == sample
         _panel(axes, shown[here], valued[here], value, norm, tints, (titles or {}).get(sample, sample))
-    bar = figure.colorbar(panels[0].collections[-1], ax=list(panels), shrink=0.6, aspect=30, pad=0.02, extend="both")
+    bar = figure.colorbar(panels[0].collections[-1], ax=list(panels), shrink=0.7, aspect=30, pad=0.02, extend="both")
     bar.set_label(_WORDS.get(value, plain(value)))
     bar.outline.set_visible(False)
     marks = [Line2D([], [], ls="", marker="o", ms=5, color=c, label=plain(t, 24)) for t, c in tints.items()]
@@ -79,17 +81,34 @@ def _panel(
     greys = np.array([tints.get(t, _GREYS[-1]) for t in _types(cells[~valued], tints)])
     on = valued.to_numpy()
     axes.scatter(x[~on], y[~on], s=size, c=greys if greys.size else None, lw=0, rasterized=True)
-    axes.scatter(x[on], y[on], s=size, c=cells.loc[valued, value], norm=norm, cmap="viridis", lw=0, rasterized=True)
-    axes.set_aspect("equal")
+    axes.scatter(
+        x[on],
+        y[on],
+        s=size,
+        c=cells.loc[valued, value],
+        norm=norm,
+        cmap=_COLORS.get(value, "BuPu"),
+        lw=0,
+        rasterized=True,
+    )
+    axes.set_aspect("equal", anchor="NW")
     axes.margins(0.02)
     axes.invert_yaxis()
     axes.set_title(plain(title, 52), fontsize=9)
     _scale_bar(axes, np.ptp(x) if len(x) else 1.0)
 
 
+def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[float]:
+    """Inches that each row of panels needs at the width of a panel; very long tissues are not stretched beyond a page."""
+    groups = cells.groupby("sample_id")[["x_um", "y_um"]]
+    extent = (groups.max() - groups.min()).reindex(samples)
+    shape = (extent["y_um"] / extent["x_um"].replace(0, np.nan)).fillna(1.0).clip(0.3, 1.6).to_numpy()
+    return [_PANEL_IN * float(shape[i : i + columns].max()) for i in range(0, len(samples), columns)]
+
+
 def _mark_area(x: np.ndarray, y: np.ndarray) -> float:
     """Marker area in points^2 so that marks about fill the tissue whatever its cell density."""
-    panel_points = 4.0 * 72
+    panel_points = _PANEL_IN * 72
     extent = max(np.ptp(x), np.ptp(y), 1e-9) if len(x) else 1.0
     spacing_um = np.sqrt(max(np.ptp(x), 1e-9) * max(np.ptp(y), 1e-9) / max(len(x), 1)) if len(x) else 1.0
     return float(np.clip((0.95 * spacing_um / extent * panel_points) ** 2, 1.0, 90.0))

@@ -1,0 +1,142 @@
+"""metaniche-evaluate: networks, simple baselines and the clinical model on the same folds; one table, one report."""
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from metaniche.cli import verb
+from metaniche.config import fit_config, load_group, open_cohort, plain, read_task, trainer_factory
+from metaniche.data.prepare import PreparedCohort
+from metaniche.data.splits import patient_folds
+from metaniche.data.task import Targets, Task
+from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_validate, standard_baselines
+from metaniche.evaluation.network import NetworkEstimator
+from metaniche.evaluation.permutation import permutation_control
+from metaniche.evaluation.record import collect_cells, write_comparison, write_run
+from metaniche.report import build_report
+
+log = logging.getLogger(__name__)
+
+SHOWN = ("auroc", "auprc", "sens90", "harrell_c", "uno_c", "ibs", "ece")
+
+
+@verb("evaluate")
+def main(config: DictConfig) -> None:
+    started = time.monotonic()
+    run_dir = Path(config.paths.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    cohort, task = open_cohort(config), read_task(config)
+    targets = cohort.targets(task)
+    networks = [_network(config, name, run_dir) for name in config.networks]
+    estimators = [*_baselines(config, cohort, task), *networks]
+    clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
+    estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
+
+    def folds(of: Targets, n_repeats: int = config.n_repeats):
+        groups = cohort.patients[config.group] if config.group else None
+        return patient_folds(of, config.scheme, config.n_folds, n_repeats, config.seed, groups)
+
+    made = folds(targets)
+    log.info("%d models, %d folds, %d patients", len(estimators), len(made), len(targets.patients))
+    with _Shown() as progress:
+        cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir)
+    table = write_comparison(run_dir, cv, config.n_boot, config.seed)
+    control = None
+    if config.permutation_control and networks:
+        log.info("Label-permutation control of %s", networks[0].name)
+        with _Shown() as progress:
+            found = permutation_control(
+                _network(config, networks[0].name, None), cohort, task, lambda t: folds(t, 1),
+                n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
+            )  # fmt: skip
+        control = {
+            "model": found.model, "metric": found.metric, "auroc": found.estimate, "low": found.low, "high": found.high,
+            "values": list(found.values),
+        }  # fmt: skip
+    _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
+    _print(table)
+    log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
+
+
+def _network(config: DictConfig, name: str, run_dir: Path | None) -> NetworkEstimator:
+    """The network `name` of the model group; the first of the list keeps its cells for the maps."""
+    cells = run_dir / "cells" if run_dir is not None and name == config.networks[0] else None
+    fit = fit_config(config, load_group("model", name, config))
+    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=cells)
+
+
+def _baselines(config: DictConfig, cohort: PreparedCohort, task: Task) -> list[Estimator]:
+    if not config.baselines:
+        return []
+    first = cohort.load(cohort.samples.index[0])
+    return standard_baselines(task, cohort.feature_kind, first.cell_types is not None, bool(task.clinical))
+
+
+def _finish(
+    config: DictConfig,
+    run_dir: Path,
+    cohort: PreparedCohort,
+    targets: Targets,
+    predictions: pd.DataFrame,
+    networks: list[NetworkEstimator],
+    control: dict | None,
+    started: float,
+) -> None:
+    parts = sorted((run_dir / "cells").glob("*.parquet"))
+    if parts:
+        own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
+        collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())
+    write_run(
+        run_dir, cohort, targets, model=networks[0].name if networks else "", duration_s=time.monotonic() - started,
+        experiment=config.run_name, seeds=[config.seed], permutation_control=control,
+        folds={"scheme": config.scheme, "n_folds": config.n_folds, "n_repeats": config.n_repeats},
+        training={"epochs": config.trainer.max_epochs, "members": config.members, "features": plain(config.data.features)},
+    )  # fmt: skip
+
+
+class _Shown:
+    """A bar on a terminal; in a log, a line about every ten per cent."""
+
+    def __enter__(self):
+        self._bar, self._last = None, -1
+        if sys.stdout.isatty():
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
+        return self._tell
+
+    def __exit__(self, *error):
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _tell(self, done: int, total: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, description=text)
+        elif 10 * done // max(total, 1) > self._last:
+            self._last = 10 * done // max(total, 1)
+            log.info("%d/%d  %s", done, total, text)
+
+
+def _print(table: pd.DataFrame) -> None:
+    """The comparison on the terminal, best first, with intervals."""
+    columns = [c for c in SHOWN if c in table]
+    shown = Table("model", *columns, "vs best baseline", title="Research use only")
+    for name, row in table.sort_values(columns[0], ascending=False).iterrows():
+        cells = [f"{row[c]:.2f} ({row[f'{c}_low']:.2f}-{row[f'{c}_high']:.2f})" for c in columns]
+        difference = "" if pd.isna(row["diff_best"]) else f"{row['diff_best']:+.2f} (p {row['diff_best_p']:.2f})"
+        shown.add_row(name, *cells, difference)
+    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+    for line in table.attrs["caption"]:
+        log.info(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,0 @@
-"""placeholder"""
-
-
-def evaluate_held_out(*a):
-    pass
