@@ -3,8 +3,9 @@
 set -euo pipefail
 bin=${1:-.venv/bin}
 export METANICHE_ROOT=demo
-"$bin/metaniche-evaluate" experiment=demo
-"$bin/metaniche-train" experiment=demo report=false
-"$bin/metaniche-predict" bundle=demo/runs/demo/train/bundle input=demo/runs/demo/train/held_out output=demo/scored
+rm -rf demo/runs
+"$bin/metaniche-evaluate" experiment=demo run_name=evaluation
+"$bin/metaniche-train" experiment=demo run_name=train report=false keep_held_out=true
+"$bin/metaniche-predict" bundle=demo/runs/train/bundle input=demo/runs/train/held_out output=demo/scored
 echo
-echo "Open this file in a browser: $(pwd)/demo/runs/demo/evaluation/report.html"
+echo "Open this file in a browser: $(pwd)/demo/runs/evaluation/report.html"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tissue import make_sample
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # small tensors; more threads only wait for each other
 
 
 @pytest.fixture(scope="session")

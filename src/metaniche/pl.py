@@ -30,7 +30,7 @@ def metastatic_potential(
     Parameters
     ----------
     adata
-        With obs[value] and obsm["spatial"]; obs["sample_id"], obs["cell_type"] and obs["is_malignant"] are used where given.
+        With obs[value] and obsm["spatial"]; obs["sample_id"], obs["cell_type"] and obs["is_malignant"] where given.
     sample
         One sample or several; None: the first four.
     value
@@ -42,7 +42,7 @@ def metastatic_potential(
     """
     if value not in adata.obs or keys.SPATIAL not in adata.obsm:
         raise InputError(
-            f"Expected obs[{value!r}] and obsm[{keys.SPATIAL!r}], found obs {list(adata.obs)} and obsm {list(adata.obsm)}. "
+            f"Expected obs[{value!r}] and obsm[{keys.SPATIAL!r}], found {list(adata.obs)} and {list(adata.obsm)}. "
             "Run metaniche.tl.metastatic_potential(adata, model=...) first."
         )
     scale = um_per_unit or dict(adata.uns.get(keys.UNS, {})).get("um_per_unit") or 1.0

@@ -33,10 +33,10 @@ def _tables(task, x, labels):
 
 @pytest.mark.parametrize("learner", [RidgeLogistic(), ForestClassifier(50)], ids=repr)
 def test_classifiers_find_a_signal_and_their_probabilities_stay_inside(learner):
-    x, targets = binary(0)
-    new, truth = binary(1)
+    x, targets = binary(0, n=200)
+    new, truth = binary(1, n=200)
     risk = learner.fit(x, targets, 0).risk(new)
-    assert auroc(truth.table["y"], risk) > 0.7
+    assert auroc(truth.table["y"], risk) > 0.8
     assert 0 < risk.min() < risk.max() < 1
     assert learner.survival(new) is None
 

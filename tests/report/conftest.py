@@ -1,11 +1,14 @@
 """Run folders with made-up numbers, as an evaluation would leave them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from metaniche.report.run import read_run
 
 MODELS = {
     "relational_mil": ("network", 1.9),
@@ -61,8 +64,8 @@ def make_table(survival=False, lead=0.36):
             else {
                 "auroc": 0,
                 "auprc": -0.03,
-                "sens90": -0.3,
-                "sens95": -0.4,
+                "sens_at_90_spec": -0.3,
+                "sens_at_95_spec": -0.4,
                 "calibration_slope": 0.1,
                 "ece": -0.4,
             }
@@ -84,7 +87,7 @@ def make_table(survival=False, lead=0.36):
     return pd.DataFrame(rows)
 
 
-def make_cells(samples=("P03", "P10", "P40", "P55", "P71", "P20"), n=4000, seed=0):
+def make_cells(samples=("P03", "P10", "P40", "P55", "P71", "P20"), n=1200, seed=0):
     rng = np.random.default_rng(seed)
     frames = []
     for i, patient in enumerate(samples):
@@ -95,7 +98,9 @@ def make_cells(samples=("P03", "P10", "P40", "P55", "P71", "P20"), n=4000, seed=
         potential = np.clip(0.2 + 0.1 * i + 0.004 * near + 0.1 * rng.normal(size=n), 0.01, 0.99)
         frame = pd.DataFrame({"sample_id": f"{patient}_s1", "patient_id": patient, "x_um": xy[:, 0], "y_um": xy[:, 1]})
         frame["cell_id"] = [f"c{j}" for j in range(n)]
-        frame["cell_type"] = np.where(tumour, "tumour", rng.choice(TYPES[1:], n, p=(0.25, 0.2, 0.2, 0.12, 0.1, 0.08, 0.05)))
+        frame["cell_type"] = np.where(
+            tumour, "tumour", rng.choice(TYPES[1:], n, p=(0.25, 0.2, 0.2, 0.12, 0.1, 0.08, 0.05))
+        )
         frames.append(
             frame.assign(
                 is_malignant=tumour,
@@ -213,3 +218,17 @@ def table():
 @pytest.fixture(scope="session")
 def cells():
     return make_cells()
+
+
+@pytest.fixture(scope="session")
+def make_run(run_folder, survival_folder):
+    """A Run with some of its parts changed; `info` is merged, `table` may be a function of the table."""
+    known = {False: read_run(run_folder), True: read_run(survival_folder)}
+
+    def make(survival=False, lead=None, info=None, table=None, **parts):
+        run = known[survival]
+        new = run.table if lead is None else make_table(survival, lead)
+        new = table(new) if callable(table) else new
+        return replace(run, info=run.info | (info or {}), table=new, **parts)
+
+    return make

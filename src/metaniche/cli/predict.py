@@ -47,9 +47,8 @@ def _predict_one(
     write_sample(adata, output)
     written = [c for c in adata.obs if c.startswith(keys.PREFIX)]
     context = [c for c in (keys.SAMPLE, keys.PATIENT, keys.CELL_TYPE) if c in adata.obs]
-    adata.obs[context + written].rename_axis("cell_id").reset_index().to_parquet(
-        output.with_suffix(".parquet")
-    )
+    cells = adata.obs[context + written].astype(dict.fromkeys(context, object)).rename_axis("cell_id").reset_index()
+    cells.to_parquet(output.with_suffix(".parquet"))
     for row in adata.uns[keys.UNS]["units"].itertuples():
         log.info(
             "%s: risk %.3f (%.3f to %.3f), panel coverage %.0f %%",

@@ -92,7 +92,7 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     cohort or graph config gets a folder of its own; a sample whose file or patient has changed is made again. Several
     processes may prepare one cohort at once.
     """
-    folder = Path(folder) / cohort.config.name / _key(cohort.config, graph)
+    folder = Path(folder) / cohort.config.name / _key(cohort, graph)
     folder.mkdir(parents=True, exist_ok=True)
     sources = {s: _source(cohort, s) for s in cohort.samples.index}
     missing = [s for s in cohort.samples.index if not is_saved(folder, s, sources[s])]
@@ -203,9 +203,9 @@ def _shown(samples: Sequence[str], progress: bool) -> Iterable[str]:
     return track(samples, "preparing") if progress and samples and sys.stdout.isatty() else samples
 
 
-def _key(config: CohortConfig, graph: GraphConfig) -> str:
+def _key(cohort: Cohort, graph: GraphConfig) -> str:
     """Names what the prepared files depend on."""
-    content = json.dumps([LAYOUT, asdict(config), asdict(graph)], sort_keys=True, default=str)
+    content = json.dumps([LAYOUT, asdict(cohort.config), cohort.version, asdict(graph)], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

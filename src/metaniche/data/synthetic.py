@@ -38,7 +38,7 @@ from metaniche.data.synthetic_tissue import (
 from metaniche.errors import ConfigError
 from metaniche.io import keys
 
-LAYOUT = 1  # raise it when the same config gives other tumours
+LAYOUT = 2  # raise it when the same config gives other tumours
 HORIZON_MONTHS = 60.0
 SITES = {"liver": 0.5, "lung": 0.45, "bone": 0.35}
 SITE_UNKNOWN = 0.15

@@ -29,7 +29,7 @@ TYPES = tuple(SHARES)
 SHARE_SD = 0.15
 CLONES = ("clone_a", "clone_b", "clone_c")
 CLONE_SHARES = (0.4, 0.4, 0.2)
-SENDING_SHARE = 0.2
+SENDING_SHARE = 0.3
 REGIONS = ("core", "front", "stroma")
 ATTEMPTS = 200
 
@@ -72,7 +72,7 @@ DECOYS = (
 )
 PAIRS = (DRIVER, *DECOYS)
 RANGE_SCALES = 2.0  # a ligand acts up to this many length scales
-FULL_SIGNAL = 0.2  # mean of exp(-d / length_scale) sums over malignant cells that latent signal 1 stands for
+FULL_SIGNAL = 0.45  # mean of exp(-d / length_scale) sums over malignant cells that latent signal 1 stands for
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ def gene_panel(n_genes: int) -> tuple[str, ...]:
 def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.Generator) -> Tissue:
     """Tissue in which the mean signal over the malignant cells is `signal`, or as near as one more sender brings it.
 
-    Two clones split the tumour by a spatial field; only the first has the receptor. Senders are fibroblasts beside
-    one of the two: beside the first they are heard, beside the second they are not. Their number, and everything
-    else, is drawn without knowledge of `signal`, and the two clones mirror each other. Tissue that could not carry
-    signal 1 beside the one clone and beside the other is drawn again, whatever its outcome.
+    A clone of the tumour has the receptor. Sending fibroblasts stand where that clone is in reach, or deep in the
+    stroma where no malignant cell is; `signal` decides how many stand where, and nothing else: all positions, types,
+    clones and the number of senders are drawn without knowledge of it. Tissue that could not carry both signal 1 and
+    signal 0 is drawn again, whatever its outcome.
     """
     reach = RANGE_SCALES * pair.length_scale_um
     for _ in range(ATTEMPTS):
@@ -139,21 +139,19 @@ def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.G
         clones = _clones(pos, types, rng)
         senders = np.flatnonzero(types == TYPES.index(pair.sender))
         n_sending = round(SENDING_SHARE * len(senders))
-        heard = [
-            reached(pos[senders], pos[clones == c], pair.length_scale_um, reach) / (clones >= 0).sum() for c in (0, 1)
-        ]
-        beside = [rng.permutation(np.flatnonzero((heard[c] > 0) & (heard[1 - c] == 0))) for c in (0, 1)]
-        room = min(heard[c][beside[c]][:n_sending].sum() for c in (0, 1))
-        if min(map(len, beside)) >= n_sending and room >= FULL_SIGNAL:
+        heard = reached(pos[senders], pos[clones == 0], pair.length_scale_um, reach) / (clones >= 0).sum()
+        near = rng.permutation(np.flatnonzero(heard))
+        far = rng.permutation(np.flatnonzero(reached(pos[senders], pos[clones >= 0], 1.0, reach) == 0))
+        if len(far) >= n_sending and heard[near[:n_sending]].sum() >= FULL_SIGNAL:
             break
     else:
         raise ConfigError(
-            f"Expected a synthetic sample with room for two clones and their fibroblasts, found {n_cells} cells. "
+            f"Expected a synthetic sample with room for tumour nests and stroma, found {n_cells} cells. "
             "Raise n_cells to 300 or more."
         )
-    carried = np.concatenate(([0.0], heard[0][beside[0]].cumsum()))[: n_sending + 1]
+    carried = np.concatenate(([0.0], heard[near].cumsum()))[: n_sending + 1]
     n_heard = int(np.abs(carried - signal * FULL_SIGNAL).argmin())
-    chosen = senders[np.concatenate((beside[0][:n_heard], beside[1][: n_sending - n_heard]))]
+    chosen = senders[np.concatenate((near[:n_heard], far[: n_sending - n_heard]))]
     sends, receives = np.isin(np.arange(n_cells), chosen), clones == 0
     received = np.zeros(n_cells)
     received[receives] = reached(pos[receives], pos[sends], pair.length_scale_um, reach) / FULL_SIGNAL
@@ -184,7 +182,7 @@ def counts(tissue: Tissue, panel: tuple[str, ...], noise: Noise, batch: np.ndarr
         ):
             cells = tissue.types == TYPES.index(name)
             if pair is not DRIVER:
-                field = _field(tissue.pos_um, 80.0, rng)
+                field = _field(tissue.pos_um, 40.0, rng)
                 acts = field > np.median(field[cells]) if cells.any() else cells
             level[:, column[gene]] = np.where(cells, np.where(acts, ON, OFF), STRAY)
     level *= batch
@@ -234,7 +232,7 @@ def _types(pos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     vessel = -np.abs(_field(pos, 80.0, rng))  # the zero line of a smooth field winds through the tissue
     infiltrate = _field(pos, 60.0, rng)
     wishes = {
-        "malignant": _field(pos, 45.0, rng),
+        "malignant": _field(pos, 60.0, rng),
         "epithelial_normal": _field(pos, 80.0, rng),
         "endothelial": vessel,
         "pericyte": vessel,

@@ -137,9 +137,10 @@ def collect_cells(parts: Sequence[Path] | pd.DataFrame, run_dir: Path, n_samples
     cells = (
         parts if isinstance(parts, pd.DataFrame) else pd.concat([pd.read_parquet(p) for p in parts], ignore_index=True)
     )
-    owner = cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT]
+    scored = cells.groupby(keys.SAMPLE)[keys.POTENTIAL].count().sort_values(ascending=False, kind="stable")
+    owner = cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT].reindex(scored.index)
+    owner = owner[~owner.duplicated()]  # of each patient, the sample with the most scored cells
     ranked = risk.reindex(owner).set_axis(owner.index).dropna().sort_values()
-    ranked = ranked[~owner[ranked.index].duplicated()]
     low = n_samples // 2
     chosen = [*ranked.index[:low], *ranked.index[max(low, len(ranked) - (n_samples - low)) :]]
     with replacing(run_dir / CELLS) as temporary:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import ConvexHull, QhullError
 from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
 
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.sample import PreparedSample
@@ -153,12 +154,14 @@ class Neighbourhoods:
             windows.append(self._windows(sample)[rows])
         stacked = np.concatenate(windows)
         clusters = min(self.n_clusters, np.unique(stacked, axis=0).shape[0])
-        self.clusters = MiniBatchKMeans(clusters, random_state=seed, n_init=3).fit(stacked)
+        with _one_thread():
+            self.clusters = MiniBatchKMeans(clusters, random_state=seed, n_init=3).fit(stacked)
         return self
 
     def transform(self, samples: Sequence[PreparedSample], level: str, unit_ids: Sequence[str]) -> pd.DataFrame:
         names = tuple(f"CN{i + 1}" for i in range(self.clusters.n_clusters))
-        return average_over_samples(samples, level, unit_ids, self._shares, names)
+        with _one_thread():
+            return average_over_samples(samples, level, unit_ids, self._shares, names)
 
     def _shares(self, sample: PreparedSample) -> np.ndarray:
         label = self.clusters.predict(self._windows(sample))
@@ -166,6 +169,11 @@ class Neighbourhoods:
 
     def _windows(self, sample: PreparedSample) -> np.ndarray:
         return neighbour_mean(sample.graph, self.features.transform(sample), include_self=True)
+
+
+def _one_thread() -> threadpool_limits:
+    """k-means opens many short parallel regions; beside torch's threads each of them waits for a core to be free."""
+    return threadpool_limits(1, user_api="openmp")
 
 
 def average_over_samples(

@@ -117,6 +117,14 @@ def caption(cv: CrossValidation, task: Task, table: pd.DataFrame, n_boot: int) -
 
 def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     lines = []
+    primary = table["primary_metric"].iloc[0]
+    below = table.index[table[f"{primary}_high"] < 0.5]
+    if len(below):
+        lines.append(
+            f"{LABELS[primary]} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a reversed effect. "
+            "Holding a unit out moves the training means away from it, so models without signal score below 0.5 on few "
+            "units, and an interval over patients does not show that."
+        )
     thin = table["events_per_variable"].dropna()
     thin = thin[thin < ENOUGH_EVENTS_PER_VARIABLE]
     if len(thin):

@@ -1,6 +1,6 @@
 """In: the files that an evaluation left in its run folder. Out: figures, one self-contained HTML file and a model card.
 
-May import errors, ops, io, metrics, graph, nn, data, models, training, predict and evaluation; it needs errors and io.keys only.
+May import every room up to evaluation; it needs errors, io and metrics only, so a report is built without torch.
 """
 
 from metaniche.report.html import build_report

@@ -1,4 +1,4 @@
-"""Which samples the maps show: the patients of highest and lowest held-out risk, by a rule that is printed beside them."""
+"""Which samples the maps show: the patients of highest and lowest held-out risk, by a rule printed beside them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ def choose_exemplars(run: Run, per_end: int = PER_END) -> Exemplars:
     chosen = _ends(drawable, per_end)
     outcomes = _outcomes(run)
     titles = {largest[p]: f"{p}: risk rank {_place(order, p)}{outcomes.get(p, '')}" for p in chosen}
+    kept_one = linked[linked.isin(chosen)].value_counts().max() == 1
+    which = "each by the one sample kept" if kept_one else "each by its sample with the most malignant cells"
     among = "" if len(drawable) == len(order) else f" among the {len(drawable)} whose cells the evaluation kept"
     rule = (
-        f"Shown are the patients with the highest and the lowest held-out risk{among} ({_ends_words(len(drawable), per_end)}), "
-        "each by its sample with the most malignant cells. Titles give patient, rank among all evaluated patients (1 is the "
-        "highest risk) and what happened."
+        f"Shown are the patients with the highest and the lowest held-out risk{among} "
+        f"({_ends_words(len(drawable), per_end)}), {which}. Titles give patient, "
+        "rank among all evaluated patients (1 is the highest risk) and what happened."
     )
     return Exemplars(tuple(largest[p] for p in chosen), titles, rule)
 
@@ -69,13 +71,13 @@ def _owners(run: Run) -> pd.Series:
 def _patient_ranks(run: Run) -> pd.Series:
     if run.predictions is None:
         return pd.Series(dtype=float)
-    rows = run.predictions[run.predictions["model"] == run.model].dropna(subset=["risk"])
-    ranks = rows.groupby("repeat")["risk"].rank(pct=True) if "repeat" in rows else rows["risk"].rank(pct=True)
+    rows = run.predictions[run.predictions["model"] == run.model].dropna(subset=["score"])
+    ranks = rows.groupby("repeat")["score"].rank(pct=True) if "repeat" in rows else rows["score"].rank(pct=True)
     return ranks.groupby(rows[keys.PATIENT]).mean()
 
 
 def _outcomes(run: Run) -> dict[str, str]:
-    if run.task.get("level") == "cell":
+    if run.task.get("level", "patient") != "patient" or "site" in run.predictions:
         return {}
     first = run.predictions.groupby(keys.PATIENT).first()
     if {"time", "event"} <= set(first):

@@ -41,13 +41,26 @@ def primary_metric(run: Run) -> Metric | None:
     return next(iter(metrics_of(run.table, run.is_survival, run.info.get("primary_metric"))), None)
 
 
-def best_baseline(run: Run, metric: Metric, kind: str = "baseline") -> pd.Series | None:
-    """Row of the best model of a kind on the primary metric, other than the model of the report."""
-    rows = run.table[(run.table["kind"] == kind) & (run.table["model"] != run.model)].dropna(subset=[metric.column])
-    if rows.empty:
-        return None
-    best = rows[metric.column].idxmin() if metric.better == "lower" else rows[metric.column].idxmax()
-    return rows.loc[best]
+def best_baseline(run: Run, metric: Metric) -> pd.Series | None:
+    """Row of the simple model that differences refer to: the one the table names, else the one without a difference to
+    itself, else the best one."""
+    table = run.table[run.table["model"] != run.model].dropna(subset=[metric.column])
+    if "best_baseline" in table and (table["model"] == table["best_baseline"]).any():
+        return table[table["model"] == table["best_baseline"]].iloc[0]
+    rows = table[table["kind"].isin(("baseline", "clinical"))]
+    if "diff_baseline" in rows and rows["diff_baseline"].notna().any():
+        rows = rows[rows["diff_baseline"].isna()]
+    return None if rows.empty else _first(rows, metric)
+
+
+def clinical_model(run: Run, metric: Metric) -> pd.Series | None:
+    """Row of the clinical variables alone: of the clinical models the first without a difference to itself."""
+    rows = run.table[(run.table["kind"] == "clinical") & (run.table["model"] != run.model)].dropna(
+        subset=[metric.column]
+    )
+    if "diff_clinical" in rows and rows["diff_clinical"].isna().any():
+        rows = rows[rows["diff_clinical"].isna()]
+    return None if rows.empty else rows.iloc[0]
 
 
 def headline(run: Run) -> Headline | None:
@@ -57,21 +70,32 @@ def headline(run: Run) -> Headline | None:
         return None
     name = _NAMES.get(row["kind"], "The model")
     result = f"{name} ({run.model}) reaches {metric.label} {with_interval(row, metric.column)} on held-out patients."
-    baseline, clinical = (best_baseline(run, metric, kind) for kind in ("baseline", "clinical"))
+    baseline, clinical = best_baseline(run, metric), clinical_model(run, metric)
+    if baseline is not None and clinical is not None and baseline["model"] == clinical["model"]:
+        clinical = None
     noun = "network" if row["kind"] in _NAMES else "model"
-    verdict = "not compared"
-    conclusion = f"No simple baseline stands in the table, so nothing is known about what the {noun} adds."
+    verdict, standing = "not compared", {}
     if baseline is not None:
         result += f" The best simple baseline, {baseline['model']}, reaches {with_interval(baseline, metric.column)}"
         result += f"{_difference(row, 'diff_baseline')}."
-        verdict, words = _against(row, baseline, metric, "diff_baseline")
-        conclusion = _conclusion(words, noun, "the best simple baseline")
+        verdict, standing["the best simple baseline"] = _against(row, baseline, metric, "diff_baseline")
     if clinical is not None:
         result += f" Clinical variables alone ({clinical['model']}) reach {with_interval(clinical, metric.column)}"
         result += f"{_difference(row, 'diff_clinical')}."
-        _, words = _against(row, clinical, metric, "diff_clinical")
-        conclusion += f" {_conclusion(words, noun, 'clinical variables alone')}"
-    return Headline(verdict, result, conclusion, tuple(_cautions(run, row, metric)))
+        _, standing["clinical variables alone"] = _against(row, clinical, metric, "diff_clinical")
+    words = (
+        [] if baseline is not None else [f"The table names no simple baseline, so what the {noun} adds is not known."]
+    )
+    words += [
+        _conclusion(how, noun, " or ".join(w for w, h in standing.items() if h == how))
+        for how in dict.fromkeys(standing.values())
+    ]
+    return Headline(verdict, result, " ".join(words), tuple(_cautions(run, row, metric)))
+
+
+def _first(rows: pd.DataFrame, metric: Metric) -> pd.Series:
+    values = rows[metric.column]
+    return rows.loc[values.idxmin() if metric.better == "lower" else values.idxmax()]
 
 
 def _difference(row: pd.Series, column: str) -> str:
@@ -98,7 +122,7 @@ def _against(row: pd.Series, other: pd.Series, metric: Metric, column: str) -> t
 
 def _conclusion(words: str, noun: str, whom: str) -> str:
     return {
-        "better": f"On these patients the {noun} is better than {whom}.",
+        "better": f"On these patients the {noun} is better than {whom.replace(' or ', ' and than ')}.",
         "worse": f"The {noun} is worse than {whom}.",
         "not better": f"The {noun} is NOT better than {whom}.",
         "not shown": f"The {noun} is NOT shown to be better than {whom}: the interval of the difference holds zero.",
@@ -112,24 +136,29 @@ def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
     low, high = row.get(f"{metric.column}_low"), row.get(f"{metric.column}_high")
     if metric.chance is not None and not is_blank(low) and float(low) <= metric.chance <= float(high):
         cautions.append(f"Its own interval holds {metric.chance:g}: chance is not excluded.")
+    top = _first(run.table.dropna(subset=[metric.column]), metric)
+    if top["model"] != run.model:
+        cautions.append(
+            f"The best {metric.label} of the table is that of {top['model']}: {with_interval(top, metric.column)}."
+        )
     control = run.info.get("permutation_control") or {}
     if control and not control_holds(control):
+        ends = f"{number(control.get('low'))} to {number(control.get('high'))}"
         cautions.append(
-            f"The control with permuted labels gives AUROC {number(control.get('low'))} to {number(control.get('high'))}, "
-            "which does not hold 0.5. Something leaks, or the folds are unbalanced; do not rely on the figures above."
+            f"The control with permuted labels gives {ends}, which does not hold 0.5. Something leaks, or the folds "
+            "are unbalanced; do not rely on the figures above."
         )
-    n = run.info.get("n_patients")
+    n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
     if not is_blank(n) and int(n) < SMALL_COHORT:
         cautions.append(f"{int(n)} patients are few: expect another cohort to give another figure.")
-    if run.info.get("folds"):
-        cautions.append(
-            "All figures come from cross-validation within this cohort; nothing here was tested on another one."
-        )
+    if run.info.get("folds") or run.splits:
+        how = "one split of" if run.splits and len(run.splits) == 1 else "cross-validation within"
+        cautions.append(f"All figures come from {how} this cohort; nothing here was tested on another one.")
     return cautions
 
 
 def control_holds(control: dict) -> bool:
-    """Whether the interval of the permuted-label AUROC holds 0.5; False where it is not given."""
+    """Whether the interval under permuted labels holds 0.5; False where it is not given."""
     low, high = control.get("low"), control.get("high")
     if is_blank(low) or is_blank(high):
         return False

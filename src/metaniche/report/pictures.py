@@ -10,22 +10,23 @@ from metaniche.io import keys
 from metaniche.report import figures
 from metaniche.report.exemplars import choose_exemplars
 from metaniche.report.figures.style import data_uri
-from metaniche.report.headline import best_baseline, primary_metric
+from metaniche.report.headline import best_baseline, clinical_model, primary_metric
 from metaniche.report.run import Run
-from metaniche.report.vocabulary import is_blank, with_interval
+from metaniche.report.vocabulary import METRICS, is_blank, with_interval
 
 _MOST_HIGHLIGHTED = 4
 _POTENTIAL_WORDS = (
-    "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of that cell "
-    "alone. Cells that are not malignant are grey, by type."
+    "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of "
+    "that cell alone. Cells that are not malignant are pale, by type."
 )
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a data URI, with its description for those who cannot see it and its caption."""
+    """A figure as a data URI of a width in CSS pixels, its description for those who cannot see it, and its caption."""
 
     uri: str
+    width: int
     alt: str
     caption: str
 
@@ -54,7 +55,7 @@ def discrimination_pictures(run: Run) -> list[Picture]:
         _picture(
             figures.roc(run.predictions, chosen, run.kinds, auroc),
             "ROC curves of held-out predictions",
-            "Mean over repeats; thin lines: the single repeats of the first model. Figures with interval as in the table.",
+            "Mean over repeats; thin lines: single repeats of the first model. Figures and intervals as in the table.",
         ),
         _picture(
             figures.precision_recall(run.predictions, chosen, run.kinds, auprc),
@@ -69,8 +70,8 @@ def calibration_pictures(run: Run) -> list[Picture]:
     if run.predictions is None or "y" not in run.predictions or run.model is None:
         return []
     caption = (
-        "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: Wilson "
-        "95 % intervals; below: how many units got which probability."
+        "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: "
+        "Wilson 95 % intervals; below: how many units got which probability."
     )
     figure = figures.calibration(run.predictions, run.model)
     return [_picture(figure, "Calibration curve of held-out predictions", caption)]
@@ -82,8 +83,8 @@ def survival_pictures(run: Run) -> list[Picture]:
         return []
     groups = figures.risk_groups(run.predictions, run.model)
     caption = (
-        "Patients in groups of equal size by held-out risk (mean over repeats of the rank within a repeat). Bands: 95 % "
-        "intervals; ticks: censored. The log-rank p takes the groups as given and does not count how they were made."
+        "Patients in groups of equal size by held-out risk (mean over repeats of the rank within a repeat). Bands: "
+        "95 % intervals; ticks: censored. The log-rank p takes the groups as given, not as made from predictions."
     )
     figure = figures.kaplan_meier(groups, _time_label(run), f"Event-free, by held-out risk of {run.model}")
     return [_picture(figure, "Kaplan-Meier curves by predicted risk group", caption)]
@@ -102,8 +103,8 @@ def map_pictures(run: Run) -> list[Picture]:
         relative = run.cells.assign(**{keys.ATTENTION: run.cells[keys.ATTENTION] / mean})
         figure = figures.spatial_map(relative, chosen.samples, chosen.titles, keys.ATTENTION)
         words = (
-            "The same samples by attention, relative to the mean of the sample: which cells the prediction was pooled from. "
-            "Attention is not an explanation."
+            "The same samples by attention, relative to the mean of the sample: which cells the prediction was pooled "
+            "from. Attention is not an explanation."
         )
         pictures.append(_picture(figure, "Maps of attention", words, "png"))
     return pictures
@@ -114,11 +115,15 @@ def control_pictures(run: Run) -> list[Picture]:
     control = run.info.get("permutation_control") or {}
     if is_blank(control.get("auroc")):
         return []
-    row = run.row(control.get("model", run.model))
+    row, name = run.row(control.get("model", run.model)), control.get("metric", "auroc")
+    label = METRICS[name].label if name in METRICS else name
     observed = None
-    if row is not None and not is_blank(row.get("auroc")):
-        observed = tuple(row.get(c, float("nan")) for c in ("auroc", "auroc_low", "auroc_high"))
-    return [_picture(figures.permutation_control(control, observed), "AUROC with labels as they are and permuted", "")]
+    if row is not None and not is_blank(row.get(name)):
+        observed = tuple(row.get(c, float("nan")) for c in (name, f"{name}_low", f"{name}_high"))
+    n = len(control.get("values") or ())
+    caption = f"Small points: the {n} permutations." if n else ""
+    figure = figures.permutation_control(control, observed, label)
+    return [_picture(figure, f"{label} with labels as they are and permuted", caption)]
 
 
 def training_pictures(run: Run) -> list[Picture]:
@@ -129,17 +134,18 @@ def training_pictures(run: Run) -> list[Picture]:
 
 
 def highlighted(run: Run) -> list[str] | None:
-    """The model, the best simple baseline, the best clinical model and the best fused one, each once."""
+    """The model, the best simple baseline, the clinical model, and the model fused with it; each once."""
     metric = primary_metric(run)
     if metric is None:
         return None
-    others = [best_baseline(run, metric, kind) for kind in ("baseline", "clinical", "fused")]
-    names = [run.model, *(row["model"] for row in others if row is not None)]
+    others = [best_baseline(run, metric), clinical_model(run, metric)]
+    fused = [m for m, kind in run.kinds.items() if kind == "fused" and str(run.model) in m]
+    names = [run.model, *(row["model"] for row in others if row is not None), *fused]
     return list(dict.fromkeys(names))[:_MOST_HIGHLIGHTED]
 
 
 def _picture(figure: Figure, alt: str, caption: str, kind: str = "svg") -> Picture:
-    return Picture(data_uri(figure, kind), alt, caption)
+    return Picture(data_uri(figure, kind), round(96 * figure.get_figwidth()), alt, caption)
 
 
 def _labels(run: Run, metric: str) -> dict[str, str] | None:
@@ -154,9 +160,6 @@ def _time_label(run: Run) -> str:
 
 
 def _provenance(run: Run) -> str:
-    held_out = run.info.get("cells_out_of_fold")
-    if held_out is True:
-        return "Each sample was mapped by a model that had not seen its patient."
-    if held_out is False:
-        return "The model that made the maps was trained on these patients too: an illustration, not evidence."
-    return "The run does not record whether the mapped samples were held out: take the maps as an illustration."
+    if run.info.get("cells_out_of_fold", True):
+        return "Each sample was mapped by a network that had not seen its patient."
+    return "The network that made the maps was trained on these patients too: an illustration, not evidence."

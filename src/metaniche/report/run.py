@@ -13,6 +13,7 @@ import pandas as pd
 from metaniche.errors import InputError
 from metaniche.io import keys
 
+UNKNOWN_KIND = "kind not given"
 _NETWORK_KINDS = ("network", "fused")
 _CELL_COLUMNS = (
     keys.SAMPLE, keys.PATIENT, "cell_id", "x_um", "y_um", keys.CELL_TYPE, keys.MALIGNANT, keys.POTENTIAL, keys.ATTENTION
@@ -33,8 +34,12 @@ class Run:
         table.csv, a row per model, with a `kind` for each.
     predictions, patients, cells, history
         predictions.parquet, patients.csv (indexed by patient_id, all text kept), cells.parquet, history.csv.
-    checks
-        data_checks.json: check, status, detail.
+        Predictions always carry `score`, which ranks units across folds (the risk where the file has none). Cells are
+        those of samples whose patient the network had not seen.
+    checks, caption, splits
+        data_checks.json: check, status, detail; caption.json: what must stand below the table; folds.json.
+    repeats
+        repeats.csv, the estimates of every repeat.
     """
 
     folder: Path
@@ -44,6 +49,9 @@ class Run:
     patients: pd.DataFrame | None = None
     cells: pd.DataFrame | None = None
     checks: list[dict] | None = None
+    caption: list[str] | None = None
+    splits: list[dict] | None = None
+    repeats: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
 
     @property
@@ -88,6 +96,9 @@ def read_run(run_dir: Path) -> Run:
         "patients": ("patients.csv", _patients),
         "cells": ("cells.parquet", _cells),
         "checks": ("data_checks.json", _json(list)),
+        "caption": ("caption.json", _json(list)),
+        "splits": ("folds.json", _json(list)),
+        "repeats": ("repeats.csv", _table),
         "history": ("history.csv", pd.read_csv),
     }
     found = {}
@@ -136,7 +147,7 @@ def _table(path: Path) -> pd.DataFrame:
     if "model" not in frame:
         frame = frame.rename(columns={frame.columns[0]: "model"})
     frame["model"] = frame["model"].astype(str)
-    return frame.assign(kind=frame["kind"].fillna("baseline") if "kind" in frame else "baseline")
+    return frame.assign(kind=frame["kind"].fillna(UNKNOWN_KIND) if "kind" in frame else UNKNOWN_KIND)
 
 
 def _predictions(path: Path) -> pd.DataFrame:
@@ -146,13 +157,16 @@ def _predictions(path: Path) -> pd.DataFrame:
     )
     if keys.PATIENT not in frame:
         frame = frame.assign(patient_id=frame["unit_id"])
+    if "score" not in frame:
+        frame = frame.assign(score=frame["risk"])
     return frame.astype({"model": str, "unit_id": str, keys.PATIENT: str})
 
 
 def _patients(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(path)
-    name = keys.PATIENT if keys.PATIENT in frame else frame.columns[0]
-    return frame.assign(**{name: frame[name].astype(str)}).set_index(name)
+    columns = pd.read_csv(path, nrows=0).columns
+    name = keys.PATIENT if keys.PATIENT in columns else columns[0]
+    # As text from the start: patient 08 is not patient 8.
+    return pd.read_csv(path, dtype={name: str}).set_index(name)
 
 
 def _cells(path: Path) -> pd.DataFrame:

@@ -1,13 +1,13 @@
-"""What the page says in rows and tables: the question, the patients, the comparison, the checks, how to run it again."""
+"""What the page says in rows and tables: the question, the patients, the comparison, the checks, how to run again."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from metaniche.report.card_fields import listed, outcome_counts
 from metaniche.report.headline import best_baseline, primary_metric
-from metaniche.report.model_card import outcome_counts, plain_items
 from metaniche.report.run import Run
-from metaniche.report.vocabulary import count, is_blank, metrics_of, number, p_value
+from metaniche.report.vocabulary import count, is_blank, level_name, metrics_of, number, p_value
 
 Rows = list[tuple[str, str]]
 _LEVELS = {"patient": "each patient", "sample": "each sample", "cell": "each cell or spot"}
@@ -18,7 +18,7 @@ _KINDS = {
     "sites": "several organ sites",
 }
 _KIND_ORDER = ("network", "fused", "clinical", "baseline")
-_MAX_VARIABLES, _MAX_LEVELS = 12, 6
+_MAX_VARIABLES, _MAX_LEVELS, _LARGEST_CODE = 12, 6, 10
 
 
 def task_rows(run: Run) -> Rows:
@@ -41,19 +41,20 @@ def cohort_rows(run: Run) -> Rows:
     """Who was asked."""
     info, outcomes = run.info, outcome_counts(run)
     features, name = info.get("features") or {}, run.task.get("level", "patient")
+    n_units = None if name == "patient" or is_blank(info.get("n_units")) else count(info["n_units"])
     word = "events" if run.is_survival else "with the outcome"
     coverage = features.get("coverage")
     return _filled(
         ("Cohort", info.get("cohort")),
         ("Patients", None if is_blank(info.get("n_patients")) else count(info["n_patients"])),
         ("Evaluated", f"{count(outcomes[0])} patients, {count(outcomes[1])} {word}" if outcomes else None),
-        (f"Units ({name}s)", _units(info.get("units"))),
+        (f"Units predicted ({name}s)", n_units),
         ("Samples", None if is_blank(info.get("n_samples")) else count(info["n_samples"])),
         ("Cells", None if is_blank(info.get("n_cells")) else count(info["n_cells"])),
         ("Edges of the graphs", None if is_blank(info.get("n_edges")) else count(info["n_edges"])),
         ("Features", _features(features)),
         ("Panel coverage", f"{float(coverage):.0%}" if isinstance(coverage, int | float) else coverage),
-        ("Graph", plain_items(info.get("graph") or {})),
+        ("Graph", listed(info.get("graph") or {})),
     )
 
 
@@ -79,7 +80,7 @@ def patient_table(run: Run) -> list[tuple[str, str, str]]:
 
 
 def comparison_rows(run: Run) -> dict | None:
-    """Header cells and rows of the comparison table: primary metric first, models by kind, the best of each kind first."""
+    """Heads and rows of the comparison table: primary metric first, models by kind, the best of each kind first."""
     metric = primary_metric(run)
     if metric is None:
         return None
@@ -118,15 +119,32 @@ def reproduce_rows(run: Run) -> Rows:
     return _filled(
         ("metaniche", info.get("version")),
         ("torch", info.get("torch")),
-        ("Run on", info.get("created")),
+        ("Run on", created(run)),
         ("Experiment", info.get("experiment")),
         ("Configuration", info.get("config_hash")),
         ("Seeds (all reported)", ", ".join(map(str, seeds)) if isinstance(seeds, list | tuple) else seeds),
-        ("Folds", plain_items(info.get("folds") or {})),
-        ("Training", plain_items(info.get("training") or {})),
+        ("Folds", listed(info.get("folds") or {})),
+        ("Training", listed(info.get("training") or {})),
         ("Duration", None if is_blank(info.get("duration_s")) else duration(float(info["duration_s"]))),
         ("Peak memory", None if is_blank(memory) else f"{float(memory) / 1e9:.2f} GB"),
     )
+
+
+def created(run: Run) -> str | None:
+    """2026-11-23 11:09, without what a reader does not need."""
+    return None if is_blank(run.info.get("created")) else str(run.info["created"])[:16].replace("T", " ")
+
+
+def repeat_table(run: Run) -> dict | None:
+    """The primary metric of every repeat of every model (and site), so that all are seen and none is chosen."""
+    metric = primary_metric(run)
+    if run.repeats is None or metric is None or not {"repeat", metric.column} <= set(run.repeats):
+        return None
+    by = ["model", "site"] if "site" in run.repeats else ["model"]
+    wide = run.repeats.pivot_table(index=by, columns="repeat", values=metric.column, sort=False)
+    names = [" / ".join(map(str, k)) if isinstance(k, tuple) else str(k) for k in wide.index]
+    rows = [(name, [number(v, 3) for v in values]) for name, values in zip(names, wide.to_numpy())]
+    return {"metric": metric, "repeats": [int(r) + 1 for r in wide.columns], "rows": rows}
 
 
 def duration(seconds: float) -> str:
@@ -139,12 +157,6 @@ def duration(seconds: float) -> str:
 
 def _filled(*rows: tuple[str, object]) -> Rows:
     return [(name, str(value)) for name, value in rows if not is_blank(value)]
-
-
-def _units(units: object) -> str | None:
-    if isinstance(units, int | float) and not is_blank(units):
-        return count(units)
-    return plain_items(units) if units else None
 
 
 def _features(features: dict) -> str | None:
@@ -183,10 +195,11 @@ def _summary(name: str, values: pd.Series) -> list[tuple[str, str, str]]:
     missing = int(values.isna().sum())
     unknown = [(name, "not known", count(missing))] if missing else []
     numeric = pd.to_numeric(values, errors="coerce")
-    if numeric.notna().sum() == values.notna().sum() > 0 and numeric.nunique() > _MAX_LEVELS:
-        middle = f"{numeric.median():g} ({numeric.min():g} to {numeric.max():g})"
+    is_measure = numeric.nunique() > _MAX_LEVELS or (numeric.nunique() > 2 and numeric.max() > _LARGEST_CODE)
+    if numeric.notna().sum() == values.notna().sum() > 0 and is_measure:
+        middle = f"{numeric.median():.3g} ({numeric.min():.3g} to {numeric.max():.3g})"
         return [(name, "median (range)", middle), *unknown]
-    counts = values.dropna().astype(str).value_counts()
+    counts = values.dropna().map(level_name).value_counts()
     if counts.empty or len(counts) > _MAX_LEVELS:
         return []
     shares = [(name, level, f"{n} ({n / len(values):.0%})") for level, n in counts.sort_index().items()]

@@ -8,31 +8,32 @@ import pandas as pd
 from metaniche.io import keys
 from metaniche.metrics import auroc, bootstrap_ci, harrell_c
 from metaniche.report.run import Run
+from metaniche.report.vocabulary import level_name
 
 MIN_PATIENTS, MIN_OUTCOMES = 10, 5
-_WORDS = {"sex", "gender", "age", "stage", "grade", "ethnicity", "race"}
+_USUAL = {"sex", "gender", "age", "stage", "grade", "ethnicity", "race"}
 _MAX_LEVELS = 6
 _N_BOOT = 500
 
 
 def subgroups(run: Run, n_boot: int = _N_BOOT) -> pd.DataFrame:
-    """One row per level of sex, age (halves), stage, grade, ethnicity where the patient table has them.
+    """One row per level of the task's clinical variables and of sex, age, stage, grade, ethnicity; numbers in halves.
 
     Returns
     -------
-    DataFrame with variable, level, n_patients, n_outcomes, and `value`, `value_low`, `value_high` (AUROC or Harrell's C, mean
-    over repeats, interval over patients), NaN where fewer than 10 patients, or 5 with or (for a label) 5 without the outcome,
-    stand behind it. Empty where nothing can be said.
+    Columns variable, level, n_patients, n_outcomes, and `value`, `value_low`, `value_high` (AUROC or Harrell's C,
+    mean over repeats, interval over patients), NaN where fewer than 10 patients, or 5 with or (for a label) 5 without
+    the outcome, stand behind it. Empty where nothing can be said, and for tasks of several sites.
     """
     if run.patients is None or run.predictions is None:
         return pd.DataFrame()
     rows = run.predictions[run.predictions["model"] == run.model]
     outcome = "event" if run.is_survival else "y"
-    if outcome not in rows:
+    if outcome not in rows or "site" in rows:
         return pd.DataFrame()
-    rows = rows.dropna(subset=[outcome, "risk"])
+    rows = rows.dropna(subset=[outcome, "score"])
     found = []
-    for variable in (c for c in run.patients if _wanted(str(c))):
+    for variable in _variables(run):
         of_row = rows[keys.PATIENT].map(_levels(run.patients[variable]))
         names = sorted(of_row.dropna().unique())
         if 2 <= len(names) <= _MAX_LEVELS:
@@ -41,18 +42,18 @@ def subgroups(run: Run, n_boot: int = _N_BOOT) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _wanted(column: str) -> bool:
-    words = "".join(c if c.isalpha() else " " for c in column.lower()).split()
-    return not _WORDS.isdisjoint(words)
+def _variables(run: Run) -> list[str]:
+    clinical = run.task.get("clinical") or ()
+    return [c for c in run.patients if c in clinical or str(c).lower() in _USUAL]
 
 
 def _levels(values: pd.Series) -> pd.Series:
     numeric = pd.to_numeric(values, errors="coerce")
     if numeric.notna().any() and numeric.nunique() > _MAX_LEVELS:
         middle = numeric.median()
-        names = pd.Series(np.where(numeric <= middle, f"up to {middle:g}", f"above {middle:g}"), values.index)
+        names = pd.Series(np.where(numeric <= middle, f"up to {middle:.3g}", f"above {middle:.3g}"), values.index)
         return names.where(numeric.notna())
-    return values.where(values.isna(), values.astype(str))
+    return values.astype(object).where(values.isna(), values.map(level_name))
 
 
 def _score(rows: pd.DataFrame, outcome: str, n_boot: int) -> dict:
@@ -62,7 +63,7 @@ def _score(rows: pd.DataFrame, outcome: str, n_boot: int) -> dict:
     if found["n_patients"] < MIN_PATIENTS or found["n_outcomes"] < MIN_OUTCOMES or few_without:
         return found | dict.fromkeys(("value", "value_low", "value_high"), np.nan)
     rows = rows if "repeat" in rows else rows.assign(repeat=0)
-    risks = rows.pivot_table(index="unit_id", columns="repeat", values="risk").dropna()
+    risks = rows.pivot_table(index="unit_id", columns="repeat", values="score").dropna()
     units = rows.drop_duplicates("unit_id").set_index("unit_id").loc[risks.index]
 
     def mean_score(weight: np.ndarray | None) -> float | np.ndarray:

@@ -27,25 +27,25 @@ class Metric:
     words: str = ""
 
 
-METRICS = {
-    m.column: m
-    for m in (
-        Metric("auroc", "AUROC", chance=0.5, words="chance that a unit with the outcome gets a higher risk than one without"),
-        Metric("auprc", "AUPRC", words="mean precision over recall; chance is the prevalence"),
-        Metric("sens90", "Sensitivity at 90 % spec.", words="share of units with the outcome found, 10 % false alarms"),
-        Metric("sens95", "Sensitivity at 95 % spec.", words="share of units with the outcome found, 5 % false alarms"),
-        Metric("harrell_c", "Harrell's C", chance=0.5, words="chance that of two patients the one with the earlier event has the higher risk"),
-        Metric("uno_c", "Uno's C", chance=0.5, words="as Harrell's C, corrected for censoring"),
-        Metric("ibs", "Integrated Brier score", better="lower", words="mean squared error of predicted survival"),
-        Metric("calibration_slope", "Calibration slope", better="near 1", words="below 1: predictions too extreme"),
-        Metric("calibration_intercept", "Calibration intercept", better="near 0", words="below 0: risks too high on average"),
-        Metric("ece", "Calibration error (ECE)", better="lower", words="mean distance of predicted from observed frequency"),
-    )
-}  # fmt: skip
+_NAMED = (
+    Metric("auroc_within", "AUROC within patients", chance=0.5, words="AUROC among each patient's own units, averaged"),
+    Metric("auroc", "AUROC", chance=0.5, words="chance that a unit with the outcome ranks above one without"),
+    Metric("auprc", "AUPRC", words="mean precision over recall; chance is the prevalence"),
+    Metric("sens_at_90_spec", "Sensitivity at 90 % spec.", words="share with the outcome found at 10 % false alarms"),
+    Metric("sens_at_95_spec", "Sensitivity at 95 % spec.", words="share with the outcome found at 5 % false alarms"),
+    Metric("harrell_c", "Harrell's C", chance=0.5, words="chance that the earlier event has the higher risk"),
+    Metric("uno_c", "Uno's C", chance=0.5, words="as Harrell's C, corrected for censoring"),
+    Metric("ibs", "Integrated Brier score", better="lower", words="mean squared error of predicted survival"),
+    Metric("calibration_slope", "Calibration slope", better="near 1", words="below 1: predictions too extreme"),
+    Metric("ece", "Calibration error (ECE)", better="lower", words="mean gap of predicted and observed frequency"),
+)
+METRICS = {metric.column: metric for metric in _NAMED}
 
 
 def metrics_of(table: pd.DataFrame, is_survival: bool = False, primary: str | None = None) -> list[Metric]:
-    """The metrics a table holds, the primary one first: the named one, else C for survival and AUROC for a label."""
+    """The metrics a table holds, the primary one first: the one named here or by the table, else C or AUROC."""
+    if primary is None and "primary_metric" in table and len(table):
+        primary = table["primary_metric"].iloc[0]
     bounded = [c for c in table if f"{c}_low" in table and f"{c}_high" in table and not c.startswith("diff_")]
     known = [c for c in METRICS if c in table and c not in bounded]
     columns = [c for c in [*bounded, *known] if pd.to_numeric(table[c], errors="coerce").notna().any()]
@@ -69,7 +69,8 @@ def number(value: object, digits: int = 2, signed: bool = False) -> str:
     if is_blank(value) or not math.isfinite(float(value)):
         return "–"
     rounded = round(float(value), digits) + 0.0
-    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    sign = "+" if signed and rounded else ""
+    return f"{rounded:{sign}.{digits}f}".replace("-", "−")
 
 
 def with_interval(row: pd.Series, column: str, digits: int = 2, signed: bool = False) -> str:
@@ -90,6 +91,11 @@ def p_value(value: object) -> str:
         if float(value) < 0.001
         else f"p\u00a0=\u00a0{float(value):.{2 if float(value) >= 0.01 else 3}f}"
     )
+
+
+def level_name(value: object) -> str:
+    """A category as a reader writes it: grade 2, not grade 2.0, where missing values made a column float."""
+    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def count(value: object) -> str:

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metaniche.report.figures.style import HAIR, INK, KIND_COLOR, SOFT, new_figure, plain, said, styled
+from metaniche.report.vocabulary import with_interval
 
+_BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
 _MARKS = {"network": "D", "fused": "s", "clinical": "^", "baseline": "o"}
 
 
@@ -61,23 +63,34 @@ def forest(
 
 
 @styled
-def permutation_control(control: Mapping[str, float], observed: tuple[float, float, float] | None = None) -> Figure:
-    """AUROC with permuted labels (low, high) against 0.5, and the observed one (estimate, low, high) where given."""
-    rows = [("labels permuted", control.get("auroc"), control.get("low"), control.get("high"), SOFT)]
+def permutation_control(
+    control: Mapping, observed: tuple[float, float, float] | None = None, label: str = "AUROC"
+) -> Figure:
+    """A metric under permuted labels against 0.5, beside the observed one.
+
+    Parameters
+    ----------
+    control
+        auroc (the estimate, whatever the metric), low, high, and optional values, one per permutation.
+    observed
+        estimate, low, high with the labels as they are.
+    """
+    shown = {"labels permuted": [control.get(k) for k in ("auroc", "low", "high")]}
     if observed is not None:
-        rows.insert(0, ("labels as they are", *observed, KIND_COLOR["network"]))
-    figure = new_figure(9.4, 0.95 + 0.36 * len(rows))
+        shown = {"labels as they are": list(observed)} | shown
+    figure = new_figure(9.4, 0.95 + 0.36 * len(shown))
     axes = figure.add_subplot()
     axes.axvline(0.5, color=SOFT, lw=0.8, ls=":")
-    for i, (_, value, low, high, color) in enumerate(rows):
-        ends = [np.nan if v is None else v for v in (value, low, high)]
-        axes.plot(ends[1:], [i, i], color=color, lw=2)
-        axes.plot(ends[0], i, "o", color=color, ms=6)
-        axes.annotate(
-            _words(*ends), (1, i), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center"
-        )
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), xlabel="AUROC")
-    axes.set_yticklabels([r[0] for r in rows], color=INK)
+    values = list(control.get("values") or ())
+    axes.plot(values, [len(shown) - 0.8] * len(values), ".", color=SOFT, ms=5, gid="permutations")
+    for i, (name, ends) in enumerate(shown.items()):
+        row = pd.Series(ends, ["it", "it_low", "it_high"], dtype=float)
+        color = SOFT if name == "labels permuted" else KIND_COLOR["network"]
+        axes.plot(row.iloc[1:], [i, i], color=color, lw=2)
+        axes.plot(row["it"], i, "o", color=color, ms=6)
+        axes.annotate(with_interval(row, "it"), (1, i), (6, 0), **_BESIDE)
+    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6), yticks=range(len(shown)), xlabel=label)
+    axes.set_yticklabels(list(shown), color=INK)
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)
     return figure
@@ -89,16 +102,15 @@ def _intervals(
     if zero is not None:
         axes.axvline(zero, color=SOFT, lw=0.8, ls=":", zorder=1)
     for i, row in rows.iterrows():
-        at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
         if pd.isna(row[metric]):
-            axes.annotate("the reference", (1, i), (6, 0), color=SOFT, **at)
+            axes.annotate("the reference", (1, i), (6, 0), color=SOFT, **_BESIDE)
             continue
         kind = row.get("kind", "baseline")
         color = KIND_COLOR.get(kind, KIND_COLOR["baseline"])
         low, high = row.get(f"{metric}_low", np.nan), row.get(f"{metric}_high", np.nan)
         axes.plot([low, high], [i, i], color=color, lw=2.4 if row["model"] == emphasis else 1.6, zorder=2)
         axes.plot(row[metric], i, _MARKS.get(kind, "o"), color=color, ms=6, zorder=3, gid=row["model"])
-        axes.annotate(_words(row[metric], low, high, signed), (1, i), (6, 0), **at)
+        axes.annotate(with_interval(row, metric, signed=signed), (1, i), (6, 0), **_BESIDE)
     axes.grid(axis="x", color=HAIR, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
@@ -110,10 +122,3 @@ def _kind_legend(figure: Figure, rows: pd.DataFrame) -> None:
     marks = [figure.axes[0].plot([], [], _MARKS[k], color=KIND_COLOR[k], ms=6, label=k)[0] for k in kinds]
     if marks:
         figure.legend(handles=marks, loc="outside upper right", ncols=len(marks), handletextpad=0.2)
-
-
-def _words(value: float, low: float, high: float, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    number = f"{value:{sign}.2f}".replace("-", "−")
-    ends = f" ({low:{sign}.2f} to {high:{sign}.2f})".replace("-", "−")
-    return number + (ends if np.isfinite([low, high]).all() else "")

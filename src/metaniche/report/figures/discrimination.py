@@ -8,22 +8,26 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from metaniche.report.figures.style import FAINT, HAIR, INK, SOFT, colors_of, new_figure, plain, said, styled
 
 _GRID = np.linspace(0, 1, 401)
+_FEWEST = 10
 _NO_CURVE = "No curve: the held-out predictions\nhold fewer than two classes."
 Curves = dict[str, list[np.ndarray]]
 
 
 def split_repeats(predictions: pd.DataFrame, model: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(y, risk) of each repeat of one model, units without a label or risk left out, one-class repeats dropped."""
-    rows = predictions[predictions["model"] == model].dropna(subset=["y", "risk"])
-    repeats = rows.groupby("repeat", sort=True) if "repeat" in rows else [(0, rows)]
-    pairs = [(r["y"].to_numpy(int), r["risk"].to_numpy(float)) for _, r in repeats]
-    return [(y, risk) for y, risk in pairs if np.unique(y).size == 2]
+    """(y, score) of each repeat (and site) of one model; units without a label and one-class repeats are left out."""
+    score = "score" if "score" in predictions else "risk"
+    rows = predictions[predictions["model"] == model].dropna(subset=["y", score])
+    by = [c for c in ("repeat", "site") if c in rows]
+    repeats = [r for _, r in rows.groupby(by)] if by else [rows]
+    pairs = [(r["y"].to_numpy(int), r[score].to_numpy(float)) for r in repeats]
+    return [(y, score) for y, score in pairs if np.unique(y).size == 2]
 
 
 @styled
@@ -33,12 +37,12 @@ def roc(
     kinds: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Receiver operating characteristic of held-out predictions, averaged over repeats.
+    """Receiver operating characteristic of held-out predictions, averaged over repeats (and sites).
 
     Parameters
     ----------
     predictions
-        Long table: model, y (0/1), risk (higher = worse), optional repeat.
+        Long table: model, y (0/1), risk (higher = worse); optional repeat, site, and score (ranks in place of risk).
     highlight
         Models drawn in colour, the first with its repeats; the rest is grey. None: the first four models.
     kinds
@@ -80,12 +84,14 @@ def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None
     """Predicted against observed frequency, with the number of units in each bin.
 
     Each unit counts once, with its probability averaged over repeats. Bins hold equally many units (5 below 200 units,
-    else 10); bars are Wilson 95 % intervals. Risks outside 0..1 are no probabilities and give a word instead.
+    else 10); bars are Wilson 95 % intervals. Risks outside 0..1, one class or fewer than 10 units give a word instead.
     """
     rows = predictions[predictions["model"] == model].dropna(subset=["y", "risk"])
     if rows.empty or not rows["risk"].between(0, 1).all():
         return said("No calibration curve: the risks are not probabilities." if len(rows) else _NO_CURVE)
-    units = rows.groupby("unit_id").agg(y=("y", "first"), risk=("risk", "mean"))
+    if rows["y"].nunique() < 2 or rows["unit_id"].nunique() < _FEWEST:
+        return said(f"No calibration curve: fewer than {_FEWEST} units,\nor only one class, were held out.")
+    units = rows.groupby([c for c in ("unit_id", "site") if c in rows]).agg(y=("y", "first"), risk=("risk", "mean"))
     wanted = n_bins or (5 if len(units) < 200 else 10)
     bins = units.groupby(pd.qcut(units["risk"].rank(method="first"), min(wanted, len(units)), labels=False))
     table = bins.agg(risk=("risk", "mean"), events=("y", "sum"), n=("y", "size"))
@@ -96,12 +102,13 @@ def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None
     axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":", label="perfect")
     axes.vlines(table["risk"], low, high, color="#0072B2", lw=1.4)
     axes.plot(table["risk"], observed, "o-", color="#0072B2", ms=5, lw=1, label=plain(model, 28))
-    axes.set(xlim=(0, 1), ylim=(-0.02, 1.09), ylabel="Observed frequency", title="Calibration")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.09), ylabel="Observed frequency", title="Calibration")
     axes.legend(loc="upper left")
     outcomes = [units.loc[units["y"] == y, "risk"] for y in (0, 1)]
     names = ("without the outcome", "with the outcome")
     counts.hist(outcomes, np.linspace(0, 1, 21), color=(FAINT, INK), label=names, stacked=True)
     counts.set(xlabel="Predicted probability", ylabel="Units")
+    counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=7.5, handlelength=1, borderpad=0)
     for x, y, n in zip(table["risk"], high, table["n"]):
         axes.annotate(f"n={n}", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=7.5, color=SOFT)
@@ -164,6 +171,6 @@ def _draw(axes: Axes, curves: Curves, highlight, kinds, labels, chance: str, x: 
     for model in reversed(chosen):
         color, dash = looks[model]
         mean = np.r_[lead, np.mean(curves[model], axis=0)]
-        line = axes.plot(x, mean, color=color, ls=dash, lw=2, gid=model, zorder=4)[0]
+        line = axes.plot(x, mean, color=color, ls=dash, lw=2, gid=model, zorder=4 + (dash != "-"))[0]
         entries.insert(0, (line, f"{plain(model, 30)}  {labels.get(model, '')}".rstrip()))
     axes.figure.legend(*zip(*entries), loc="outside lower left", ncols=1, handlelength=2.2)

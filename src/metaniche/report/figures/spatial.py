@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.spatial import cKDTree
 
 from metaniche.io import keys
 from metaniche.report.figures.style import INK, SOFT, new_figure, plain, said, styled
 
-_GREYS = ("#BFC5CE", "#9FB4C6", "#CDB79E", "#AFC3A4", "#C6A9BE", "#DEDEDE")
+_GREYS = ("#CFCFCF", "#9DB6CE", "#D2BA98", "#A8C49A", "#CBA8C2", "#E0E0E0")
 _WORDS = {keys.POTENTIAL: "Metastatic potential (malignant cells)", keys.ATTENTION: "Attention (1 = equal share)"}
-_COLORS = {keys.POTENTIAL: "viridis"}
+_COLORS = {keys.POTENTIAL: colormaps["viridis"]}
+# Without its palest end, so that no cell vanishes on white.
+_OTHER = ListedColormap(colormaps["BuPu"](np.linspace(0.2, 1, 256)))
 _PANEL_IN = 4.1
 
 
@@ -33,8 +37,8 @@ def spatial_map(
     Parameters
     ----------
     cells
-        Rows of cells: sample_id, x_um, y_um, the value column; optional cell_type and is_malignant. Cells without a value
-        (and, for the metastatic potential, cells that are not malignant) are grey.
+        Rows of cells: sample_id, x_um, y_um, the value column; optional cell_type and is_malignant. Cells without a
+        value (and, for the metastatic potential, cells that are not malignant) are grey.
     samples
         Which samples, in order; None: the first four.
     titles
@@ -64,7 +68,9 @@ def spatial_map(
     for axes, sample in zip(panels, samples):
         here = shown["sample_id"] == sample
         _panel(axes, shown[here], valued[here], value, norm, tints, (titles or {}).get(sample, sample))
-    bar = figure.colorbar(panels[0].collections[-1], ax=list(panels), shrink=0.7, aspect=30, pad=0.02, extend="both")
+    bar = figure.colorbar(
+        panels[0].collections[-1], ax=list(panels), shrink=0.7, aspect=30, pad=0.02, extend="both", panchor=False
+    )
     bar.set_label(_WORDS.get(value, plain(value)))
     bar.outline.set_visible(False)
     marks = [Line2D([], [], ls="", marker="o", ms=5, color=c, label=plain(t, 24)) for t, c in tints.items()]
@@ -87,7 +93,7 @@ def _panel(
         s=size,
         c=cells.loc[valued, value],
         norm=norm,
-        cmap=_COLORS.get(value, "BuPu"),
+        cmap=_COLORS.get(value, _OTHER),
         lw=0,
         rasterized=True,
     )
@@ -99,7 +105,7 @@ def _panel(
 
 
 def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[float]:
-    """Inches that each row of panels needs at the width of a panel; very long tissues are not stretched beyond a page."""
+    """Inches that each row of panels needs at the width of a panel; long tissues are kept within a page."""
     groups = cells.groupby("sample_id")[["x_um", "y_um"]]
     extent = (groups.max() - groups.min()).reindex(samples)
     shape = (extent["y_um"] / extent["x_um"].replace(0, np.nan)).fillna(1.0).clip(0.3, 1.6).to_numpy()
@@ -107,11 +113,12 @@ def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[
 
 
 def _mark_area(x: np.ndarray, y: np.ndarray) -> float:
-    """Marker area in points^2 so that marks about fill the tissue whatever its cell density."""
-    panel_points = _PANEL_IN * 72
-    extent = max(np.ptp(x), np.ptp(y), 1e-9) if len(x) else 1.0
-    spacing_um = np.sqrt(max(np.ptp(x), 1e-9) * max(np.ptp(y), 1e-9) / max(len(x), 1)) if len(x) else 1.0
-    return float(np.clip((0.95 * spacing_um / extent * panel_points) ** 2, 1.0, 90.0))
+    """Marker area in points^2: as wide as the usual distance to the nearest cell, so that marks touch, not cover."""
+    if len(x) < 2:
+        return 30.0
+    nearest, _ = cKDTree(np.column_stack((x, y))).query(np.column_stack((x, y))[:: max(1, len(x) // 2000)], k=2)
+    extent = max(np.ptp(x), np.ptp(y), 1e-9)
+    return float(np.clip(np.median(nearest[:, 1]) / extent * _PANEL_IN * 72, 1.5, 9.0) ** 2)
 
 
 def _tints(cells: pd.DataFrame) -> dict[str, str]:

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from metaniche.io.keys import RESEARCH_USE_ONLY
 
 INK, SOFT, FAINT, HAIR = "#1F2933", "#5F6B7A", "#B8C0CA", "#E4E8ED"
-# Okabe-Ito: told apart with every common colour-vision deficiency, and by lightness in grey print.
+# Okabe-Ito, told apart with the common colour-vision deficiencies; in grey print markers and dashes tell apart.
 KIND_COLOR = {"network": "#0072B2", "fused": "#009E73", "clinical": "#D55E00", "baseline": "#4A5560"}
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4A5560")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+DASHES = ("-", (0, (3, 2)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _RC = {
     "font.family": ["DejaVu Sans"],
@@ -95,7 +95,9 @@ def colors_of(names: Sequence[str], kinds: Mapping[str, str] | None) -> dict[str
     looks, seen = {}, {}
     for i, name in enumerate(names):
         color = KIND_COLOR.get((kinds or {}).get(name, ""), CYCLE[i % len(CYCLE)])
-        looks[name] = (color, DASHES[seen.setdefault(color, 0) % len(DASHES)])
+        # A fused model often equals its network: dashed above it, both are seen.
+        seen.setdefault(color, int((kinds or {}).get(name) == "fused"))
+        looks[name] = (color, DASHES[seen[color] % len(DASHES)])
         seen[color] += 1
     return looks
 

@@ -21,8 +21,8 @@ _TERTILE_EVENTS = 30
 def risk_groups(predictions: pd.DataFrame, model: str) -> pd.DataFrame:
     """Patients in groups of equal size by held-out risk.
 
-    Risks of different folds come from different fits, so each patient's place is the mean over repeats of its rank within
-    the repeat; a patient with several units takes their mean. Tertiles from 30 events on, else halves.
+    Risks of different fits have no common scale, so a patient's place is the mean over repeats of its rank within the
+    repeat; a patient with several units takes their mean. Tertiles from 30 events on, else halves.
 
     Returns
     -------

@@ -12,7 +12,7 @@ _RUN_COLUMNS = ("model", "seed", "repeat", "fold")
 
 @styled
 def training_curve(history: pd.DataFrame) -> Figure:
-    """Training and validation loss by epoch; thin lines are single fits where there are several, thick ones their median.
+    """Training and validation loss by epoch; thin lines are single fits where there are several, thick ones the median.
 
     `history`: epoch, train_loss and/or val_loss; fits are told apart by model, seed, repeat and fold where given.
     """
@@ -31,7 +31,7 @@ def training_curve(history: pd.DataFrame) -> Figure:
         name = {"train_loss": "training", "val_loss": "validation"}[loss]
         label = f"{name}, median of {len(fits)} fits" if fits else name
         axes.plot(middle.index, middle, color=color, ls=dash, label=plain(label), gid=loss)
-    axes.set(xlabel="Epoch", ylabel="Loss", title="Training")
+    axes.set(xlabel="Epoch", ylabel="Loss")
     axes.grid(color=HAIR, lw=0.6)
     axes.legend(loc="upper right")
     return figure

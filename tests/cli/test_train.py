@@ -1,0 +1,69 @@
+import json
+import signal
+import subprocess
+
+import pandas as pd
+from verbs import TINY, command, environment, run
+
+
+def test_a_run_leaves_its_record_its_bundle_and_a_report(trained):
+    folder, said = trained
+    run_dir = folder / "runs/tiny"
+    for name in ("bundle/model.json", "bundle/weights.safetensors", "run.json", "table.csv", "history.csv", "report.html"):
+        assert (run_dir / name).is_file(), name
+    assert "epoch 2/2" in said
+    assert "Research use only" in said
+    assert json.loads((run_dir / "run.json").read_text())["n_patients"] == 12
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(trained, tmp_path):
+    """SIGKILL after the first of six epochs; the resumed run ends with the bundle of an uninterrupted one."""
+    longer = (*TINY[:-1], "trainer.max_epochs=6", "report=false")
+    status, said = run("train", tmp_path, "run_name=whole", *longer)
+    assert status == 0, said
+    process = subprocess.Popen(
+        command("train", "run_name=killed", *longer), cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "epoch 2/6" in line:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    status, said = run("train", tmp_path, "run_name=killed", *longer)
+    assert status == 0, said
+    assert "Going on from" in said
+    assert "epoch 1/6" not in said
+    bundles = [(tmp_path / f"runs/{name}/bundle/weights.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert bundles[0] == bundles[1]
+    assert list(pd.read_csv(tmp_path / "runs/killed/history.csv")["epoch"]) == list(range(6))
+
+
+def test_another_configuration_in_the_same_folder_is_refused(trained):
+    folder, _ = trained
+    status, said = run("train", folder, "run_name=tiny", *TINY, "model.width=16")
+    assert status == 2
+    assert "model.width (32 there, 16 now)" in said
+
+
+def test_two_processes_train_one_network(tmp_path):
+    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY)
+    assert status == 0, said
+    assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
+
+
+def test_mixed_precision_and_wandb_offline(tmp_path):
+    status, said = run(
+        "train", tmp_path, "run_name=mixed", "trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "logger=wandb",
+        "logger.wandb.offline=true", "report=false", *TINY,
+    )  # fmt: skip
+    assert status == 0, said
+    assert list((tmp_path / "runs/mixed").glob("wandb/offline-run-*"))
+
+
+def test_a_mistyped_name_ends_with_words_and_not_with_a_stack(tmp_path):
+    status, said = run("train", tmp_path, *TINY, "+task.positiv=[1]")
+    assert status == 2
+    assert "Did you mean 'positive'" in said
+    assert "Traceback" not in said

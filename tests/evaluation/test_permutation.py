@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.data.splits import patient_folds
+from metaniche.evaluation.baselines import SummaryModel
+from metaniche.evaluation.estimator import Prediction
+from metaniche.evaluation.learners import RidgeLogistic
+from metaniche.evaluation.permutation import permutation_control, permute_labels
+from metaniche.evaluation.summaries import Composition
+
+
+def three_folds(targets):
+    return patient_folds(targets, n_folds=3, n_repeats=1)
+
+
+def test_a_real_effect_is_gone_under_permuted_labels(cohort, tasks):
+    model = SummaryModel("composition", Composition(), RidgeLogistic((0.1, 1.0)))
+    control = permutation_control(model, cohort, tasks["binary"], three_folds, n_permutations=4, n_boot=200)
+    assert control.holds_chance
+    assert control.low <= 0.5 <= control.high < 0.95
+    assert control.estimate == pytest.approx(np.mean(control.values))
+    assert (control.model, control.metric, len(control.values)) == ("composition", "auroc", 4)
+
+
+def test_a_procedure_that_leaks_is_caught(cohort, tasks):
+    """A model that carries the permuted labels of the test patients over from elsewhere does not hold 0.5."""
+
+    class Cheat(SummaryModel):
+        def predict(self, samples, clinical, unit_ids):
+            return Prediction(leaked.loc[list(unit_ids)])
+
+    def folds(targets):
+        nonlocal leaked
+        leaked = 0.1 + 0.8 * targets.table["y"]
+        return three_folds(targets)
+
+    leaked = None
+    model = Cheat("cheat", Composition(), RidgeLogistic((1.0,)))
+    control = permutation_control(model, cohort, tasks["binary"], folds, n_permutations=2, n_boot=100)
+    assert not control.holds_chance
+
+
+@pytest.mark.parametrize("kind", ["binary", "cox", "sites"])
+def test_whole_patients_exchange_their_labels(cohort, tasks, kind):
+    targets = cohort.targets(tasks[kind])
+    permuted = permute_labels(targets, 1)
+    labels = {"binary": ["y"], "sites": ["liver", "lung"]}.get(kind, ["time", "event"])
+    before, after = (sorted(map(tuple, t.table[labels].fillna(-1).to_numpy())) for t in (targets, permuted))
+    assert before == after
+    assert not targets.table[labels].equals(permuted.table[labels])
+    pd.testing.assert_series_equal(targets.table["patient_id"], permuted.table["patient_id"])
+    pd.testing.assert_frame_equal(permuted.table, permute_labels(targets, 1).table)
+
+
+def test_samples_of_one_patient_stay_alike(cohort_of, tasks):
+    targets = cohort_of(8, samples_per_patient=2).targets(replace(tasks["binary"], level="sample"))
+    permuted = permute_labels(targets, 0)
+    assert permuted.table.groupby("patient_id")["y"].nunique().eq(1).all()
+    assert not permuted.table["y"].equals(targets.table["y"])
+    assert permuted.table["y"].sum() == targets.table["y"].sum()
+
+
+def test_cells_are_shuffled_within_their_patient(cohort, tasks):
+    targets = cohort.targets(tasks["cells"])
+    permuted = permute_labels(targets, 0)
+    before, after = (t.table.groupby("patient_id")["y"].sum() for t in (targets, permuted))
+    pd.testing.assert_series_equal(before, after)
+    assert (targets.table["y"] != permuted.table["y"]).mean() > 0.2
+
+
+def test_progress_runs_through_all_permutations(cohort, tasks):
+    seen = []
+    model = SummaryModel("m", Composition(), RidgeLogistic((1.0,)))
+    permutation_control(
+        model, cohort, tasks["binary"], three_folds, n_permutations=2, n_boot=20, progress=lambda *a: seen.append(a)
+    )
+    assert [done for done, _, _ in seen] == [0, 1, 2, 3, 3, 4, 5, 6]
+    assert seen[-1][1] == 6
+    assert seen[0][2] == "permutation 1: m, repeat 1, fold 1"

@@ -1,0 +1,35 @@
+import numpy as np
+import pandas as pd
+
+from metaniche.report.figures.training import training_curve
+
+
+def _history(**columns):
+    return pd.DataFrame({"epoch": np.arange(4), **columns})
+
+
+def _line(figure, name):
+    return next(line for line in figure.axes[0].lines if line.get_gid() == name)
+
+
+def test_one_fit_is_drawn_as_it_is():
+    figure = training_curve(_history(train_loss=[4.0, 3, 2, 1], val_loss=[4.0, 4, 4, 4]))
+    assert _line(figure, "train_loss").get_ydata().tolist() == [4, 3, 2, 1]
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
+
+
+def test_several_fits_are_thin_and_their_median_thick():
+    history = pd.concat([_history(train_loss=np.full(4, v), fold=f) for f, v in enumerate((1.0, 2.0, 9.0))])
+    figure = training_curve(history)
+    assert len(figure.axes[0].lines) == 4
+    assert set(_line(figure, "train_loss").get_ydata()) == {2.0}
+
+
+def test_a_validation_loss_that_was_never_computed_is_not_drawn():
+    figure = training_curve(_history(train_loss=[1.0] * 4, val_loss=[np.nan] * 4))
+    assert len(figure.axes[0].lines) == 1
+
+
+def test_nothing_recorded_says_so():
+    assert "No training curve" in training_curve(_history()).axes[0].texts[0].get_text()
+    assert "No training curve" in training_curve(pd.DataFrame({"train_loss": [1.0]})).axes[0].texts[0].get_text()

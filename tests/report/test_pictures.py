@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from metaniche.report import pictures
+
+
+def test_highlighted_models_are_the_one_asked_for_and_its_rivals(make_run):
+    expected = ["relational_mil", "cellular_neighbourhoods_ridge", "clinical_logistic", "relational_mil+clinical"]
+    assert pictures.highlighted(make_run()) == expected
+    assert pictures.highlighted(make_run(table=lambda t: None)) is None
+
+
+def test_each_kind_of_task_has_its_own_curves(make_run):
+    assert len(pictures.discrimination_pictures(make_run())) == 2
+    assert len(pictures.survival_pictures(make_run(survival=True))) == 1
+    assert pictures.discrimination_pictures(make_run(survival=True)) == []
+    assert pictures.survival_pictures(make_run()) == []
+    assert pictures.calibration_pictures(make_run(survival=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "draw"),
+    [
+        ("predictions", pictures.discrimination_pictures),
+        ("predictions", pictures.calibration_pictures),
+        ("cells", pictures.map_pictures),
+        ("history", pictures.training_pictures),
+    ],
+)
+def test_an_absent_file_gives_no_picture(make_run, part, draw):
+    assert draw(make_run(**{part: None})) == []
+
+
+def test_maps_are_png_with_their_rule_and_attention_beside_them(make_run):
+    maps = pictures.map_pictures(make_run())
+    assert [m.uri[:14] for m in maps] == ["data:image/png"] * 2
+    assert "2 at each end of 6" in maps[0].caption
+    assert "had not seen its patient" in maps[0].caption
+    assert "not an explanation" in maps[1].caption
+
+
+def test_a_lone_panel_is_not_blown_up(make_run):
+    cells = make_run().cells
+    one = pictures.map_pictures(make_run(cells=cells[cells["sample_id"] == "P03_s1"]))[0]
+    assert one.width < 600 < pictures.comparison_pictures(make_run())[0].width
+
+
+def test_maps_of_seen_patients_are_called_illustrations(make_run):
+    assert "illustration" in pictures.map_pictures(make_run(info={"cells_out_of_fold": False}))[0].caption
+
+
+def test_no_potential_no_map(make_run):
+    cells = make_run().cells
+    assert pictures.map_pictures(make_run(cells=cells.assign(metaniche_potential=np.nan))) == []
+    assert len(pictures.map_pictures(make_run(cells=cells.drop(columns="metaniche_attention")))) == 1
+
+
+def test_control_is_drawn_where_it_was_run(make_run):
+    assert pictures.control_pictures(make_run(info={"permutation_control": None})) == []
+    control = {"model": "gone", "metric": "harrell_c", "auroc": 0.5, "low": 0.4, "high": 0.6, "values": [0.5, 0.5]}
+    [picture] = pictures.control_pictures(make_run(info={"permutation_control": control}))
+    assert "Harrell's C" in picture.alt
+    assert "2 permutations" in picture.caption
+
+
+def test_no_figure_no_forest(make_run):
+    assert pictures.comparison_pictures(make_run(table=lambda t: None)) == []
+    assert len(pictures.comparison_pictures(make_run())) == 1

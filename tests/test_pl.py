@@ -1,0 +1,96 @@
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from metaniche import pl
+from metaniche.errors import InputError
+
+
+@pytest.fixture
+def adata():
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame(
+        {
+            "sample_id": pd.Categorical(["a"] * 30 + ["b"] * 30),
+            "cell_type": pd.Categorical(["tumour", "stroma"] * 30),
+            "is_malignant": [True, False] * 30,
+            "metaniche_potential": np.where(np.arange(60) % 2 == 0, rng.uniform(size=60), np.nan),
+        },
+        index=[f"c{i}" for i in range(60)],
+    )
+    return AnnData(np.zeros((60, 1), "float32"), obs=obs, obsm={"spatial": rng.uniform(0, 100, (60, 2))})
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"model": ["m"] * 40 + ["n"] * 40, "patient_id": [f"p{i}" for i in range(40)] * 2})
+    table["risk"], table["y"] = rng.uniform(size=80), list(rng.integers(0, 2, 40)) * 2
+    table["time"], table["event"] = list(rng.exponential(10, 40) + 1) * 2, list(rng.integers(0, 2, 40)) * 2
+    return table
+
+
+def _titles(figure):
+    return [a.get_title(loc="left") for a in figure.axes if a.get_title(loc="left")]
+
+
+def test_map_shows_each_sample_or_the_ones_asked_for(adata):
+    assert _titles(pl.metastatic_potential(adata)) == ["a", "b"]
+    assert _titles(pl.metastatic_potential(adata, "b")) == ["b"]
+
+
+def test_map_is_drawn_in_micrometres(adata):
+    def width(figure):
+        return np.ptp(figure.axes[0].collections[-1].get_offsets()[:, 0])
+
+    one, two = pl.metastatic_potential(adata, "a"), pl.metastatic_potential(adata, "a", um_per_unit=2.0)
+    assert width(two) == pytest.approx(2 * width(one))
+    adata.uns["metaniche"] = {"um_per_unit": 3.0}
+    assert width(pl.metastatic_potential(adata, "a")) == pytest.approx(3 * width(one))
+
+
+def test_map_does_not_touch_the_adata(adata):
+    before = adata.copy()
+    pl.metastatic_potential(adata)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+def test_an_adata_without_samples_is_one(adata):
+    del adata.obs["sample_id"]
+    assert _titles(pl.metastatic_potential(adata)) == ["sample"]
+
+
+def test_map_refuses_what_it_cannot_draw(adata):
+    with pytest.raises(InputError, match="absent"):
+        pl.metastatic_potential(adata, value="absent")
+    with pytest.raises(InputError, match="found \\['z'\\]"):
+        pl.metastatic_potential(adata, ["a", "z"])
+    del adata.obsm["spatial"]
+    with pytest.raises(InputError, match="spatial"):
+        pl.metastatic_potential(adata)
+
+
+def test_roc_draws_each_model(predictions):
+    gids = {line.get_gid() for line in pl.roc(predictions).axes[0].lines}
+    assert {"m", "n"} <= gids
+
+
+def test_kaplan_meier_takes_the_first_model_by_default(predictions):
+    assert _titles(pl.kaplan_meier(predictions))[0].endswith("m")
+    assert _titles(pl.kaplan_meier(predictions, "n"))[0].endswith("n")
+
+
+def test_comparison_takes_a_table_indexed_by_model():
+    table = pd.DataFrame({"harrell_c": [0.6, 0.7], "harrell_c_low": 0.5, "harrell_c_high": 0.8}, index=["a", "b"])
+    axes = pl.comparison(table).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["b", "a"]
+    assert axes.get_xlabel() == "Harrell's C"
+    by_metric = pl.comparison(table.assign(ibs=[0.1, 0.2], ibs_low=0, ibs_high=1), "ibs").axes[0]
+    assert [t.get_text() for t in by_metric.get_yticklabels()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("draw", [pl.roc, pl.kaplan_meier])
+def test_a_missing_column_is_named(predictions, draw):
+    with pytest.raises(InputError, match="risk"):
+        draw(predictions.drop(columns="risk"))
