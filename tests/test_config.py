@@ -93,7 +93,7 @@ def test_another_model_of_the_group_is_resolved_against_the_config():
 
 
 def test_an_unknown_source_is_named():
-    config = compose("train", ["experiment=crc_codex", "data.source={folder: x}"])
+    config = compose("train", ["experiment=crc_codex", "~data.source", "+data.source={folder: x}"])
     with pytest.raises(ConfigError, match="folder"):
         cfg.read_cohort(config)
 

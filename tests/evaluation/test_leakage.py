@@ -45,7 +45,7 @@ def branded(cohort, patients, task):
 
     def brand(sample):
         if sample.patient_id not in patients:
-            return sample
+            return replace(sample)  # another object: what was fitted on the first one must be fitted again
         y = int(label[sample.patient_id])
         types = sample.cells["cell_type"].cat.set_categories(["caf", "malignant", "t_cell", "label0", "label1"])
         types = types.where(np.arange(sample.n_cells) % 2 == 0, f"label{y}")

@@ -17,8 +17,11 @@ from metaniche.evaluation.cell_summaries import CellSummary
 from metaniche.evaluation.estimator import Estimator, Prediction
 from metaniche.evaluation.fusion import WithClinical
 from metaniche.evaluation.learners import ForestClassifier, ForestHazard, Learner, PenalisedCox, RidgeLogistic
+from metaniche.evaluation.memo import Memo
 from metaniche.evaluation.sites import per_label
 from metaniche.evaluation.summaries import Block, Composition, Density, Neighbourhoods, Pseudobulk
+
+_BLOCKS = Memo()
 
 
 @dataclass
@@ -53,15 +56,16 @@ class SummaryModel:
     learner: Learner
     role: str = "baseline"
     n_variables: int = field(default=0, init=False, repr=False)
+    fitted_block: Block | None = field(default=None, init=False, repr=False)
     heads: Heads | None = field(default=None, init=False, repr=False)
     level: str = field(default="patient", init=False, repr=False)
 
     def fit(
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
     ) -> SummaryModel:
-        self.level = targets.task.level
-        self.block.fit(samples, seed)
-        x = self.block.transform(samples, self.level, targets.table.index)
+        self.level, units = targets.task.level, tuple(targets.table.index)
+        key = (repr(self.block), self.level, units, seed)
+        self.fitted_block, x = _BLOCKS.get(key, samples, lambda: _fitted(self.block, samples, self.level, units, seed))
         self.n_variables = x.shape[1]
         self.heads = Heads(self.learner).fit(x, targets, seed)
         return self
@@ -69,7 +73,14 @@ class SummaryModel:
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
     ) -> Prediction:
-        return self.heads.predict(self.block.transform(samples, self.level, unit_ids))
+        return self.heads.predict(self.fitted_block.transform(samples, self.level, unit_ids))
+
+
+def _fitted(
+    block: Block, samples: Sequence[PreparedSample], level: str, units: Sequence[str], seed: int
+) -> tuple[Block, pd.DataFrame]:
+    fitted = copy.deepcopy(block).fit(samples, seed)
+    return fitted, fitted.transform(samples, level, units)
 
 
 @dataclass
@@ -124,8 +135,8 @@ def standard_baselines(task: Task, feature_kind: str, has_types: bool, has_clini
     blocks = _cell_blocks(has_types, measured) if task.level == "cell" else _tissue_blocks(has_types, measured)
     models: list[Estimator] = []
     for name, block in blocks.items():
-        models.append(SummaryModel(f"{name} ({label})", copy.deepcopy(block), linear()))
-        models.append(SummaryModel(f"{name} (forest)", copy.deepcopy(block), forest()))
+        models.append(SummaryModel(f"{name} ({label})", block, linear()))
+        models.append(SummaryModel(f"{name} (forest)", block, forest()))
     if not models:
         raise ConfigError("No baseline can be built: the cohort has neither cell types nor measured features.")
     if not has_clinical:

@@ -11,7 +11,10 @@ import pandas as pd
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
+from metaniche.evaluation.memo import Memo
 from metaniche.evaluation.summaries import neighbour_mean
+
+_FEATURES = Memo()
 
 
 @dataclass
@@ -35,7 +38,7 @@ class CellSummary:
 
     def fit(self, samples: Sequence[PreparedSample], seed: int) -> CellSummary:
         config = FeatureConfig(self.use_types, self.use_expression, self.n_top, self.n_components)
-        self.features = Features.fit(samples, config, seed)
+        self.features = _FEATURES.get((config, seed), samples, lambda: Features.fit(samples, config, seed))
         return self
 
     def transform(self, samples: Sequence[PreparedSample], level: str, unit_ids: Sequence[str]) -> pd.DataFrame:

@@ -34,7 +34,8 @@ class CrossValidation:
         (`y`, or `time` and `event`), `risk`, and `score`, which ranks units across folds. For probabilities `score` is
         logit(risk) minus the logit of the training fold's base rate: an intercept alone would otherwise rank held-out
         units against their own label, since taking a case out lowers the base rate it is predicted with (Parker 2007,
-        doi:10.1186/1471-2105-8-326). What is left of that bias on few units is real. Survival tasks: `survival`, a list of probabilities at `grid`.
+        doi:10.1186/1471-2105-8-326); this removes a part of that bias, not all. Survival tasks: `survival`, a list of
+        probabilities at `grid`.
     folds, targets
         As evaluated.
     grid

@@ -121,9 +121,9 @@ def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str
     below = table.index[table[f"{primary}_high"] < 0.5]
     if len(below):
         lines.append(
-            f"{LABELS[primary]} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a reversed effect. "
-            "Holding a unit out moves the training means away from it, so models without signal score below 0.5 on few "
-            "units, and an interval over patients does not show that."
+            f"{LABELS[primary]} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a "
+            "reversed effect. Holding a unit out moves what is learnt away from it, so models without signal score "
+            "below 0.5 on few units, and an interval over patients does not show that."
         )
     thin = table["events_per_variable"].dropna()
     thin = thin[thin < ENOUGH_EVENTS_PER_VARIABLE]

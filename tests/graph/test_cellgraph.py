@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tissue import make_sample
+
+from metaniche.errors import GraphError
+from metaniche.graph import concat
+
+GRAPH = make_sample("s", "p", n_cells=60).graph
+
+
+def broken(**change):
+    return replace(GRAPH, **change)
+
+
+BROKEN = {
+    "indices dtype": (broken(indices=GRAPH.indices.long()), "indices"),
+    "indptr start": (broken(indptr=GRAPH.indptr + 1), "indptr"),
+    "sample_ptr end": (broken(sample_ptr=torch.tensor([0, 59])), "sample_ptr"),
+    "distance length": (broken(distance_um=GRAPH.distance_um[:-1]), "distance_um"),
+    "not finite": (broken(pos_um=GRAPH.pos_um * torch.nan), "finite"),
+    "sender out of range": (broken(indices=GRAPH.indices + 60), "senders"),
+    "unknown relation": (broken(relation=GRAPH.relation + 2), "relations"),
+    "one dimension": (broken(pos_um=GRAPH.pos_um[:, :1]), "coordinates"),
+    "unsorted": (broken(indices=GRAPH.indices.flip(0)), "ascend|self loops"),
+    "self loop": (broken(indptr=torch.tensor([0, 1, *[1] * 59]), indices=torch.zeros(1, dtype=torch.int32),
+                         distance_um=torch.zeros(1), relation=torch.zeros(1, dtype=torch.uint8)), "self loops"),
+    "edge between samples": (broken(sample_ptr=torch.tensor([0, 30, 60])), "between two samples"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_validate_names_what_is_broken(name):
+    graph, words = BROKEN[name]
+    with pytest.raises(GraphError, match=words):
+        graph.validate()
+
+
+def pairs(graph):
+    return set(zip(graph.receivers().tolist(), graph.indices.tolist()))
+
+
+def test_relations_part_the_edges():
+    contact, paracrine = (GRAPH.select(r).validate() for r in GRAPH.relation_names)
+    assert contact.n_edges + paracrine.n_edges == GRAPH.n_edges
+    assert contact.distance_um.max() <= 20 < paracrine.distance_um.min()
+    with pytest.raises(GraphError, match="autocrine"):
+        GRAPH.select("autocrine")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 59)))
+def test_a_subgraph_holds_exactly_the_edges_among_its_cells(cells):
+    kept = torch.tensor(sorted(cells), dtype=torch.int64)
+    sub = GRAPH.subgraph(kept).validate()
+    expected = {(i, j) for i, j in pairs(GRAPH) if i in cells and j in cells}
+    assert {(int(kept[i]), int(kept[j])) for i, j in pairs(sub)} == expected
+    assert torch.equal(sub.pos_um, GRAPH.pos_um[kept])
+
+
+def test_stacked_graphs_keep_apart_and_come_back():
+    other = make_sample("t", "q", n_cells=40, seed=1).graph
+    both = concat([GRAPH, other]).validate()
+    assert both.n_samples == 2
+    assert torch.equal(both.subgraph(torch.arange(60, 100)).indices, other.indices)
+    assert both.subgraph(torch.arange(60, 100)).sample_ptr.tolist() == [0, 0, 40]
+    with pytest.raises(GraphError, match="at least one"):
+        concat([])
+    with pytest.raises(GraphError, match="same relations"):
+        concat([GRAPH, replace(other, relation_names=("near",))])
+
+
+def test_edge_index_is_sender_over_receiver():
+    edge_index = GRAPH.edge_index()
+    assert torch.equal(edge_index[0], GRAPH.indices.long())
+    assert (edge_index[1].diff() >= 0).all()

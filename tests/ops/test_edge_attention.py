@@ -1,0 +1,87 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+from metaniche.errors import GraphError
+from metaniche.ops.edge_attention import edge_attention
+
+
+def problem(n, heads, width, degree, seed=0, dtype=torch.float64, grad=False):
+    """Random graph with empty rows and one row of all cells, and its tensors."""
+    g = torch.Generator().manual_seed(seed)
+    near = torch.rand(n, n, generator=g) < degree / n
+    near[0] = True
+    near[n // 2] = False
+    near.fill_diagonal_(False)
+    indptr = torch.cat((torch.zeros(1, dtype=torch.int64), near.sum(1).cumsum(0)))
+    indices = near.nonzero()[:, 1].to(torch.int32)
+    q, k, v = (torch.randn(n, heads, width, generator=g, dtype=dtype, requires_grad=grad) for _ in range(3))
+    bias = torch.randn(len(indices), heads, generator=g, dtype=dtype, requires_grad=grad)
+    null = torch.randn(heads, generator=g, dtype=dtype, requires_grad=grad)
+    return near, (q, k, v, indptr, indices, bias, null)
+
+
+def oracle(near, q, k, v, indptr, indices, bias, null):
+    """Dense softmax in float64."""
+    q, k, v, bias, null = (x.double() for x in (q, k, v, bias, null))
+    logits = torch.einsum("nhd,mhd->hnm", q, k) / q.shape[-1] ** 0.5
+    dense = torch.zeros(q.shape[1], *near.shape, dtype=torch.float64)
+    dense[:, near] = bias.t()
+    logits = (logits + dense).masked_fill(~near, -torch.inf)
+    full = torch.cat((logits, null[:, None, None].expand(-1, len(near), 1)), dim=2)
+    return torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1], v)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 3), st.integers(1, 9), st.integers(0, 99))
+def test_it_equals_a_dense_softmax_with_a_null_slot(n, heads, width, seed):
+    near, args = problem(n, heads, width, degree=4, seed=seed, dtype=torch.float32)
+    assert torch.allclose(edge_attention(*args).double(), oracle(near, *args), atol=1e-5)
+
+
+def test_gradients_of_everything():
+    near, args = problem(7, 2, 3, degree=3, grad=True)
+    indptr, indices = args[3:5]
+    floats = (*args[:3], *args[5:])
+    assert gradcheck(lambda q, k, v, b, z: edge_attention(q, k, v, indptr, indices, b, z), floats)
+
+
+def test_gradients_equal_those_of_the_oracle():
+    near, args = problem(30, 2, 4, degree=5, grad=True)
+    weight = torch.randn(30, 2, 4, dtype=torch.float64)
+    floats = [x for x in args if x.requires_grad]
+    ours = torch.autograd.grad((edge_attention(*args) * weight).sum(), floats)
+    theirs = torch.autograd.grad((oracle(near, *args) * weight).sum(), floats)
+    for own, other in zip(ours, theirs):
+        assert torch.allclose(own, other, atol=1e-10)
+
+
+def test_a_row_without_senders_is_zero_and_large_logits_are_no_nan():
+    near, (q, k, v, indptr, indices, bias, null) = problem(12, 2, 4, degree=3)
+    out = edge_attention(q, k, v, indptr, indices, bias * 1e4, null)
+    assert torch.isfinite(out).all()
+    assert (out[6] == 0).all()
+
+
+def test_the_null_slot_can_win():
+    _, (q, k, v, indptr, indices, bias, null) = problem(12, 2, 4, degree=3)
+    assert edge_attention(q, k, v, indptr, indices, bias, null + 1e4).abs().max() < 1e-9
+
+
+def test_the_same_bits_every_time():
+    _, args = problem(40, 2, 8, degree=6, dtype=torch.float32)
+    assert torch.equal(edge_attention(*args), edge_attention(*args))
+
+
+def test_tensors_that_do_not_fit_are_refused():
+    _, (q, k, v, indptr, indices, bias, null) = problem(12, 2, 4, degree=3)
+    for args, words in (
+        ((q, k[:, :1], v, indptr, indices, bias, null), "q, k and v"),
+        ((q, k, v, indptr, indices.long(), bias, null), "int32"),
+        ((q, k, v, indptr, indices, bias[:-1], null), "bias_EH"),
+        ((q, k, v, indptr, indices + 99, bias, null), "senders"),
+    ):
+        with pytest.raises(GraphError, match=words):
+            edge_attention(*args)

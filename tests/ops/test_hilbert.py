@@ -1,0 +1,23 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaniche.ops.hilbert import hilbert_order
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=3), st.sampled_from([2, 3]))
+def test_it_is_a_permutation_within_each_sample(sizes, dimensions):
+    pos = torch.rand(sum(sizes), dimensions) * 100
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    order = hilbert_order(pos, ptr)
+    for start, end in zip(ptr[:-1].tolist(), ptr[1:].tolist()):
+        assert sorted(order[start:end].tolist()) == list(range(start, end))
+
+
+def test_a_full_grid_is_walked_step_by_step():
+    """On a 16 x 16 lattice consecutive cells of a Hilbert curve are direct neighbours."""
+    side = torch.arange(16.0)
+    pos = torch.cartesian_prod(side, side)[torch.randperm(256)].contiguous()
+    steps = pos[hilbert_order(pos, torch.tensor([0, 256]))].diff(dim=0).abs().sum(1)
+    assert (steps == 1).all()

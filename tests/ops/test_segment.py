@@ -1,0 +1,46 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+from metaniche.errors import GraphError
+from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
+
+OPS = {"sum": segment_sum, "mean": segment_mean, "max": segment_max}
+
+
+def rows(sizes):
+    return torch.tensor([0, *sizes]).cumsum(0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=8), st.sampled_from(list(OPS)), st.integers(0, 99))
+def test_each_row_is_reduced_alone_and_an_empty_row_gives_zero(sizes, name, seed):
+    x = torch.randn(sum(sizes), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    out = OPS[name](x, rows(sizes))
+    for value, part in zip(out, x.split(sizes)):
+        expected = torch.zeros(3, dtype=torch.float64)
+        if len(part):
+            expected = part.amax(0) if name == "max" else getattr(part, name)(0)
+        assert torch.allclose(value, expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=8))
+def test_softmax_within_rows_survives_large_logits_and_minus_infinity(sizes):
+    logits = torch.randn(sum(sizes), 2, dtype=torch.float64) * 500
+    for value, part in zip(segment_softmax(logits, rows(sizes)).split(sizes), logits.split(sizes)):
+        assert torch.allclose(value, part.softmax(0))
+
+
+@pytest.mark.parametrize("op", [*OPS.values(), segment_softmax])
+def test_gradients(op):
+    x = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda z: op(z, rows([3, 0, 1, 5])), (x,))
+
+
+def test_pointers_that_do_not_fit_are_refused():
+    for bad in (torch.tensor([0, 5]), torch.tensor([1, 4]), torch.tensor([0, 3, 2, 4]), torch.tensor([0, 4], dtype=torch.int32)):
+        with pytest.raises(GraphError, match="indptr"):
+            segment_sum(torch.zeros(4, 1), bad)
