@@ -35,7 +35,8 @@ def test_every_recipe_composes_with_every_verb(verb, experiment):
 
 
 @pytest.mark.parametrize(
-    "override", [f"{g}={n}" for g in ("model", "task", "graph", "trainer", "logger", "debug", "optim") for n in names(g)]
+    "override",
+    [f"{g}={n}" for g in ("model", "task", "graph", "trainer", "logger", "debug", "optim") for n in names(g)],
 )
 def test_every_file_of_a_group_composes(override):
     config = compose("train", [override])

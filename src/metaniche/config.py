@@ -91,9 +91,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def plain(config: DictConfig | Mapping | None) -> dict:
     """Plain dictionaries and lists with every reference resolved."""
-    return (
-        OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config or {})
-    )
+    return OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config or {})
 
 
 def open_cohort(config: DictConfig) -> PreparedCohort:
@@ -108,9 +106,7 @@ def read_cohort(config: DictConfig) -> Cohort:
     source = values.pop("source", None)
     values.pop("features", None), values.pop("sampling", None)
     if not isinstance(source, dict) or len(source) == 0:
-        raise ConfigError(
-            "Expected `data.source` to be {dataset: NAME}, {manifest: ...} or {synthetic: ...}."
-        )
+        raise ConfigError("Expected `data.source` to be {dataset: NAME}, {manifest: ...} or {synthetic: ...}.")
     if "synthetic" in source:
         from metaniche.data.synthetic import SyntheticConfig, generate
 
@@ -120,9 +116,7 @@ def read_cohort(config: DictConfig) -> Cohort:
         return Cohort.from_dataset(source["dataset"], cohort)
     if {"samples", "patients"} <= set(source):
         return Cohort.from_manifest(Path(source["samples"]), Path(source["patients"]), cohort)
-    raise ConfigError(
-        f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic."
-    )
+    raise ConfigError(f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic.")
 
 
 def read_task(config: DictConfig) -> Task:

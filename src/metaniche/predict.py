@@ -152,12 +152,8 @@ class Predictor:
         if self.clinical is not None:
             known = patients if patients is not None else pd.DataFrame(index=[samples[0].patient_id])
             clinical = (self.clinical, known)
-        batch = collate(
-            make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool)
-        )
-        outs = [
-            m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members
-        ]
+        batch = collate(make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
+        outs = [m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
         return (
             torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
@@ -183,9 +179,7 @@ class Predictor:
             return cox_survival(logits[:, 0], baseline["time"], baseline["hazard"], index)
         return None
 
-    def _coverage_message(
-        self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]
-    ) -> str:
+    def _coverage_message(self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]) -> str:
         sample = next(s for s in samples if s.sample_id == sample_id)
         if self.features.genes:
             missing = [g for g in self.features.genes if g not in sample.features]

@@ -5,7 +5,15 @@ from verbs import TINY, run
 
 
 def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
-    options = ("run_name=e", "n_folds=3", "n_repeats=1", "n_boot=50", "n_permutations=1", "networks=[relational_mil]", *TINY)
+    options = (
+        "run_name=e",
+        "n_folds=3",
+        "n_repeats=1",
+        "n_boot=50",
+        "n_permutations=1",
+        "networks=[relational_mil]",
+        *TINY,
+    )
     status, said = run("evaluate", tmp_path, *options)
     assert status == 0, said
     run_dir = tmp_path / "runs/e"

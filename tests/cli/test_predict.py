@@ -8,7 +8,9 @@ from metaniche.io import keys
 def test_held_out_samples_are_scored_into_anndata_and_a_flat_table(trained, tmp_path):
     folder, _ = trained
     source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))
-    status, said = run("predict", folder, "bundle=runs/tiny/bundle", "input=runs/tiny/held_out", f"output={tmp_path}/out")
+    status, said = run(
+        "predict", folder, "bundle=runs/tiny/bundle", "input=runs/tiny/held_out", f"output={tmp_path}/out"
+    )
     assert status == 0, said
     assert "panel coverage 100 %" in said
     scored = anndata.read_h5ad(tmp_path / "out" / source[0].name)
@@ -23,7 +25,9 @@ def test_genes_in_another_order_give_the_same_values(trained, tmp_path):
     adata = anndata.read_h5ad(source)
     adata[:, ::-1].copy().write_h5ad(tmp_path / "shuffled.h5ad")
     for name, path in (("one", source), ("other", tmp_path / "shuffled.h5ad")):
-        status, said = run("predict", folder, "bundle=runs/tiny/bundle", f"input={path}", f"output={tmp_path}/{name}.h5ad")
+        status, said = run(
+            "predict", folder, "bundle=runs/tiny/bundle", f"input={path}", f"output={tmp_path}/{name}.h5ad"
+        )
         assert status == 0, said
     one, other = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "other"))
     pd.testing.assert_frame_equal(one, other)

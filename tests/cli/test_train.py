@@ -9,7 +9,14 @@ from verbs import TINY, command, environment, run
 def test_a_run_leaves_its_record_its_bundle_and_a_report(trained):
     folder, said = trained
     run_dir = folder / "runs/tiny"
-    for name in ("bundle/model.json", "bundle/weights.safetensors", "run.json", "table.csv", "history.csv", "report.html"):
+    for name in (
+        "bundle/model.json",
+        "bundle/weights.safetensors",
+        "run.json",
+        "table.csv",
+        "history.csv",
+        "report.html",
+    ):
         assert (run_dir / name).is_file(), name
     assert "epoch 2/2" in said
     assert "Research use only" in said

@@ -27,8 +27,7 @@ def test_missing_values_take_the_training_median():
 def test_unseen_levels_and_absent_columns_are_missing():
     fitted = ClinicalFeatures.fit(TABLE, ["age", "stage"])
     assert (
-        fitted.transform(pd.DataFrame({"stage": ["IV"]})).tolist()
-        == fitted.transform(pd.DataFrame(index=[0])).tolist()
+        fitted.transform(pd.DataFrame({"stage": ["IV"]})).tolist() == fitted.transform(pd.DataFrame(index=[0])).tolist()
     )
 
 

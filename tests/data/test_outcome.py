@@ -33,9 +33,7 @@ def test_risk_rises_with_every_logit_and_potential_is_a_probability(task):
 
 
 def test_discrete_survival_falls_from_one():
-    survival = discrete_survival(
-        np.random.default_rng(0).normal(size=(5, 4)), [1.0, 2.0, 3.0], pd.RangeIndex(5)
-    )
+    survival = discrete_survival(np.random.default_rng(0).normal(size=(5, 4)), [1.0, 2.0, 3.0], pd.RangeIndex(5))
     assert list(survival.columns) == [1.0, 2.0, 3.0]
     assert (survival.to_numpy() <= 1).all()
     assert (np.diff(survival.to_numpy(), axis=1) <= 0).all()

@@ -43,9 +43,7 @@ def test_a_batch_is_a_function_of_its_number():
 def test_epochs_and_seeds_differ():
     batches = NicheBatches(make_units(), CONFIG, seed=3)
     assert not torch.equal(batches[0].graph.pos_um, batches[batches.steps].graph.pos_um)
-    assert not torch.equal(
-        batches[0].graph.pos_um, NicheBatches(make_units(), CONFIG, seed=4)[0].graph.pos_um
-    )
+    assert not torch.equal(batches[0].graph.pos_um, NicheBatches(make_units(), CONFIG, seed=4)[0].graph.pos_um)
 
 
 def test_ranks_share_a_step_without_overlap_and_with_equal_loads():

@@ -56,9 +56,7 @@ def damage(folder, how):
         model.write_text("{")
     else:
         table = json.loads(model.read_text())
-        table |= {"unknown architecture": {"architecture": "os.system"}, "format": {"format": 99}}.get(
-            how, {}
-        )
+        table |= {"unknown architecture": {"architecture": "os.system"}, "format": {"format": 99}}.get(how, {})
         if how == "other width":
             table["parameters"]["width"] = 16
         if how == "member missing":

@@ -5,9 +5,7 @@ from metaniche.models import RelationalMIL
 
 
 def run(model, graph, x):
-    return model(
-        x, graph, torch.tensor([0, graph.n_cells]), torch.ones(graph.n_cells, dtype=torch.bool)
-    ).bag_logits
+    return model(x, graph, torch.tensor([0, graph.n_cells]), torch.ones(graph.n_cells, dtype=torch.bool)).bag_logits
 
 
 def test_distance_matters():

@@ -96,7 +96,8 @@ def test_delaunay_is_symmetric_and_holds_every_nearest_neighbour(scene):
     pos, ptr = make_scene(scene)
     sizes = np.array(scene["sizes"])
     spanned = all(
-        n <= 3 or np.linalg.matrix_rank((p := pos[s : s + n]) - p[0]) == pos.shape[1] for s, n in zip(ptr.tolist(), sizes)
+        n <= 3 or np.linalg.matrix_rank((p := pos[s : s + n]) - p[0]) == pos.shape[1]
+        for s, n in zip(ptr.tolist(), sizes)
     )
     if not spanned:
         with pytest.raises(GraphError, match="Delaunay"):

@@ -41,6 +41,11 @@ def test_gradients(op):
 
 
 def test_pointers_that_do_not_fit_are_refused():
-    for bad in (torch.tensor([0, 5]), torch.tensor([1, 4]), torch.tensor([0, 3, 2, 4]), torch.tensor([0, 4], dtype=torch.int32)):
+    for bad in (
+        torch.tensor([0, 5]),
+        torch.tensor([1, 4]),
+        torch.tensor([0, 3, 2, 4]),
+        torch.tensor([0, 4], dtype=torch.int32),
+    ):
         with pytest.raises(GraphError, match="indptr"):
             segment_sum(torch.zeros(4, 1), bad)

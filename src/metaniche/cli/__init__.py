@@ -41,7 +41,14 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
 def _calm_warnings() -> None:
     """Hints of the libraries below that a user of metaniche can do nothing about."""
     logging.captureWarnings(True)
-    hints = ("does not have many workers", "barebones", "LeafSpec", "treespec", "Total length of", "exists and is not empty")
+    hints = (
+        "does not have many workers",
+        "barebones",
+        "LeafSpec",
+        "treespec",
+        "Total length of",
+        "exists and is not empty",
+    )
     for message in (f".*{hint}.*" for hint in hints):
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

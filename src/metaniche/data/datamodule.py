@@ -38,9 +38,7 @@ class TumourDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = NicheBatches(self.train, self.sampling, self.seed, rank, world)
-        return DataLoader(
-            batches, batch_size=None, sampler=EpochSampler(len(batches)), num_workers=self.num_workers
-        )
+        return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)), num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader | list:
         return DataLoader(WholeUnits(self.val), batch_size=None) if self.val else []

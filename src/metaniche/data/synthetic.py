@@ -2,9 +2,9 @@
 
 The planted truth: fibroblasts that express CXCL12 raise a patient's risk through malignant cells that express CXCR4
 and stand within 50 um of them. At any other risk the same tissue would have as many such fibroblasts, but deep in the
-stroma, beyond reach. So cell-type composition, cell density, cellular neighbourhoods by type, and the expression of every
-gene, in all or in any type of cell, carry no information on the outcome: only who stands beside whom in which state does.
-Six more ligand-receptor pairs are expressed in patches and do nothing.
+stroma, beyond reach. So cell-type composition, cell density, cellular neighbourhoods by type, and the expression of
+every gene, in all cells or in those of any type, carry no information on the outcome: only who stands beside whom in
+which state does. Six more ligand-receptor pairs are expressed in patches and do nothing.
 """
 
 from __future__ import annotations

@@ -132,7 +132,9 @@ def make_targets(
     units = source[[c for c in ("patient_id", "sample_id") if c in source]]
     table = pd.concat([units, labels], axis=1)[usable]
     if table.empty:
-        raise InputError(f"Task {task.name!r}: no {task.level} has a usable label in {wanted}. Check the task's values.")
+        raise InputError(
+            f"Task {task.name!r}: no {task.level} has a usable label in {wanted}. Check the task's values."
+        )
     return Targets(task, table, left_out)
 
 

@@ -24,6 +24,8 @@ def held_out_predictions(name: str, train: Targets, test: Targets, scores: Score
     risk = cell_risk(scores) if task.level == "cell" else scores.units["risk"]
     grid = evaluation_grid(test)
     rows = fold_rows(Prediction(risk.reindex(units), scores.survival, sites), train, test, grid)
-    about = pd.DataFrame({"model": name, "role": "model", "repeat": 0, "fold": 0, "n_variables": float("nan")}, rows.index)
+    about = pd.DataFrame(
+        {"model": name, "role": "model", "repeat": 0, "fold": 0, "n_variables": float("nan")}, rows.index
+    )
     fold = Fold(0, 0, tuple(train.patients), tuple(test.patients))
     return CrossValidation(pd.concat([about, rows], axis=1), (fold,), test, grid)

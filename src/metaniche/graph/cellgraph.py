@@ -129,7 +129,9 @@ class CellGraph:
         if e == 0:
             return self
         if self.indices.min() < 0 or self.indices.max() >= n:
-            raise GraphError(f"Expected senders in [0, {n}), found {int(self.indices.min())}..{int(self.indices.max())}.")
+            raise GraphError(
+                f"Expected senders in [0, {n}), found {int(self.indices.min())}..{int(self.indices.max())}."
+            )
         if int(self.relation.max()) >= len(self.relation_names):
             raise GraphError(f"Expected relations below {len(self.relation_names)}, found {int(self.relation.max())}.")
         receivers, senders = self.receivers(), self.indices.long()

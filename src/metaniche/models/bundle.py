@@ -76,9 +76,7 @@ class Bundle:
 
     def weights(self) -> bytes:
         """weights.safetensors: member i's tensor t is `member{i}.t`, the features' arrays are `features.*`."""
-        tensors = {
-            f"member{i}.{n}": t.contiguous().cpu() for i, s in enumerate(self.states) for n, t in s.items()
-        }
+        tensors = {f"member{i}.{n}": t.contiguous().cpu() for i, s in enumerate(self.states) for n, t in s.items()}
         tensors |= {f"features.{n}": from_numpy(np.ascontiguousarray(a)) for n, a in self.arrays.items()}
         return save_tensors(tensors)
 
@@ -121,26 +119,20 @@ class Bundle:
         folder = Path(folder)
         for name in (MODEL, WEIGHTS):
             if not (folder / name).is_file():
-                raise CheckpointError(
-                    f"Expected {name} in the bundle {folder}, found none. Is this a bundle folder?"
-                )
+                raise CheckpointError(f"Expected {name} in the bundle {folder}, found none. Is this a bundle folder?")
         try:
             model = json.loads((folder / MODEL).read_text())
         except ValueError as error:
             raise CheckpointError(f"{folder / MODEL} is no JSON: {error}. Copy the bundle again.") from error
         if not isinstance(model, dict) or model.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{folder / MODEL}: expected format {FORMAT}, found {_get(model, 'format')!r}."
-            )
+            raise CheckpointError(f"{folder / MODEL}: expected format {FORMAT}, found {_get(model, 'format')!r}.")
         if model.get("architecture") not in ARCHITECTURES:
             raise CheckpointError(
                 f"{folder / MODEL}: unknown architecture {model.get('architecture')!r}; known: {sorted(ARCHITECTURES)}."
             )
         weights = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(weights).hexdigest() != _get(model.get("sha256"), WEIGHTS):
-            raise CheckpointError(
-                f"{folder / WEIGHTS} does not match its sha256 in {MODEL}. Copy the bundle again."
-            )
+            raise CheckpointError(f"{folder / WEIGHTS} does not match its sha256 in {MODEL}. Copy the bundle again.")
         tensors = load_tensors(weights)
         try:
             bundle = cls(
@@ -150,9 +142,7 @@ class Bundle:
             )
             bundle.members()
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder}: weights and model.json do not belong together: {error}"
-            ) from error
+            raise CheckpointError(f"{folder}: weights and model.json do not belong together: {error}") from error
         return bundle
 
 
@@ -176,4 +166,3 @@ def _get(table: object, key: str) -> object:
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-

@@ -28,8 +28,7 @@ class GATv2MIL(MIL):
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.convs = nn.ModuleList(
-            GATv2Conv(width, width // heads, heads=heads, edge_dim=n_basis, add_self_loops=False)
-            for _ in range(layers)
+            GATv2Conv(width, width // heads, heads=heads, edge_dim=n_basis, add_self_loops=False) for _ in range(layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
 

@@ -28,9 +28,7 @@ class NicheGIN(MIL):
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.convs = nn.ModuleList(
-            GINConv(
-                nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)), train_eps=True
-            )
+            GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)), train_eps=True)
             for _ in range(layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))

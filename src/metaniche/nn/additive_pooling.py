@@ -29,9 +29,7 @@ class AdditiveAttentionPooling(nn.Module):
     def forward(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.score(h)
         score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))
-        attention = segment_softmax(
-            score.masked_fill(~_poolable(candidates, bag_ptr)[:, None], -torch.inf), bag_ptr
-        )
+        attention = segment_softmax(score.masked_fill(~_poolable(candidates, bag_ptr)[:, None], -torch.inf), bag_ptr)
         return logits, attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
 
 

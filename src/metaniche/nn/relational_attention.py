@@ -20,9 +20,7 @@ class RelationalAttention(nn.Module):
     Shapes: h (N, width), edges: relation -> (CellGraph of that relation, distance features (E_r, n_basis)) -> (N, width).
     """
 
-    def __init__(
-        self, width: int, heads: int, relations: Sequence[str], n_basis: int, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, width: int, heads: int, relations: Sequence[str], n_basis: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"Expected width to be a multiple of heads, found {width} and {heads}.")

@@ -19,9 +19,7 @@ class AtomicCheckpointIO(CheckpointIO):
     A kill at any moment leaves the previous checkpoint or the new one. Reading is `weights_only`: nothing is executed.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -35,9 +33,7 @@ class AtomicCheckpointIO(CheckpointIO):
             Path(temporary).unlink(missing_ok=True)
             raise
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
-    ) -> dict:
+    def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True) -> dict:
         try:
             return torch.load(path, map_location=map_location, weights_only=True)
         except Exception as error:

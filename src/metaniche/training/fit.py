@@ -123,9 +123,7 @@ def fit_bundle(
             num_workers=config.num_workers,
         )
         trainer = (make_trainer or quiet_trainer(config.epochs))(folder, seed + member)
-        states.append(
-            _fit_member(config, parameters, task, units, edges, data, trainer, folder, seed + member)
-        )
+        states.append(_fit_member(config, parameters, task, units, edges, data, trainer, folder, seed + member))
     provenance = provenance or {}
     bundle = Bundle(
         architecture=config.architecture,
@@ -172,9 +170,7 @@ def _fit_member(
         torch.manual_seed(seed)
         network = ARCHITECTURES[config.architecture](**parameters)
     labels = torch.from_numpy(np.stack([u.target for u in units])) if task.kind == "cox" else None
-    module = NetworkModule(
-        network, task, config.optimizer, seed=seed, survival_labels=labels, bin_edges=edges
-    )
+    module = NetworkModule(network, task, config.optimizer, seed=seed, survival_labels=labels, bin_edges=edges)
     last = folder / "last.ckpt" if folder else None
     resume = last if last is not None and last.exists() else None
     if resume:
@@ -196,9 +192,7 @@ def _calibrated(
     if task.kind == "cox":
         risk = Predictor(bundle).score(train, patients, coverage_floor=0.0).units["risk"]
         table = targets.table.loc[risk.index.intersection(targets.table.index)]
-        time, hazard = breslow(
-            risk[table.index].to_numpy(), *(table[c].to_numpy(float) for c in target_columns(task))
-        )
+        time, hazard = breslow(risk[table.index].to_numpy(), *(table[c].to_numpy(float) for c in target_columns(task)))
         return replace(bundle, calibration={"baseline": {"time": time, "hazard": hazard}})
     if task.kind != "binary" or task.level == "cell" or val_targets is None:
         return bundle

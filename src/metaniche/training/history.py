@@ -36,7 +36,10 @@ class EpochHistory(Callback):
         if not trainer.is_global_zero:
             return
         row = {"epoch": trainer.current_epoch, **{k: float(v) for k, v in sorted(trainer.callback_metrics.items())}}
-        row |= {"lr": trainer.optimizers[0].param_groups[0]["lr"], "seconds": round(time.monotonic() - self._started, 3)}
+        row |= {
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
         past = [pd.read_csv(self.path)] if self.path.exists() else []
         self._write(pd.concat([*past, pd.DataFrame([row])]))
 

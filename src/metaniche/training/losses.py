@@ -24,9 +24,7 @@ def cell_loss(logits: Tensor, target: Tensor, bag_ptr: Tensor) -> Tensor:
     Shapes: logits (N,), target (N,) with NaN where unlabelled, bag_ptr (B + 1,).
     """
     known = torch.isfinite(target)
-    bag = torch.repeat_interleave(torch.arange(bag_ptr.numel() - 1, device=logits.device), bag_ptr.diff())[
-        known
-    ]
+    bag = torch.repeat_interleave(torch.arange(bag_ptr.numel() - 1, device=logits.device), bag_ptr.diff())[known]
     if bag.numel() == 0:
         return logits.sum() * 0.0
     per_cell = binary_cross_entropy_with_logits(logits[known], target[known], reduction="none")

@@ -64,9 +64,7 @@ class NetworkModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self._training_loss(self(batch), batch)
         self._stop_unless_finite(loss, batch)
-        self.log(
-            "train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True
-        )
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -27,30 +27,22 @@ class EpochProgress(Callback):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
         self._progress.start()
-        self._task = self._progress.add_task(
-            "training", total=trainer.max_epochs, completed=trainer.current_epoch
-        )
+        self._task = self._progress.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         losses = "  ".join(f"{k} {float(v):.4f}" for k, v in sorted(trainer.callback_metrics.items()))
         if self._progress is not None:
-            self._progress.update(
-                self._task, completed=trainer.current_epoch + 1, description=f"training  {losses}"
-            )
+            self._progress.update(self._task, completed=trainer.current_epoch + 1, description=f"training  {losses}")
         else:
             elapsed = time.monotonic() - self._started
-            log.info(
-                "epoch %d/%d  %s  %.0f s", trainer.current_epoch + 1, trainer.max_epochs, losses, elapsed
-            )
+            log.info("epoch %d/%d  %s  %.0f s", trainer.current_epoch + 1, trainer.max_epochs, losses, elapsed)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._stop()
 
     def _stop(self) -> None:

@@ -1,0 +1,128 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from metaniche.data.cohort import Cohort, CohortConfig
+from metaniche.data.prepare import prepare, prepare_anndata
+from metaniche.data.task import Task
+from metaniche.errors import InputError
+from metaniche.graph import GraphConfig
+
+CONFIG = CohortConfig("c", um_per_unit=0.5, feature_kind="counts", malignant_types=("tumour",), drop_types=("debris",))
+GRAPH = GraphConfig(max_paracrine=6)
+
+
+class Source:
+    """Three samples of two patients in pixels; counts how often it is read."""
+
+    def __init__(self):
+        self.reads = []
+
+    def read(self, sample_id):
+        self.reads.append(sample_id)
+        rng = np.random.default_rng(int(sample_id[1:]))
+        types = np.array(["tumour", "stroma", "debris"])[rng.permutation(60) % 3]
+        return AnnData(
+            sparse.csr_array(rng.poisson(1.0, (60, 5)).astype(np.float32)),
+            obs=pd.DataFrame({"cell_type": types}, index=[f"{sample_id}_{i}" for i in range(60)]),
+            var=pd.DataFrame(index=list("ABCDE")),
+            obsm={"spatial": rng.uniform(0, 300, (60, 2))},
+        )
+
+    def cohort(self, config=CONFIG):
+        samples = pd.DataFrame({"patient_id": ["p", "p", "q"]}, index=pd.Index(["s0", "s1", "s2"], name="sample_id"))
+        patients = pd.DataFrame({"y": [1, 0]}, index=pd.Index(["p", "q"], name="patient_id"))
+        return Cohort(config, samples, patients, self.read)
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+def test_cells_are_in_micrometres_in_place_and_typed(source, tmp_path):
+    prepared = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    sample, raw = prepared.load("s1"), source.read("s1")
+    assert sample.n_cells == 40
+    assert not (sample.cells["cell_type"] == "debris").any()
+    assert np.allclose(sample.graph.pos_um, raw.obsm["spatial"][sample.file_order] * 0.5, atol=1e-4)
+    assert (sample.cells.index == raw.obs_names[sample.file_order]).all()
+    assert np.array_equal(sample.x.toarray(), raw.X.toarray()[sample.file_order])
+    assert np.array_equal(sample.is_malignant, sample.cells["cell_type"] == "tumour")
+    sample.graph.validate()
+
+
+def test_a_second_call_reads_nothing(source, tmp_path):
+    prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    source.reads.clear()
+    prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert source.reads == []
+
+
+def test_a_killed_call_goes_on_where_it_was(source, tmp_path):
+    def dies(sample_id):
+        if sample_id == "s1":
+            raise KeyboardInterrupt
+        return source.read(sample_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(replace(source.cohort(), read=dies), GRAPH, tmp_path, progress=False)
+    prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert source.reads == ["s0", "s1", "s2"]
+
+
+@pytest.mark.parametrize("change", ["graph", "config", "version"])
+def test_whatever_decides_the_result_gets_a_folder_of_its_own(source, tmp_path, change):
+    first = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    cohort, graph = source.cohort(), GRAPH
+    if change == "graph":
+        graph = GraphConfig(max_paracrine=5)
+    elif change == "config":
+        cohort = source.cohort(replace(CONFIG, drop_types=()))
+    else:
+        cohort = replace(cohort, version="2")
+    assert prepare(cohort, graph, tmp_path, progress=False).folder != first.folder
+
+
+def test_samples_of_patients_and_their_targets(source, tmp_path):
+    prepared = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert [s.sample_id for s in prepared.of(["p"])] == ["s0", "s1"]
+    assert prepared.samples["n_cells"].tolist() == [40, 40, 40]
+    targets = prepared.targets(Task("t", "t", label="y", positive=(1,)))
+    assert targets.table["y"].to_dict() == {"p": 1.0, "q": 0.0}
+
+
+def test_only_so_much_is_kept_in_memory(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("metaniche.data.prepare.KEPT_BYTES", 1)
+    prepared = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert prepared.load("s0") is prepared.load("s0")
+    prepared.load("s1")
+    assert list(prepared._kept) == ["s1"]
+
+
+def test_anndata_for_prediction_is_prepared_in_memory(source):
+    adata = source.read("s0")
+    (sample,) = prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
+    assert sample.n_cells == 40
+    assert (adata.obs["cell_type"].to_numpy()[sample.file_order] != "debris").all()
+    assert list(adata.obs) == ["cell_type"]
+
+
+def test_a_stored_graph_must_be_there(source, tmp_path):
+    with pytest.raises(InputError, match="spatial_connectivities"):
+        prepare(source.cohort(), GraphConfig(builder="stored"), tmp_path, progress=False)
+
+
+def test_the_real_cohorts_are_prepared(mirror, monkeypatch, tmp_path):
+    """One core of crc_codex, as the loader gives it."""
+    monkeypatch.setenv("METANICHE_MIRROR", str(mirror))
+    config = CohortConfig("crc_codex", 0.377, "none", malignant_types=("tumor cells",), drop_types=("undefined",))
+    cohort = Cohort.from_dataset("crc_codex", config)
+    small = replace(cohort, samples=cohort.samples.iloc[:1])
+    sample = prepare(small, GraphConfig(), tmp_path, progress=False).load(small.samples.index[0])
+    assert sample.x.shape == (sample.n_cells, 0)
+    assert 5 < sample.graph.select("contact").distance_um.mean() < 20

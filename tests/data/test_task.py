@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.data.task import Task, make_targets
+from metaniche.errors import ConfigError, InputError
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"level": "organ"}, {"kind": "ordinal"}, {"kind": "cox"}, {"kind": "sites"}, {"kind": "binary", "label": None}],
+)
+def test_an_incomplete_task_is_refused(wrong):
+    with pytest.raises(ConfigError, match="Task 't'"):
+        Task(**({"name": "t", "title": "t", "label": "y", "positive": (1,)} | wrong))
+
+
+@pytest.mark.parametrize(
+    "values", [[1, 0, None, 1], [1.0, 0.0, np.nan, 1.0], ["1", "0", None, "1"], [True, False, None, True]]
+)
+def test_one_spelling_of_a_label_is_as_good_as_another(values):
+    patients = pd.DataFrame({"y": values}, index=list("abcd"))
+    samples = pd.DataFrame({"patient_id": list("abcd")}, index=list("wxyz"))
+    targets = make_targets(Task("t", "t", label="y", positive=(1,), negative=(0,)), patients, samples)
+    assert targets.table["y"].to_dict() == {"a": 1, "b": 0, "d": 1}
+    assert list(targets.left_out) == ["c"]
+
+
+def test_values_that_are_neither_positive_nor_negative_are_missing(small_cohort):
+    _, patients, table = small_cohort
+    targets = make_targets(Task("t", "t", label="sex", positive=("f",), negative=("x",)), patients, table)
+    assert targets.table["y"].tolist() == [1.0] * 6
+    assert len(targets.left_out) == 6
+
+
+def test_survival_needs_a_time_above_zero(small_cohort):
+    _, patients, table = small_cohort
+    patients = patients.assign(time=[0.0, np.nan, *patients["time"][2:]])
+    targets = make_targets(Task("c", "c", kind="cox", time="time", event="event"), patients, table)
+    assert list(targets.left_out) == ["p0", "p1"]
+
+
+def test_a_patient_with_one_known_site_stays(small_cohort):
+    _, patients, table = small_cohort
+    targets = make_targets(Task("s", "s", kind="sites", sites=("liver", "lung")), patients, table)
+    assert len(targets.table) == 12
+    assert targets.table["liver"].isna().sum() == 4
+
+
+def test_cell_labels_come_from_the_cells(small_cohort):
+    samples, patients, table = small_cohort
+    task = Task("k", "k", level="cell", label="cell_type", positive=("malignant",), negative=("caf",))
+    targets = make_targets(task, patients, table, samples)
+    assert set(targets.table["y"]) == {0.0, 1.0}
+    assert targets.table.index[0].startswith("s0:c")
+    with pytest.raises(InputError, match="region"):
+        make_targets(Task("k", "k", level="cell", label="region", positive=("front",)), patients, table, samples)
+
+
+def test_absent_columns_and_empty_labels_are_named(small_cohort):
+    _, patients, table = small_cohort
+    with pytest.raises(InputError, match="ploidy"):
+        make_targets(Task("t", "t", label="ploidy", positive=(1,)), patients, table)
+    with pytest.raises(InputError, match="no patient has a usable label"):
+        make_targets(Task("t", "t", label="sex", positive=("q",), negative=("r",)), patients, table)
+
+
+def test_targets_of_some_patients(small_cohort):
+    _, patients, table = small_cohort
+    targets = make_targets(Task("t", "t", label="metastasis", positive=(1,)), patients, table)
+    assert list(targets.of(["p3", "p1"]).patients) == ["p1", "p3"]

@@ -1,0 +1,31 @@
+import pandas as pd
+
+from metaniche.data.features import FeatureConfig
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.task import Task, make_targets
+from metaniche.evaluation.estimator import Estimator
+from metaniche.evaluation.network import NetworkEstimator
+from metaniche.training.fit import FitConfig
+
+CONFIG = FitConfig(
+    parameters={"width": 8}, features=FeatureConfig(), epochs=1, sampling=SamplingConfig(windows=1, window_cells=30)
+)
+TASK = Task("b", "b", label="metastasis", positive=(1,))
+
+
+def test_it_is_an_estimator_whose_name_for_the_cache_is_stable():
+    network = NetworkEstimator("net", CONFIG)
+    assert isinstance(network, Estimator)
+    assert repr(network) == repr(NetworkEstimator("net", CONFIG))
+    assert " at 0x" not in repr(network)
+
+
+def test_only_cells_of_patients_it_was_not_trained_on_are_kept(small_cohort, tmp_path):
+    samples, patients, table = small_cohort
+    train = make_targets(TASK, patients, table).of([f"p{i}" for i in range(8)])
+    network = NetworkEstimator("net", CONFIG, cells_dir=tmp_path / "cells").fit(samples[:8], train, None, seed=0)
+    prediction = network.predict(samples, None, [f"p{i}" for i in range(12)])
+    assert prediction.risk.between(0, 1).all()
+    kept = sorted(p.stem for p in (tmp_path / "cells").iterdir())
+    assert kept == ["s10", "s11", "s8", "s9"]
+    assert set(pd.read_parquet(tmp_path / "cells/s8.parquet")["patient_id"]) == {"p8"}
