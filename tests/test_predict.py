@@ -87,7 +87,7 @@ def test_several_samples_in_one_anndata(bundle):
 def test_a_panel_that_measures_too_little_is_refused_with_the_missing_names(bundle):
     sample = make_sample("new", "p", seed=50)
     poor = replace(sample, x=sample.x[:, :1], features=sample.features[:1])
-    with pytest.raises(InputError, match="found 25 %.*CXCR4"):
+    with pytest.raises(InputError, match=r"found 25 %.*CXCR4"):
         Predictor(bundle).score([poor])
     assert Predictor(bundle).score([poor], coverage_floor=0.2).units["coverage"].iloc[0] == 0.25
 
