@@ -1,13 +1,18 @@
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 from tissue import make_sample
 
-from metaniche.data.cache import ABOUT, CELLS, TENSORS, is_saved, load_sample, save_sample
+from metaniche.data import cache
+from metaniche.data.cache import ABOUT, CELLS, TENSORS, is_saved, load_sample, sample_folder, save_sample
 from metaniche.errors import InputError
 
 
@@ -56,3 +61,64 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
         save_sample(tmp_path, make_sample("s", "p"))
     assert not is_saved(tmp_path, "s")
     assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_every_id_has_a_folder_of_its_own_inside(tmp_path_factory, first, second):
+    root = tmp_path_factory.getbasetemp()
+    folders = [sample_folder(root, name) for name in (first, second)]
+    assert all(folder.resolve().parent == root.resolve() for folder in folders)
+    assert (folders[0] == folders[1]) == (first == second)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "../s", "run 1.2", "Пациент"])
+def test_ids_that_are_no_file_names_come_back(tmp_path, name):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    save_sample(folder, make_sample(name, "p"))
+    assert load_sample(folder, name).sample_id == name
+    assert [f.name for f in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_sample_of_another_source_does_not_count_as_saved(tmp_path):
+    save_sample(tmp_path, make_sample("s", "p"), {"bytes": 1})
+    assert is_saved(tmp_path, "s")
+    assert is_saved(tmp_path, "s", {"bytes": 1})
+    assert not is_saved(tmp_path, "s", {"bytes": 2})
+
+
+def test_a_sample_that_another_process_saved_first_is_left_alone(tmp_path, monkeypatch):
+    """The other process wins between the look and the move: ours is dropped, and the result is whole."""
+    sample, write = make_sample("s", "p"), cache._write
+
+    def slow_write(folder, *args):
+        write(folder, *args)
+        monkeypatch.setattr(cache, "_write", write)
+        save_sample(tmp_path, sample)
+        monkeypatch.setattr("metaniche.io.write._move_onto", lambda *paths: (_ for _ in ()).throw(OSError("not empty")))
+
+    monkeypatch.setattr(cache, "_write", slow_write)
+    save_sample(tmp_path, sample)
+    assert load_sample(tmp_path, "s").n_cells == sample.n_cells
+    assert [f.name for f in tmp_path.iterdir()] == ["s"]
+
+
+def test_large_arrays_are_mapped_and_not_read(tmp_path):
+    """Loading 64 MB of features takes next to no memory of this process until they are looked at."""
+    wide = replace(
+        make_sample("s", "p"), x=np.ones((80, 200_000), np.float32), features=tuple(map(str, range(200_000)))
+    )
+    save_sample(tmp_path, wide)
+    before = resident_bytes()
+    read = load_sample(tmp_path, "s")
+    grown = resident_bytes() - before
+    assert read.x[3, 5] == 1
+    assert grown < 50_000_000
+
+
+def resident_bytes():
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        pytest.skip("needs /proc to see what a process holds in memory")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,12 @@
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse
 
@@ -11,6 +15,7 @@ from metaniche.data.prepare import prepare, prepare_anndata
 from metaniche.data.task import Task
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
+from metaniche.ops import hilbert_order
 
 CONFIG = CohortConfig("c", um_per_unit=0.5, feature_kind="counts", malignant_types=("tumour",), drop_types=("debris",))
 GRAPH = GraphConfig(max_paracrine=6)
@@ -126,3 +131,82 @@ def test_the_real_cohorts_are_prepared(mirror, monkeypatch, tmp_path):
     sample = prepare(small, GraphConfig(), tmp_path, progress=False).load(small.samples.index[0])
     assert sample.x.shape == (sample.n_cells, 0)
     assert 5 < sample.graph.select("contact").distance_um.mean() < 20
+
+
+def test_a_sample_that_moved_to_another_patient_is_made_again(source, tmp_path):
+    prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    source.reads.clear()
+    moved = replace(source.cohort(), samples=source.cohort().samples.assign(patient_id=["p", "q", "q"]))
+    assert prepare(moved, GRAPH, tmp_path, progress=False).load("s1").patient_id == "q"
+    assert source.reads == ["s1"]
+
+
+def die_while_writing(folder):
+    """Prepare until the second sample's table is being written, then be killed as by the machine."""
+    torch.set_num_threads(1)
+    write = pd.DataFrame.to_parquet
+    written = []
+
+    def last_words(table, path):
+        write(table, path)
+        written.append(path)
+        if len(written) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pd.DataFrame.to_parquet = last_words
+    prepare(Source().cohort(), GRAPH, folder, progress=False)
+
+
+def run_together(target, folder, n=1):
+    """Exit codes of `n` processes; each uses one thread, because a fork does not inherit OpenMP's pool."""
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=target, args=(folder,)) for _ in range(n)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    return [worker.exitcode for worker in workers]
+
+
+def test_sigkill_leaves_no_half_written_sample(source, tmp_path):
+    assert run_together(die_while_writing, tmp_path) == [-signal.SIGKILL]
+    prepared = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert source.reads == ["s1", "s2"]
+    for name in prepared.samples.index:
+        prepared.load(name).graph.validate()
+
+
+def prepare_here(folder):
+    torch.set_num_threads(1)
+    prepare(Source().cohort(), GRAPH, folder, progress=False)
+
+
+def test_processes_may_prepare_one_cohort_at_once(source, tmp_path):
+    assert run_together(prepare_here, tmp_path, n=4) == [0, 0, 0, 0]
+    prepared = prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert source.reads == []
+    for name in prepared.samples.index:
+        prepared.load(name).graph.validate()
+
+
+def test_cells_are_in_hilbert_order(source, tmp_path):
+    pos = prepare(source.cohort(), GRAPH, tmp_path, progress=False).load("s0").graph.pos_um
+    assert torch.equal(hilbert_order(pos, torch.tensor([0, len(pos)])), torch.arange(len(pos)))
+
+
+def test_without_types_malignancy_is_as_given_or_anything_may_be(source):
+    untyped = CohortConfig("c", um_per_unit=0.5, feature_kind="counts")
+    adata = source.read("s0")
+    del adata.obs["cell_type"]
+    (anything,) = prepare_anndata(adata, untyped, GRAPH, um_per_unit=0.5)
+    assert anything.is_malignant.all()
+    adata.obs["is_malignant"] = np.arange(60) < 20
+    (given,) = prepare_anndata(adata, untyped, GRAPH, um_per_unit=0.5)
+    assert np.array_equal(given.is_malignant, given.file_order < 20)
+
+
+def test_progress_is_a_line_in_a_log(source, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        prepare(source.cohort(), GRAPH, tmp_path)
+    assert "Preparing 3 of 3 samples of c" in caplog.text
+    assert "3/3 samples prepared" in caplog.text

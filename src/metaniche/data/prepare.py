@@ -25,7 +25,6 @@ from metaniche.data.task import Targets, Task, make_targets
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
-from metaniche.io.manifest import PATH
 from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,8 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     """Prepare every sample that is not there yet, one at a time, below `folder`.
 
     Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
-    cohort or graph config gets a folder of its own; a sample whose file or patient has changed is made again. Several
+    cohort or graph config gets a folder of its own; a sample that has moved to another patient is made
+    again. Several
     processes may prepare one cohort at once.
     """
     folder = Path(folder) / cohort.config.name / _key(cohort, graph)
@@ -210,13 +210,8 @@ def _key(cohort: Cohort, graph: GraphConfig) -> str:
 
 
 def _source(cohort: Cohort, sample_id: str) -> dict:
-    """What tells that a sample must be prepared again: its patient, and size and time of its file where it has one."""
-    source = {keys.PATIENT: str(cohort.samples.at[sample_id, keys.PATIENT])}
-    path = Path(cohort.samples.at[sample_id, PATH]) if PATH in cohort.samples else None
-    if path is not None and path.exists():
-        files = [f.stat() for f in (path, *path.rglob("*"))] if path.is_dir() else [path.stat()]
-        source |= {"bytes": sum(f.st_size for f in files), "changed_ns": max(f.st_mtime_ns for f in files)}
-    return source
+    """What must be as it was for a prepared sample to be used again; the files behind it are in the folder's key."""
+    return {keys.PATIENT: str(cohort.samples.at[sample_id, keys.PATIENT])}
 
 
 def _bytes(sample: PreparedSample) -> int:
