@@ -117,6 +117,12 @@ def test_an_interval_below_chance_is_explained_and_one_around_it_is_not(tasks):
     assert "reversed" not in " ".join(comparison_table(fine, tasks["binary"], n_boot=100).attrs["caption"])
 
 
+def test_few_patients_are_said_to_make_intervals_too_narrow(tasks):
+    for n, said in ((8, True), (40, False)):
+        table = comparison_table(made_up(tasks, {"m": ("model", 0.5)}, n=n), tasks["binary"], n_boot=50)
+        assert ("too narrow" in " ".join(table.attrs["caption"])) == said
+
+
 def test_every_repeat_is_shown(tasks):
     cv = made_up(tasks, {"a": ("model", 1.0), "b": ("baseline", 1.0)}, n_repeats=3)
     each = repeat_table(cv, tasks["binary"])

@@ -85,3 +85,62 @@ def test_tensors_that_do_not_fit_are_refused():
     ):
         with pytest.raises(GraphError, match=words):
             edge_attention(*args)
+
+
+def test_nothing_of_edges_by_width_is_kept_for_the_backward_pass():
+    _, args = problem(30, 2, 16, degree=12, grad=True)
+    edges, heads, sizes = len(args[4]), 2, []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: sizes.append(x.numel()) or x, lambda x: x):
+        edge_attention(*args)
+    assert sizes
+    assert max(sizes) <= max(edges * heads, 30 * heads * 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_come_back_and_are_computed_in_float32(dtype):
+    near, args = problem(20, 2, 4, degree=4, dtype=torch.float32)
+    half = [x.to(dtype) if x.is_floating_point() else x for x in args]
+    out = edge_attention(*half)
+    assert out.dtype == dtype
+    assert torch.equal(out, edge_attention(*[x.float() if x.is_floating_point() else x for x in half]).to(dtype))
+
+
+def test_autocast_does_not_touch_it():
+    _, args = problem(20, 2, 4, degree=4, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = edge_attention(*args)
+    assert torch.equal(inside, edge_attention(*args))
+
+
+def test_threads_change_no_bit():
+    _, args = problem(200, 2, 8, degree=20, dtype=torch.float32, grad=True)
+    floats, threads, results = [x for x in args if x.requires_grad], torch.get_num_threads(), []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            out = edge_attention(*args)
+            results.append((out, *torch.autograd.grad(out.square().sum(), floats)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
+def test_a_graph_without_edges_or_cells_has_gradients_of_zero():
+    for n in (0, 5):
+        q, k, v = (torch.randn(n, 2, 3, requires_grad=True) for _ in range(3))
+        bias, null = torch.zeros(0, 2, requires_grad=True), torch.zeros(2, requires_grad=True)
+        out = edge_attention(
+            q, k, v, torch.zeros(n + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), bias, null
+        )
+        assert out.shape == (n, 2, 3)
+        assert (out == 0).all()
+        for grad in torch.autograd.grad(out.sum(), (q, k, v, bias, null)):
+            assert (grad == 0).all()
+
+
+def test_only_the_gradients_asked_for_are_needed():
+    _, (q, k, v, indptr, indices, bias, null) = problem(12, 2, 4, degree=3)
+    v = v.requires_grad_()
+    edge_attention(q, k, v, indptr, indices, bias, null).sum().backward()
+    assert v.grad.abs().sum() > 0
+    assert q.grad is None

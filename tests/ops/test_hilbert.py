@@ -1,7 +1,9 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaniche.errors import GraphError
 from metaniche.ops.hilbert import hilbert_order
 
 
@@ -21,3 +23,24 @@ def test_a_full_grid_is_walked_step_by_step():
     pos = torch.cartesian_prod(side, side)[torch.randperm(256)].contiguous()
     steps = pos[hilbert_order(pos, torch.tensor([0, 256]))].diff(dim=0).abs().sum(1)
     assert (steps == 1).all()
+
+
+def test_a_full_cube_is_walked_step_by_step():
+    side = torch.arange(8.0)
+    pos = torch.cartesian_prod(side, side, side)[torch.randperm(512)].contiguous()
+    steps = pos[hilbert_order(pos, torch.tensor([0, 512]))].diff(dim=0).abs().sum(1)
+    assert (steps == 1).all()
+
+
+def test_moving_and_scaling_tissue_changes_no_order():
+    pos, pointer = torch.rand(200, 2), torch.tensor([0, 200])
+    assert torch.equal(hilbert_order(pos, pointer), hilbert_order(pos * 1024 - 4096, pointer))
+
+
+def test_cells_on_one_spot_keep_their_order():
+    assert hilbert_order(torch.full((5, 2), 3.0), torch.tensor([0, 5])).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_coordinates_that_are_none_are_refused():
+    with pytest.raises(GraphError, match="NaN"):
+        hilbert_order(torch.full((2, 2), torch.nan), torch.tensor([0, 2]))

@@ -49,3 +49,23 @@ def test_pointers_that_do_not_fit_are_refused():
     ):
         with pytest.raises(GraphError, match="indptr"):
             segment_sum(torch.zeros(4, 1), bad)
+
+
+def test_softmax_rows_sum_to_one_in_float32_and_every_run_is_the_same():
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.randint(0, 40, (500,), generator=g)
+    logits = torch.randn(int(sizes.sum()), 4, generator=g) * 30
+    first, second = (segment_softmax(logits, rows(sizes.tolist())) for _ in range(2))
+    assert torch.equal(first, second)
+    totals = segment_sum(first, rows(sizes.tolist()))
+    assert torch.allclose(totals, (sizes > 0).float()[:, None].expand(-1, 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("op", [*OPS.values(), segment_softmax])
+def test_one_dimension_and_no_entries_are_fine(op):
+    assert op(torch.arange(3.0), rows([3, 0])).ndim == 1
+    assert op(torch.zeros(0, 2), rows([0, 0])).shape[1] == 2
+
+
+def test_maxima_of_negative_rows_are_not_zero():
+    assert segment_max(torch.tensor([-3.0, -2.0]), rows([2, 0])).tolist() == [-2.0, 0.0]

@@ -88,8 +88,7 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     """Prepare every sample that is not there yet, one at a time, below `folder`.
 
     Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
-    cohort or graph config gets a folder of its own; a sample that has moved to another patient is made
-    again. Several
+    cohort or graph config gets a folder of its own; a sample that has moved to another patient is made again. Several
     processes may prepare one cohort at once.
     """
     folder = Path(folder) / cohort.config.name / _key(cohort, graph)

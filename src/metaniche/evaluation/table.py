@@ -14,6 +14,7 @@ from metaniche.evaluation.scores import LABELS, ModelScores, metric_names, score
 from metaniche.metrics.bootstrap import interval, resample_weights, two_sided_p
 
 ENOUGH_EVENTS_PER_VARIABLE = 10.0
+ENOUGH_PATIENTS = 20
 
 
 def comparison_table(
@@ -124,6 +125,11 @@ def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str
             f"{LABELS[primary]} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a "
             "reversed effect. Holding a unit out moves what is learnt away from it, so models without signal score "
             "below 0.5 on few units, and an interval over patients does not show that."
+        )
+    if table["n_patients"].max() < ENOUGH_PATIENTS:
+        lines.append(
+            f"With {table['n_patients'].max()} patients the intervals are too narrow and the p values too small: in "
+            "simulation a nominal 95 % interval of an AUROC covers 83 % at 8 patients and 89 % at 12."
         )
     thin = table["events_per_variable"].dropna()
     thin = thin[thin < ENOUGH_EVENTS_PER_VARIABLE]

@@ -13,7 +13,7 @@ from metaniche.errors import GraphError
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 BLOCK_PAIRS = 2_000_000
-# cKDTree may round the last bit of a distance differently: search a hair wider and decide in numpy.
+# cKDTree may round the last bit of a distance differently: search a hair wider, and decide what is close in numpy.
 SLACK = 1 + 1e-9
 
 
@@ -27,16 +27,11 @@ def radius_neighbors(
         tree = _tree(points)
         counts = tree.query_ball_point(points, radius * SLACK, return_length=True)
         for first, last in _row_blocks(counts):
-            rows, cols = _ball_pairs(tree, points, first, last, radius)
-            distance = _distance(points, rows, cols)
-            keep = (distance <= radius) & (rows != cols)
-            if inner > 0:
-                keep &= distance > inner
-            rows, cols, distance = rows[keep], cols[keep], distance[keep]
+            rows, cols = _ring_pairs(tree, points, first, last, inner, radius)
             if max_per_cell is not None:
                 kept = _thin(rows - first, cols, last - first, first, max_per_cell, seed)
-                rows, cols, distance = rows[kept], cols[kept], distance[kept]
-            blocks.append(_sorted(rows + start, cols + start, distance))
+                rows, cols = rows[kept], cols[kept]
+            blocks.append(_sorted(rows + start, cols + start, _distance(points, rows, cols)))
     return _csr(blocks, len(pos))
 
 
@@ -115,7 +110,8 @@ def _thin(rows: np.ndarray, cols: np.ndarray, n_rows: int, first: int, most: int
     if short.any():
         below |= short[rows]
     candidates = np.flatnonzero(below)
-    order = candidates[np.lexsort((cols[candidates], hashes[candidates], rows[candidates]))]
+    order = candidates[np.argsort(hashes[candidates])]
+    order = order[np.argsort(rows[order].astype(np.min_scalar_type(n_rows)), kind="stable")]
     return order[_rank(rows[order], 0, n_rows) < most]
 
 
@@ -137,9 +133,19 @@ def _splitmix64(z: np.ndarray) -> np.ndarray:
     return z
 
 
-def _ball_pairs(tree: cKDTree, points: np.ndarray, first: int, last: int, radius: float):
+def _ring_pairs(
+    tree: cKDTree, points: np.ndarray, first: int, last: int, inner: float, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (row, column) of the rows `first:last` with `inner < d <= radius`, in no order."""
     pairs = _tree(points[first:last]).sparse_distance_matrix(tree, radius * SLACK, output_type="ndarray")
-    return pairs["i"] + first, pairs["j"]
+    rows, cols, distance = pairs["i"] + first, pairs["j"], pairs["v"]
+    close = np.abs(distance - radius) <= radius * (SLACK - 1)
+    if inner > 0:
+        close |= np.abs(distance - inner) <= inner * (SLACK - 1)
+    close = np.flatnonzero(close)
+    distance[close] = _distance(points, rows[close], cols[close])
+    keep = (distance <= radius) & ((distance > inner) if inner > 0 else (rows != cols))
+    return rows[keep], cols[keep]
 
 
 def _row_blocks(counts: np.ndarray) -> Iterator[tuple[int, int]]:
