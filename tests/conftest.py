@@ -9,7 +9,9 @@ import pytest
 import torch
 from tissue import make_sample
 
-torch.set_num_threads(1)  # small tensors; more threads only wait for each other
+# Small tensors: more threads only wait for each other. The variable reaches the processes that tests start.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
