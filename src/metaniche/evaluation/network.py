@@ -12,8 +12,8 @@ import pandas as pd
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
+from metaniche.evaluation.fold_store import write_parquet
 from metaniche.io import keys
-from metaniche.io.write import replacing
 from metaniche.predict import Predictor, Scores
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 
@@ -55,13 +55,11 @@ class NetworkEstimator:
     def _keep_cells(self, scores: Scores) -> None:
         if self.cells_dir is None:
             return
-        self.cells_dir.mkdir(parents=True, exist_ok=True)
         unseen = scores.cells[~scores.cells[keys.PATIENT].isin(self._trained_on)]
         for sample_id, cells in unseen.groupby(keys.SAMPLE):
             path = self.cells_dir / f"{sample_id}.parquet"
             if not path.exists():
-                with replacing(path) as temporary:
-                    cells.to_parquet(temporary)
+                write_parquet(cells, path)
 
 
 def cell_risk(scores: Scores) -> pd.Series:

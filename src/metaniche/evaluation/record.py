@@ -19,6 +19,7 @@ from metaniche import __version__
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
+from metaniche.evaluation.fold_store import write_parquet
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table, repeat_table
 from metaniche.io import keys
@@ -143,8 +144,7 @@ def collect_cells(parts: Sequence[Path] | pd.DataFrame, run_dir: Path, n_samples
     ranked = risk.reindex(owner).set_axis(owner.index).dropna().sort_values()
     low = n_samples // 2
     chosen = [*ranked.index[:low], *ranked.index[max(low, len(ranked) - (n_samples - low)) :]]
-    with replacing(run_dir / CELLS) as temporary:
-        cells[cells[keys.SAMPLE].isin(chosen)].to_parquet(temporary)
+    write_parquet(cells[cells[keys.SAMPLE].isin(chosen)], run_dir / CELLS)
 
 
 def write_json(path: Path, content: Any) -> None:
