@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
+from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.reference import edge_attention as reference
 from metaniche.ops.segment import check_rows
 
@@ -74,5 +75,53 @@ def edge_attention(
     dtype = torch.promote_types(q_NHD.dtype, torch.float32)
     q, k, v, bias, null = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD, bias_EH, null_H))
     with torch.autocast(q.device.type, enabled=False):
-        out = reference.edge_attention(q, k, v, indptr, indices, bias, null)
+        out, _ = torch.ops.metaniche.edge_attention(q, k, v, indptr, indices, bias, null)
     return out.to(q_NHD.dtype)
+
+
+def _forward(q, k, v, indptr, indices, bias, null):
+    if choose("edge_attention", q.device) == "reference":
+        return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null)
+    out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
+    native().edge_attention_forward(*dense(q, k, v), indptr, indices, *dense(bias, null), out, lse)
+    return out, lse
+
+
+def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse):
+    if choose("edge_attention", q.device) == "reference":
+        return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse)
+    grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
+    delta = torch.empty_like(lse)
+    inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
+    native().edge_attention_backward(*inputs, *dense(out, lse, grad), *grads, delta)
+    return *grads, -((null - lse).exp() * delta).sum(0)
+
+
+def _setup_context(ctx, inputs, output):
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _differentiate(ctx, grad, _):
+    grad_q, grad_k, grad_v, grad_bias, grad_null = torch.ops.metaniche.edge_attention_backward(grad, *ctx.saved_tensors)
+    return grad_q, grad_k, grad_v, None, None, grad_bias, grad_null
+
+
+_INPUTS = "Tensor q, Tensor k, Tensor v, Tensor indptr, Tensor indices, Tensor bias, Tensor null"
+library = torch.library.Library("metaniche", "FRAGMENT")
+library.define(f"edge_attention({_INPUTS}) -> (Tensor, Tensor)")
+library.define(
+    f"edge_attention_backward(Tensor grad, {_INPUTS}, Tensor out, Tensor lse) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+library.impl("edge_attention", _forward, "CompositeExplicitAutograd")
+library.impl("edge_attention_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "metaniche::edge_attention", lambda q, *_: (q.new_empty(q.shape), q.new_empty(q.shape[:2])), lib=library
+)
+torch.library.register_fake(
+    "metaniche::edge_attention_backward",
+    lambda grad, q, k, v, indptr, indices, bias, null, *_: tuple(x.new_empty(x.shape) for x in (q, k, v, bias, null)),
+    lib=library,
+)
+torch.library.register_autograd("metaniche::edge_attention", _differentiate, setup_context=_setup_context, lib=library)

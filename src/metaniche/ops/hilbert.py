@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metaniche.ops.neighbors import checked_cells
+from metaniche.ops.backend import choose, native
+from metaniche.ops.neighbors import CPU, checked_cells
 from metaniche.ops.reference import hilbert as reference
 
 
@@ -15,4 +17,16 @@ def hilbert_order(pos_um: Tensor, sample_ptr: Tensor) -> Tensor:
     The curve covers the bounding square (cube) of each sample with 2^16 steps a side; cells on one step keep
     their order. `pos_um` (N, 2 or 3) float32, `sample_ptr` (S + 1,) int64 and errors as in `radius_neighbors`.
     """
-    return torch.from_numpy(reference.hilbert_order(*checked_cells(pos_um, sample_ptr)))
+    pos, ptr = checked_cells(pos_um, sample_ptr)
+    keys = _native_keys if choose("hilbert_order", CPU) == "cpu" else reference.hilbert_keys
+    order = [torch.zeros(0, dtype=torch.int64)]
+    for start, stop in zip(ptr[:-1].tolist(), ptr[1:].tolist()):
+        if stop > start:
+            order.append(start + torch.argsort(torch.from_numpy(keys(pos[start:stop])), stable=True))
+    return torch.cat(order)
+
+
+def _native_keys(pos: np.ndarray) -> np.ndarray:
+    keys = np.empty(len(pos), np.int64)
+    native().hilbert_keys(pos, keys)
+    return keys

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
+from metaniche.ops.backend import choose, native
 from metaniche.ops.reference import neighbors as reference
 
 Neighbors = tuple[Tensor, Tensor, Tensor]
+CPU = torch.device("cpu")
 
 
 def radius_neighbors(
@@ -52,6 +54,8 @@ def radius_neighbors(
         )
     if max_per_cell is not None and max_per_cell < 1:
         raise GraphError(f"Expected max_per_cell >= 1 or None for all neighbours, found {max_per_cell}.")
+    if choose("radius_neighbors", CPU) == "cpu":
+        return _tensors(native().radius_neighbors(pos, ptr, radius_um, inner_um, max_per_cell or 0, seed % 2**64))
     return _tensors(reference.radius_neighbors(pos, ptr, float(radius_um), float(inner_um), max_per_cell, seed))
 
 
@@ -63,6 +67,8 @@ def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
     pos, ptr = checked_cells(pos_um, sample_ptr)
     if k < 1:
         raise GraphError(f"Expected k >= 1 neighbours, found {k}.")
+    if choose("knn_neighbors", CPU) == "cpu":
+        return _tensors(_native_knn(pos, ptr, int(k)))
     return _tensors(reference.knn_neighbors(pos, ptr, int(k)))
 
 
@@ -77,7 +83,7 @@ def delaunay_neighbors(pos_um: Tensor, sample_ptr: Tensor) -> Neighbors:
 
 
 def checked_cells(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Check the cells of a neighbour search and hand them on as float64 and int64 arrays."""
+    """Check the cells of a neighbour search and hand them on as float32 and int64 arrays on the CPU."""
     if pos_um.ndim != 2 or pos_um.shape[1] not in (2, 3) or pos_um.dtype != torch.float32:
         raise GraphError(
             f"Expected `pos_um` to be float32 of shape (N, 2 or 3), found {pos_um.dtype} of {tuple(pos_um.shape)}."
@@ -98,7 +104,29 @@ def checked_cells(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.nd
             f"Expected finite `pos_um`, found {bad.numel()} cells with NaN or infinite coordinates "
             f"(first: {bad[:3].tolist()}). Drop these cells before building a graph."
         )
-    return pos_um.detach().cpu().numpy().astype(np.float64), sample_ptr.cpu().numpy()
+    return pos_um.detach().cpu().contiguous().numpy(), sample_ptr.cpu().contiguous().numpy()
+
+
+def _native_knn(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sample by sample: every row has the same length there."""
+    sizes = np.diff(sample_ptr)
+    degrees = np.repeat(np.minimum(k, np.maximum(sizes - 1, 0)), sizes)
+    indptr = np.concatenate(([0], np.cumsum(degrees)))
+    indices, distance = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
+    for start, stop in zip(sample_ptr[:-1].tolist(), sample_ptr[1:].tolist()):
+        n, rows = stop - start, slice(indptr[start], indptr[stop])
+        points, shape = pos[start:stop], (n, min(k, n - 1))
+        if n <= 1:
+            continue
+        columns, lengths = indices[rows].reshape(shape), distance[rows].reshape(shape)
+        given_up = np.empty(n, np.uint8)
+        native().knn_neighbors(points, shape[1], columns, lengths, given_up)
+        # Cells of very uneven density: a tree finds their neighbours sooner than a grid.
+        left = np.flatnonzero(given_up)
+        if len(left):
+            columns[left], lengths[left] = reference.nearest(points.astype(np.float64), left, shape[1])
+        columns += start
+    return indptr, indices, distance
 
 
 def _tensors(arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Neighbors:

@@ -7,10 +7,29 @@ import warnings
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
-def edge_attention(
+def edge_attention_forward(
+    q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, indptr: Tensor, indices: Tensor, bias_EH: Tensor, null_H: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Output (N, H, D) and log-sum-exp (N, H); see `metaniche.ops.edge_attention`."""
+    pattern = _Pattern(indptr, indices)
+    q_HND, k_HND, v_HND = (_head_major(x) for x in (q_NHD, k_NHD, v_NHD))
+    bias_HE = bias_EH.t().contiguous()
+    scale = 1 / math.sqrt(q_HND.shape[-1])
+    out_HND, lse_HN = torch.empty_like(v_HND), torch.empty_like(q_HND[..., 0])
+    for h in range(len(q_HND)):
+        logit_E = pattern.dots(q_HND[h], k_HND[h], bias_HE[h], scale)
+        top_N = torch.maximum(pattern.row_max(logit_E), null_H[h])
+        weight_E = logit_E.sub_(pattern.spread(top_N)).exp_()
+        total_N = pattern.row_sum(weight_E) + (null_H[h] - top_N).exp()
+        out_HND[h] = pattern.product(weight_E, v_HND[h]) / total_N[:, None]
+        lse_HN[h] = top_N + total_N.log()
+    return out_HND.transpose(0, 1).contiguous(), lse_HN.t().contiguous()
+
+
+def edge_attention_backward(
+    grad_NHD: Tensor,
     q_NHD: Tensor,
     k_NHD: Tensor,
     v_NHD: Tensor,
@@ -18,51 +37,27 @@ def edge_attention(
     indices: Tensor,
     bias_EH: Tensor,
     null_H: Tensor,
-) -> Tensor:
-    """See `metaniche.ops.edge_attention`."""
-    return _EdgeAttention.apply(q_NHD, k_NHD, v_NHD, indptr, indices, bias_EH, null_H)
-
-
-class _EdgeAttention(torch.autograd.Function):
-    """Keeps the log-sum-exp per row and head; the weights are computed again in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, q_NHD, k_NHD, v_NHD, indptr, indices, bias_EH, null_H):
-        pattern = _Pattern(indptr, indices)
-        q_HND, k_HND, v_HND = (_head_major(x) for x in (q_NHD, k_NHD, v_NHD))
-        bias_HE = bias_EH.t().contiguous()
-        scale = 1 / math.sqrt(q_HND.shape[-1])
-        out_HND, lse_HN = torch.empty_like(v_HND), torch.empty_like(q_HND[..., 0])
-        for h in range(len(q_HND)):
-            logit_E = pattern.dots(q_HND[h], k_HND[h], bias_HE[h], scale)
-            top_N = torch.maximum(pattern.row_max(logit_E), null_H[h])
-            weight_E = logit_E.sub_(pattern.spread(top_N)).exp_()
-            total_N = pattern.row_sum(weight_E) + (null_H[h] - top_N).exp()
-            out_HND[h] = pattern.product(weight_E, v_HND[h]) / total_N[:, None]
-            lse_HN[h] = top_N + total_N.log()
-        ctx.save_for_backward(q_HND, k_HND, v_HND, indptr, indices, bias_HE, null_H, out_HND, lse_HN)
-        return out_HND.transpose(0, 1).contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_NHD):
-        q_HND, k_HND, v_HND, indptr, indices, bias_HE, null_H, out_HND, lse_HN = ctx.saved_tensors
-        pattern = _Pattern(indptr, indices)
-        grad_HND = _head_major(grad_NHD)
-        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q_HND, k_HND, v_HND))
-        grad_bias = torch.empty_like(bias_HE)
-        shift_HN = (grad_HND * out_HND).sum(-1)
-        scale = 1 / math.sqrt(q_HND.shape[-1])
-        for h in range(len(q_HND)):
-            weight_E = pattern.dots(q_HND[h], k_HND[h], bias_HE[h], scale).sub_(pattern.spread(lse_HN[h])).exp_()
-            grad_v[h] = pattern.transposed_product(weight_E, grad_HND[h])
-            slope_E = pattern.dots(grad_HND[h], v_HND[h]).sub_(pattern.spread(shift_HN[h]))
-            grad_bias[h] = weight_E.mul_(slope_E)
-            grad_q[h] = pattern.product(grad_bias[h], k_HND[h]).mul_(scale)
-            grad_k[h] = pattern.transposed_product(grad_bias[h], q_HND[h]).mul_(scale)
-        grad_null = -((null_H[:, None] - lse_HN).exp() * shift_HN).sum(-1)
-        grads = (x.transpose(0, 1) for x in (grad_q, grad_k, grad_v))
-        return *grads, None, None, grad_bias.t(), grad_null
+    out_NHD: Tensor,
+    lse_NH: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, bias and null; the weights are computed again from the log-sum-exp."""
+    pattern = _Pattern(indptr, indices)
+    q_HND, k_HND, v_HND, out_HND, grad_HND = (_head_major(x) for x in (q_NHD, k_NHD, v_NHD, out_NHD, grad_NHD))
+    bias_HE, lse_HN = bias_EH.t().contiguous(), lse_NH.t()
+    grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q_HND, k_HND, v_HND))
+    grad_bias = torch.empty_like(bias_HE)
+    shift_HN = (grad_HND * out_HND).sum(-1)
+    scale = 1 / math.sqrt(q_HND.shape[-1])
+    for h in range(len(q_HND)):
+        weight_E = pattern.dots(q_HND[h], k_HND[h], bias_HE[h], scale).sub_(pattern.spread(lse_HN[h])).exp_()
+        grad_v[h] = pattern.transposed_product(weight_E, grad_HND[h])
+        slope_E = pattern.dots(grad_HND[h], v_HND[h]).sub_(pattern.spread(shift_HN[h]))
+        grad_bias[h] = weight_E.mul_(slope_E)
+        grad_q[h] = pattern.product(grad_bias[h], k_HND[h]).mul_(scale)
+        grad_k[h] = pattern.transposed_product(grad_bias[h], q_HND[h]).mul_(scale)
+    grad_null = -((null_H[:, None] - lse_HN).exp() * shift_HN).sum(-1)
+    grad_q, grad_k, grad_v = (x.transpose(0, 1).contiguous() for x in (grad_q, grad_k, grad_v))
+    return grad_q, grad_k, grad_v, grad_bias.t().contiguous(), grad_null
 
 
 class _Pattern:

@@ -7,22 +7,14 @@ import numpy as np
 BITS = 16
 
 
-def hilbert_order(pos: np.ndarray, sample_ptr: np.ndarray) -> np.ndarray:
-    """See `metaniche.ops.hilbert_order`; `pos` is float64."""
-    order = [np.zeros(0, np.int64)]
-    for start, stop in zip(sample_ptr[:-1].tolist(), sample_ptr[1:].tolist()):
-        if stop > start:
-            order.append(start + np.argsort(_keys(pos[start:stop]), kind="stable"))
-    return np.concatenate(order)
-
-
-def _keys(points: np.ndarray) -> np.ndarray:
-    """(N,) uint64 position of each point along the curve through the bounding square or cube."""
+def hilbert_keys(pos: np.ndarray) -> np.ndarray:
+    """(N,) int64 position of each point (N, D) along the curve through the bounding square or cube."""
+    points = pos.astype(np.float64)
     low = points.min(axis=0)
     extent = (points - low).max() or 1.0
     axes = ((points - low) * ((2**BITS - 1) / extent)).astype(np.uint64).T.copy()
     _to_transpose(axes)
-    return _interleave(axes)
+    return _interleave(axes).astype(np.int64)
 
 
 def _to_transpose(axes: np.ndarray) -> None:

@@ -20,10 +20,10 @@ SLACK = 1 + 1e-9
 def radius_neighbors(
     pos: np.ndarray, sample_ptr: np.ndarray, radius: float, inner: float, max_per_cell: int | None, seed: int
 ) -> Arrays:
-    """See `metaniche.ops.radius_neighbors`; `pos` is float64."""
+    """See `metaniche.ops.radius_neighbors`."""
     blocks = []
     for start, stop in _samples(sample_ptr):
-        points = pos[start:stop]
+        points = pos[start:stop].astype(np.float64)
         tree = _tree(points)
         counts = tree.query_ball_point(points, radius * SLACK, return_length=True)
         for first, last in _row_blocks(counts):
@@ -36,35 +36,46 @@ def radius_neighbors(
 
 
 def knn_neighbors(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> Arrays:
-    """See `metaniche.ops.knn_neighbors`; `pos` is float64."""
+    """See `metaniche.ops.knn_neighbors`."""
     blocks = []
     for start, stop in _samples(sample_ptr):
-        points, n = pos[start:stop], stop - start
-        if n <= k + 1:
-            rows, cols = _complete(n)
-            blocks.append((rows + start, cols + start, _distance(points, rows, cols)))
+        n = stop - start
+        most = min(k, n - 1)
+        if most < 1:
             continue
-        tree = _tree(points)
-        # The k-th other cell is the (k + 1)-th with the cell itself; its ball holds every cell tied with it.
-        reach = tree.query(points, [k + 1])[0][:, 0] * SLACK
-        counts = tree.query_ball_point(points, reach, return_length=True)
-        for first, last in _row_blocks(counts):
-            balls = tree.query_ball_point(points[first:last], reach[first:last])
-            rows = np.repeat(np.arange(first, last), counts[first:last])
-            cols = np.fromiter(chain.from_iterable(balls), np.int64, len(rows))
-            rows, cols = rows[rows != cols], cols[rows != cols]
-            distance = _distance(points, rows, cols)
-            order = np.lexsort((cols, distance, rows))
-            nearest = order[_rank(rows, first, last) < k]
-            blocks.append(_sorted(rows[nearest] + start, cols[nearest] + start, distance[nearest]))
+        cols, distance = nearest(pos[start:stop].astype(np.float64), np.arange(n), most)
+        blocks.append((np.repeat(np.arange(start, stop), most), cols.ravel() + start, distance.ravel()))
     return _csr(blocks, len(pos))
 
 
+def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, k) indices, ascending in each row, and distances of the k < N nearest other points of the points `queries`."""
+    tree, n = _tree(points), len(points)
+    # The k-th other cell is the (k + 1)-th with the cell itself; its ball holds every cell tied with it.
+    reach = np.inf if k == n - 1 else tree.query(points[queries], [k + 1])[0][:, 0] * SLACK
+    counts = tree.query_ball_point(points[queries], reach, return_length=True)
+    blocks = [(np.zeros((0, k), np.int64), np.zeros((0, k)))]
+    for first, last in _row_blocks(counts):
+        cells = queries[first:last]
+        balls = tree.query_ball_point(points[cells], reach if np.ndim(reach) == 0 else reach[first:last])
+        rows = np.repeat(np.arange(last - first), counts[first:last])
+        cols = np.fromiter(chain.from_iterable(balls), np.int64, len(rows))
+        other = cells[rows] != cols
+        rows, cols = rows[other], cols[other]
+        distance = _distance(points, cells[rows], cols)
+        order = np.lexsort((cols, distance, rows))
+        kept = order[_rank(rows[order], 0, last - first) < k]
+        _, cols, distance = _sorted(rows[kept], cols[kept], distance[kept])
+        blocks.append((cols.reshape(-1, k), distance.reshape(-1, k)))
+    cols, distance = (np.concatenate(part) for part in zip(*blocks))
+    return cols, distance
+
+
 def delaunay_neighbors(pos: np.ndarray, sample_ptr: np.ndarray) -> Arrays:
-    """See `metaniche.ops.delaunay_neighbors`; `pos` is float64."""
+    """See `metaniche.ops.delaunay_neighbors`."""
     blocks = []
     for sample, (start, stop) in enumerate(_samples(sample_ptr)):
-        points = pos[start:stop]
+        points = pos[start:stop].astype(np.float64)
         rows, cols = _complete(len(points)) if len(points) <= 3 else _triangulated(points, sample)
         blocks.append(_sorted(rows + start, cols + start, _distance(points, rows, cols)))
     return _csr(blocks, len(pos))

@@ -1,0 +1,17 @@
+// Types and function marks that a host compiler, NVRTC and the host shim of the tests agree on; no other header.
+#pragma once
+
+#if defined(__CUDACC__) || defined(METANICHE_HOST_SHIM)
+#define METANICHE_BOTH __host__ __device__ __forceinline__
+#else
+#define METANICHE_BOTH inline
+#endif
+
+namespace metaniche {
+
+using i32 = int;
+using i64 = long long;
+using u32 = unsigned int;
+using u64 = unsigned long long;
+
+}  // namespace metaniche

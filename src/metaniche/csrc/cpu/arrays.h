@@ -1,0 +1,25 @@
+// Tensors at the border to Python: C order, on the CPU, dtype and rank checked by nanobind, never copied.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include "common/types.h"
+
+namespace metaniche {
+
+namespace nb = nanobind;
+
+template <class T, int Rank>
+using In = nb::ndarray<const T, nb::ndim<Rank>, nb::device::cpu, nb::c_contig>;
+template <class T, int Rank>
+using Out = nb::ndarray<T, nb::ndim<Rank>, nb::device::cpu, nb::c_contig>;
+
+// The columns indices[indptr[r]:indptr[r + 1]] of row r.
+struct Csr {
+    const i64* indptr;
+    const i32* indices;
+    i64 rows;
+    Csr(const In<i64, 1>& p, const In<i32, 1>& c) : indptr(p.data()), indices(c.data()), rows(i64(p.shape(0)) - 1) {}
+};
+
+}  // namespace metaniche

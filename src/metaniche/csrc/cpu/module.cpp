@@ -1,0 +1,19 @@
+// The extension module: every op adds its functions; threads are those of torch, set before each call.
+#include "cpu/arrays.h"
+
+#include <omp.h>
+
+namespace metaniche {
+void add_edge_attention(nb::module_& m);
+void add_hilbert(nb::module_& m);
+void add_neighbors(nb::module_& m);
+}  // namespace metaniche
+
+NB_MODULE(METANICHE_MODULE, m) {
+    using namespace metaniche;
+    m.doc() = "Native CPU implementations of metaniche.ops.";
+    m.def("set_threads", [](int n) { omp_set_num_threads(n); }, nb::arg("n"));
+    add_edge_attention(m);
+    add_hilbert(m);
+    add_neighbors(m);
+}

@@ -1,0 +1,115 @@
+"""Which implementation runs an op: native code for the CPU, CUDA, or the plain reference. Never a silent fallback."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from metaniche.errors import ConfigError, KernelError
+
+BACKENDS = ("auto", "reference", "cpu", "cuda")
+VARIABLE = "METANICHE_BACKEND"
+# The extension modules by torch's name of the processor's instruction set, best first.
+MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseline"}
+
+log = logging.getLogger(__name__)
+_wanted: ContextVar[str | None] = ContextVar("backend", default=None)
+_told: set[tuple[str, str]] = set()
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Run the ops inside with one backend.
+
+    auto takes the best at hand for the tensors' device and says once per op which one that is; reference is the
+    plain implementation; cpu and cuda are the native ones and raise KernelError where they cannot run. The
+    environment variable METANICHE_BACKEND does the same for a whole process.
+    """
+    token = _wanted.set(_checked(name, "use_backend"))
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def wanted() -> str:
+    """The backend asked for: by `use_backend`, else by METANICHE_BACKEND, else auto."""
+    return _wanted.get() or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
+
+
+def choose(op: str, device: torch.device) -> str:
+    """The implementation that runs `op` on tensors of `device`: reference, cpu or cuda.
+
+    Raises
+    ------
+    KernelError
+        When the backend asked for cannot run here; the message says why.
+    """
+    name = wanted()
+    if name == "auto":
+        name, why = _best(device)
+        if (op, name) not in _told:
+            _told.add((op, name))
+            log.info("%s runs on %s%s", op, name, f" ({why})" if why else "")
+        return name
+    if name == "reference":
+        return name
+    if name != device.type:
+        raise KernelError(f"Expected tensors on {name} for {op} with backend {name!r}, found {device.type}.")
+    if name == "cpu" and native() is None:
+        raise KernelError(f"The native CPU backend cannot run {op}: {native_status()}")
+    return name
+
+
+def native() -> ModuleType | None:
+    """The extension module for this processor with torch's number of threads set, or None where none was built."""
+    module = _load()[0]
+    if module is not None:
+        module.set_threads(torch.get_num_threads())
+    return module
+
+
+def native_status() -> str:
+    """One line: which native module runs, or why none does."""
+    return _load()[1]
+
+
+def dense(*tensors: Tensor) -> list[Tensor]:
+    """The tensors as native code reads them: in C order, cut from autograd."""
+    return [x.detach().contiguous() for x in tensors]
+
+
+def _best(device: torch.device) -> tuple[str, str]:
+    if device.type == "cpu" and native() is not None:
+        return "cpu", ""
+    return "reference", native_status() if device.type == "cpu" else f"no kernel for {device.type}"
+
+
+@cache
+def _load() -> tuple[ModuleType | None, str]:
+    capability = torch.backends.cpu.get_cpu_capability()
+    names = list(MODULES.values())
+    names = names[names.index(MODULES.get(capability, "_cpu_baseline")) :]
+    for name in names:
+        try:
+            return import_module(f"metaniche.{name}"), f"{name} ({capability})"
+        except ModuleNotFoundError:
+            continue
+        except ImportError as error:
+            return None, f"{name} was built for another system ({error}). Reinstall metaniche."
+    return None, "not built: no C++ compiler was found at installation. Install one and reinstall metaniche."
+
+
+def _checked(name: str, where: str) -> str:
+    if name not in BACKENDS:
+        raise ConfigError(f"Expected {where} in {BACKENDS}, found {name!r}.")
+    return name
