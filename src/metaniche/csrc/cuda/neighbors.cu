@@ -1,0 +1,180 @@
+// Radius graph on a cell list. Candidates are tested in float32; whoever is near a bound is decided in float64, so
+// that the edges are exactly those of the rule in ops/neighbors.py. LANES lanes work on a row.
+// Specialised by DIM, DENSE (see cell_list.h), LANES (power of two <= 32), THREADS.
+#include "common/hash.h"
+#include "cuda/cell_list.h"
+
+namespace metaniche {
+
+struct Team {
+    i64 row;
+    int at;
+    u32 mask, below;  // the lanes of the row, and those of them before this one
+
+    __device__ __forceinline__ Team() {
+        const int lane = int(threadIdx.x) & 31;
+        row = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES;
+        at = lane % LANES;
+        mask = LANES == 32 ? 0xffffffffu : ((1u << (LANES % 32)) - 1u) << (lane - at);
+        below = mask & ((1u << lane) - 1u);
+    }
+};
+
+// inner < d <= outer. A float32 square up to `surely` is within a bound, above `maybe` it is not.
+struct Ring {
+    double outer, inner;
+    float outer_surely, outer_maybe, inner_surely, inner_maybe;
+
+    __device__ __forceinline__ bool holds(const CellList& cells, i64 i, i64 j) const {
+        const float s = cells.square(i, j);
+        if (!(s <= outer_maybe) || j == i || (inner > 0.0 && s <= inner_surely)) return false;
+        if (s <= outer_surely && (inner <= 0.0 || s > inner_maybe)) return true;
+        const double d = cells.distance(i, j);
+        return d <= outer && (inner <= 0.0 || d > inner);
+    }
+};
+
+// Calls visit(j, is_neighbour) for the candidates of sorted cell i; all lanes of the team make every call.
+template <class Visit>
+__device__ __forceinline__ void visit_around(const CellList& cells, const Ring& ring, i64 sample, i64 i,
+                                             const Team& team, Visit&& visit) {
+    const i64 x = cells.bin_along(0, sample, cells.x(0, i)), y = cells.bin_along(1, sample, cells.x(1, i));
+#if DIM == 3
+    const i64 z = cells.bin_along(2, sample, cells.x(2, i)), depth = 1;
+#else
+    const i64 z = 0, depth = 0;
+#endif
+    for (i64 dz = -depth; dz <= depth; ++dz)
+        for (i64 dy = -1; dy <= 1; ++dy) {
+            const Run run = cells.row(sample, y + dy, z + dz, x - 1, x + 1);
+            for (i64 j = run.first; j < run.last; j += LANES) {
+                const i64 mine = j + team.at;
+                visit(mine, mine < run.last && ring.holds(cells, i, mine));
+            }
+        }
+}
+
+// Puts the columns of one row in ascending order, their lengths with them: a bitonic network for any length.
+__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i64 n, const Team& team) {
+    const auto order = [&](i64 a, i64 b) {
+        if (b < n && columns[b] < columns[a]) {
+            const i32 column = columns[a];
+            const float length = lengths[a];
+            columns[a] = columns[b];
+            lengths[a] = lengths[b];
+            columns[b] = column;
+            lengths[b] = length;
+        }
+    };
+    for (i64 size = 2; size < 2 * n; size *= 2) {
+        const i64 half = size / 2;
+        for (i64 t = team.at; t < n; t += LANES) {
+            const i64 block = t / half * size, within = t % half;
+            order(block + within, block + size - 1 - within);
+        }
+        __syncwarp(team.mask);
+        for (i64 step = half / 2; step > 0; step /= 2) {
+            for (i64 t = team.at; t < n; t += LANES) order(t / step * 2 * step + t % step, t / step * 2 * step + t % step + step);
+            __syncwarp(team.mask);
+        }
+    }
+}
+
+}  // namespace metaniche
+
+using namespace metaniche;
+
+// The bin of every cell. OUTPUT: keys (n), ascending with the sample.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+bin_keys(const float* __restrict__ pos, const i32* __restrict__ sample, const double* __restrict__ low,
+         const double* __restrict__ side, const i64* __restrict__ bins, const i64* __restrict__ base, i64 n,
+         i64 samples, i64* __restrict__ keys) {
+    const i64 i = i64(blockIdx.x) * THREADS + threadIdx.x;
+    if (i >= n) return;
+    const i64 s = sample[i];
+    const CellList cells{nullptr, n, low, side, bins, base, nullptr, nullptr, 0};
+    i64 key = 0;
+#pragma unroll
+    for (int d = DIM - 1; d >= 0; --d) key = key * bins[s * DIM + d] + cells.bin_along(d, s, pos[i * DIM + d]);
+    keys[i] = base[s] + key;
+}
+
+// OUTPUT: degree (n) of the cells in their own order; `ids` (n) names the sorted cells.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+radius_count(const float* __restrict__ axes, const i32* __restrict__ ids, const i32* __restrict__ sample,
+             const double* __restrict__ low, const double* __restrict__ side, const i64* __restrict__ bins,
+             const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
+             i64 samples, i64 n_occupied, i64 n_starts, double outer, double inner, float outer_surely,
+             float outer_maybe, float inner_surely, float inner_maybe, i64* __restrict__ degree) {
+    const Team team;
+    const i64 i = team.row;
+    if (i >= n) return;
+    const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};
+    const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
+    i32 found = 0;
+    visit_around(cells, ring, sample[i], i, team, [&](i64, bool near) { found += near; });
+#pragma unroll
+    for (int offset = LANES / 2; offset > 0; offset /= 2) found += __shfl_xor_sync(team.mask, found, offset);
+    if (team.at == 0) degree[ids[i]] = found;
+}
+
+// OUTPUT: columns and lengths (edges) at the rows' places in `indptr`, columns ascending.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i32* __restrict__ sample,
+            const double* __restrict__ low, const double* __restrict__ side, const i64* __restrict__ bins,
+            const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
+            i64 samples, i64 n_occupied, i64 n_starts, double outer, double inner, float outer_surely,
+            float outer_maybe, float inner_surely, float inner_maybe, const i64* __restrict__ indptr, i64 edges,
+            i32* __restrict__ columns, float* __restrict__ lengths) {
+    const Team team;
+    const i64 i = team.row;
+    if (i >= n) return;
+    const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};
+    const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
+    const i64 first = indptr[ids[i]];
+    i64 at = first;
+    visit_around(cells, ring, sample[i], i, team, [&](i64 j, bool near) {
+        const u32 votes = __ballot_sync(team.mask, near);
+        if (near) {
+            const i64 place = at + __popc(votes & team.below);
+            columns[place] = ids[j];
+            lengths[place] = float(cells.distance(i, j));
+        }
+        at += __popc(votes);
+    });
+    __syncwarp(team.mask);
+    sort_row(columns + first, lengths + first, at - first, team);
+}
+
+// Of rows longer than `most` the entries of smallest hash(seed, i, j), counted within the sample `start` says.
+// OUTPUT: kept_columns and kept_lengths (kept) at the rows' places in `kept_indptr`.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+thin_rows(const i64* __restrict__ indptr, const i32* __restrict__ columns, const float* __restrict__ lengths,
+          const i32* __restrict__ sample, const i64* __restrict__ sample_ptr, const i64* __restrict__ kept_indptr,
+          i64 n, i64 samples, i64 edges, i64 kept, i64 most, u64 seed, i32* __restrict__ kept_columns,
+          float* __restrict__ kept_lengths) {
+    const Team team;
+    if (team.row >= n) return;
+    const i64 first = indptr[team.row], degree = indptr[team.row + 1] - first;
+    const i64 start = sample_ptr[sample[team.row]];
+    const u64 key = splitmix64(splitmix64(seed) ^ u64(team.row - start));
+    i64 at = kept_indptr[team.row];
+    for (i64 e = 0; e < degree; e += LANES) {
+        const i64 mine = e + team.at;
+        bool keep = mine < degree;
+        if (keep && degree > most) {
+            // splitmix64 is a bijection: no two senders of a row share a hash.
+            const u64 hash = splitmix64(key ^ u64(columns[first + mine] - start));
+            i64 smaller = 0;
+            for (i64 f = 0; f < degree; ++f) smaller += splitmix64(key ^ u64(columns[first + f] - start)) < hash;
+            keep = smaller < most;
+        }
+        const u32 votes = __ballot_sync(team.mask, keep);
+        if (keep) {
+            const i64 place = at + __popc(votes & team.below);
+            kept_columns[place] = columns[first + mine];
+            kept_lengths[place] = lengths[first + mine];
+        }
+        at += __popc(votes);
+    }
+}

@@ -1,0 +1,60 @@
+// Reads and writes of up to 16 bytes a lane, as float: the arithmetic is float32 whatever the arrays hold.
+#pragma once
+#include "common/types.h"
+
+namespace metaniche {
+
+// bfloat16 as it lies in memory.
+struct alignas(2) bf16 {
+    unsigned short bits;
+};
+
+template <int Bytes>
+struct Word;
+template <>
+struct Word<2> { using type = unsigned short; };
+template <>
+struct Word<4> { using type = u32; };
+template <>
+struct Word<8> { using type = uint2; };
+template <>
+struct Word<16> { using type = uint4; };
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
+
+__device__ __forceinline__ void narrow(float x, float& to) { to = x; }
+__device__ __forceinline__ void narrow(float x, bf16& to) {
+    const u32 u = __float_as_uint(x);
+    // Round to nearest even; a NaN must not round to infinity.
+    to.bits = (unsigned short)(x != x ? 0x7fc0u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+// `Count` neighbours at `from`, which is aligned to all of them.
+template <int Count, class T>
+__device__ __forceinline__ void load(const T* from, float (&x)[Count]) {
+    using W = typename Word<Count * int(sizeof(T))>::type;
+    union Both {
+        W word;
+        T item[Count];
+        __device__ Both() {}
+    } both;
+    both.word = __ldg(reinterpret_cast<const W*>(from));
+#pragma unroll
+    for (int c = 0; c < Count; ++c) x[c] = widen(both.item[c]);
+}
+
+template <int Count, class T>
+__device__ __forceinline__ void store(T* to, const float (&x)[Count]) {
+    using W = typename Word<Count * int(sizeof(T))>::type;
+    union Both {
+        W word;
+        T item[Count];
+        __device__ Both() {}
+    } both;
+#pragma unroll
+    for (int c = 0; c < Count; ++c) narrow(x[c], both.item[c]);
+    __stwb(reinterpret_cast<W*>(to), both.word);
+}
+
+}  // namespace metaniche

@@ -1,0 +1,90 @@
+"""Edge attention against a dense softmax in float64."""
+
+import torch
+
+from metaniche.ops.cuda import edge_attention as op
+
+# Every layout of lanes: several rows a warp, idle slots, several pieces, tails, scalar and 16-byte reads.
+SHAPES = ((4, 16), (1, 8), (3, 12), (2, 5), (8, 32), (1, 64))
+DTYPES = (torch.float32, torch.bfloat16)
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
+
+
+def problem(n, heads, width, dtype, device, seed=0):
+    """A graph with a row of all cells, rows without edges at both ends, and no multiple of a block's rows."""
+    g = torch.Generator().manual_seed(seed)
+    near = torch.rand(n, n, generator=g) < 0.3
+    near[1] = True
+    near[0] = near[n // 2] = near[-1] = False
+    near.fill_diagonal_(False)
+    near[2, 2] = True
+    indptr = torch.cat((torch.zeros(1, dtype=torch.int64), near.sum(1).cumsum(0)))
+    indices = near.nonzero()[:, 1].to(torch.int32)
+    q, k, v, grad = (torch.randn(n, heads, width, generator=g).to(dtype) for _ in range(4))
+    bias = 3 * torch.randn(len(indices), heads, generator=g)
+    null = torch.randn(heads, generator=g)
+    return near, grad, [x.to(device) for x in (q, k, v, indptr, indices, bias, null)]
+
+
+def oracle(near, grad, q, k, v, indptr, indices, bias, null):
+    """Output, log-sum-exp and the five gradients from a dense softmax."""
+    q, k, v, bias, null = (x.cpu().double().requires_grad_() for x in (q, k, v, bias, null))
+    logit = torch.einsum("nhd,mhd->hnm", q, k) / q.shape[-1] ** 0.5
+    spread = torch.zeros(q.shape[1], *near.shape, dtype=torch.float64)
+    spread = spread.masked_scatter(near.expand_as(spread), bias.t())
+    logit = (logit + spread).masked_fill(~near, -torch.inf)
+    full = torch.cat((logit, null[:, None, None].expand(-1, len(near), 1)), dim=2)
+    out = torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1], v)
+    grads = torch.autograd.grad(out, (q, k, v, bias, null), grad.double())
+    return [out.detach(), full.logsumexp(2).t().detach(), *grads]
+
+
+def check(device, heads, width, dtype, n=11):
+    near, grad, tensors = problem(n, heads, width, dtype, device)
+    out, lse = op.forward(*tensors)
+    grads = op.backward(grad.to(device), *tensors, out, lse)
+    names = ("out", "lse", "grad_q", "grad_k", "grad_v", "grad_bias", "grad_null")
+    for name, found, expected in zip(names, (out, lse, *grads), oracle(near, grad, *tensors)):
+        error = (found.cpu().double() - expected).norm() / expected.norm().clamp(min=1e-12)
+        assert error < TOLERANCE[dtype], f"{name} of {heads} x {width} {dtype}: relative error {error:.2e}"
+    assert (out[0] == 0).all()
+
+
+def row_longer_than_a_warp(device):
+    check(device, 4, 16, torch.float32, n=70)
+
+
+def large_logits(device):
+    _, _, (q, k, v, indptr, indices, bias, null) = problem(9, 2, 8, torch.float32, device)
+    out, lse = op.forward(q, k, v, indptr, indices, bias * 1e4, null)
+    assert torch.isfinite(out).all()
+    assert torch.isfinite(lse).all()
+
+
+def no_edges(device):
+    n, cells = 5, torch.ones(5, 2, 4, device=device)
+    indptr, indices = torch.zeros(n + 1, dtype=torch.int64, device=device), cells.new_empty(0, dtype=torch.int32)
+    tensors = cells, cells, cells, indptr, indices, cells.new_empty(0, 2), cells.new_zeros(2)
+    out, lse = op.forward(*tensors)
+    grads = op.backward(cells, *tensors, out, lse)
+    assert (out == 0).all()
+    assert (lse == 0).all()
+    assert all((grad == 0).all() for grad in grads)
+
+
+def layout(heads, width, dtype):
+    def case(device):
+        check(device, heads, width, dtype)
+
+    case.__name__ = f"layout_{heads}x{width}_{str(dtype).removeprefix('torch.')}"
+    return case
+
+
+CASES = (
+    *(layout(heads, width, dtype) for heads, width in SHAPES for dtype in DTYPES),
+    row_longer_than_a_warp,
+    large_logits,
+    no_edges,
+)
+# Enough to notice every mutant.
+SHORT = (layout(3, 12, torch.float32), layout(4, 16, torch.bfloat16), layout(1, 64, torch.bfloat16))

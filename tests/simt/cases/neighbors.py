@@ -1,0 +1,165 @@
+"""Neighbour searches against all pairs in float64."""
+
+import numpy as np
+import torch
+
+from metaniche.ops.cuda import neighbors as op
+from metaniche.ops.reference import neighbors as reference
+
+
+def cells(sizes, dim, device, seed=0, extent=60.0, lattice=False):
+    """Cells in a box; on a 10 um lattice many share a place and many distances are equal."""
+    rng = np.random.default_rng(seed)
+    pos = rng.uniform(-extent, extent, (sum(sizes), dim))
+    pos = (np.round(pos, -1) if lattice else pos).astype(np.float32)
+    return place(pos, sizes, device)
+
+
+def place(pos, sizes, device):
+    ptr = np.concatenate(([0], np.cumsum(sizes)))
+    return torch.from_numpy(pos).to(device), torch.from_numpy(ptr).to(device)
+
+
+def all_pairs(pos, ptr):
+    """(N, N) float64 distances; infinite to itself and to other samples."""
+    points = pos.cpu().double().numpy()
+    squared = sum((points[:, None, d] - points[None, :, d]) ** 2 for d in range(points.shape[1]))
+    sample = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr.cpu().numpy()))
+    distance = np.sqrt(squared)
+    distance[sample[:, None] != sample[None, :]] = np.inf
+    np.fill_diagonal(distance, np.inf)
+    return distance
+
+
+def same(found, near, distance):
+    """The CSR holds exactly the pairs of `near`, columns ascending, with their distances."""
+    rows, columns = np.nonzero(near)
+    indptr, indices, lengths = (x.cpu().numpy() for x in found)
+    assert np.array_equal(indptr, np.concatenate(([0], np.cumsum(near.sum(1)))))
+    assert np.array_equal(indices, columns)
+    assert np.array_equal(lengths, distance[rows, columns].astype(np.float32))
+
+
+def check_radius(scene, radius, inner=0.0):
+    pos, ptr = scene
+    distance = all_pairs(pos, ptr)
+    near = distance <= radius
+    if inner > 0:
+        near &= distance > inner
+    same(op.radius_neighbors(pos, ptr, radius, inner, None, 0), near, distance)
+
+
+def check_nearest(scene, k):
+    pos, ptr = scene
+    distance = all_pairs(pos, ptr)
+    near = np.zeros(distance.shape, bool)
+    for i, row in enumerate(distance):
+        order = np.lexsort((np.arange(len(row)), row))[:k]
+        near[i, order[np.isfinite(row[order])]] = True
+    same(op.knn_neighbors(pos, ptr, k), near, distance)
+
+
+def radius_plane(device):
+    check_radius(cells((70, 0, 1, 37), 2, device), 20.0)
+
+
+def radius_space(device):
+    check_radius(cells((60, 21), 3, device), 30.0)
+
+
+def radius_lattice(device):
+    """Distances exactly at the radius, co-located cells, and rows longer than the lanes of a row."""
+    check_radius(cells((130,), 2, device, lattice=True, extent=30.0), 10.0)
+    check_radius(cells((60,), 3, device, lattice=True, extent=20.0), 20.0)
+
+
+def radius_ring(device):
+    check_radius(cells((90,), 2, device, lattice=True), 30.0, inner=10.0)
+
+
+def radius_sparse_box(device):
+    """A few cells far away leave the box mostly empty; in space along z as well."""
+    for dim in (2, 3):
+        pos = np.random.default_rng(1).uniform(0, 40, (50, dim)).astype(np.float32)
+        pos[-1] += 1e6
+        pos[-2] -= 1e6
+        check_radius(place(pos, (50,), device), 12.0 if dim == 2 else 20.0)
+
+
+def radius_one_heavy_bin(device):
+    pos = np.random.default_rng(2).uniform(0, 1, (75, 2)).astype(np.float32)
+    pos[:40] = pos[0]
+    check_radius(place(pos, (75,), device), 0.5)
+
+
+def radius_of_tiny_and_huge_scenes(device):
+    for scale in (1e-22, 1e19):
+        pos = (np.random.default_rng(3).uniform(0, 1, (20, 2)) * scale).astype(np.float32)
+        check_radius(place(pos, (20,), device), 0.4 * scale)
+
+
+def thinning(device):
+    pos, ptr = cells((60, 33), 2, device)
+    for most in (1, 5, 9):
+        found = op.radius_neighbors(pos, ptr, 40.0, 0.0, most, seed=7)
+        expected = reference.radius_neighbors(pos.cpu().numpy(), ptr.cpu().numpy(), 40.0, 0.0, most, 7)
+        assert all(np.array_equal(a.cpu().numpy(), b) for a, b in zip(found, expected))
+
+
+def nearest_plane(device):
+    check_nearest(cells((90, 0, 1, 12), 2, device), 6)
+
+
+def nearest_space(device):
+    check_nearest(cells((50, 9), 3, device), 7)
+
+
+def nearest_lattice(device):
+    check_nearest(cells((80,), 2, device, lattice=True, extent=30.0), 5)
+
+
+def nearest_more_than_a_warp(device):
+    check_nearest(cells((70, 20), 2, device), 40)
+
+
+def nearest_far_cell(device):
+    """One cell stands so far off that its rings end before they reach the others."""
+    for dim in (2, 3):
+        pos = np.random.default_rng(4).uniform(0, 10, (60, dim)).astype(np.float32)
+        pos[-1] += 1e5
+        check_nearest(place(pos, (60,), device), 3)
+
+
+def nearest_uneven(device):
+    """Tight clumps a few bins apart: the k-th neighbour stands in a far ring."""
+    rng = np.random.default_rng(5)
+    centres = rng.uniform(0, 100, (12, 2))
+    pos = (centres[rng.integers(0, 12, 60)] + rng.normal(0, 0.5, (60, 2))).astype(np.float32)
+    check_nearest(place(pos, (60,), device), 8)
+
+
+def no_cells(device):
+    pos, ptr = cells((0,), 2, device)
+    for found in (op.radius_neighbors(pos, ptr, 5.0, 0.0, None, 0), op.knn_neighbors(pos, ptr, 3)):
+        assert [x.numel() for x in found] == [1, 0, 0]
+
+
+CASES = (
+    radius_plane,
+    radius_space,
+    radius_lattice,
+    radius_ring,
+    radius_sparse_box,
+    radius_one_heavy_bin,
+    radius_of_tiny_and_huge_scenes,
+    thinning,
+    nearest_plane,
+    nearest_space,
+    nearest_lattice,
+    nearest_more_than_a_warp,
+    nearest_far_cell,
+    nearest_uneven,
+    no_cells,
+)
+RADIUS_SHORT = (radius_plane, radius_space, radius_lattice, radius_ring, radius_sparse_box, radius_one_heavy_bin, thinning)
+NEAREST_SHORT = (nearest_plane, nearest_space, nearest_more_than_a_warp, nearest_far_cell, nearest_uneven, nearest_lattice)

@@ -1,0 +1,91 @@
+"""Segment operations against loops in float64."""
+
+import torch
+
+from metaniche.ops.cuda import segment as op
+
+
+def rows(sizes, width, device, dtype, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    indptr = torch.tensor([0, *sizes]).cumsum(0)
+    x = torch.randn(int(indptr[-1]), *width, generator=g, dtype=torch.float64).to(dtype)
+    return x.to(device), indptr.to(device)
+
+
+def oracle(kind, x, indptr):
+    x, ends = x.cpu().double(), indptr.tolist()
+    parts = [x[first:last] for first, last in zip(ends[:-1], ends[1:])]
+    if kind == "softmax":
+        return torch.cat([part.softmax(0) for part in parts])
+    plain = {"sum": lambda p: p.sum(0), "mean": lambda p: p.mean(0), "max": lambda p: p.amax(0)}[kind]
+    return torch.stack([plain(part) if len(part) else x.new_zeros(x.shape[1:]) for part in parts])
+
+
+def check(device, kind, sizes, width, dtype=torch.float32):
+    x, indptr = rows(sizes, width, device, dtype)
+    weight = torch.randn(1, generator=torch.Generator().manual_seed(1)).item()
+    found_x, plain_x = (y.requires_grad_() for y in (x.clone(), x.cpu().double()))
+    found = op.segment_softmax(found_x, indptr) if kind == "softmax" else op.segment_reduce(found_x, indptr, kind)
+    expected = oracle_graph(kind, plain_x, indptr)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    assert torch.allclose(found.detach().cpu().double(), expected.detach(), rtol=tolerance, atol=tolerance), kind
+    (found.square() * weight).sum().backward()
+    (expected.square() * weight).sum().backward()
+    assert torch.allclose(found_x.grad.cpu().double(), plain_x.grad, rtol=10 * tolerance, atol=10 * tolerance), kind
+
+
+def oracle_graph(kind, x, indptr):
+    return oracle_of(kind, x, indptr.tolist())
+
+
+def oracle_of(kind, x, ends):
+    parts = [x[first:last] for first, last in zip(ends[:-1], ends[1:])]
+    if kind == "softmax":
+        return torch.cat([part.softmax(0) for part in parts])
+    plain = {"sum": lambda p: p.sum(0), "mean": lambda p: p.mean(0), "max": lambda p: p.amax(0)}[kind]
+    return torch.stack([plain(part) if len(part) else x.new_zeros(x.shape[1:]) for part in parts])
+
+
+def short_rows(kind, width):
+    def case(device):
+        check(device, kind, (0, 3, 1, 0, 40, 5, 2, 9, 1, 0), width)
+
+    case.__name__ = f"short_rows_{kind}_{'x'.join(map(str, width)) or 'flat'}"
+    return case
+
+
+def long_rows(kind, width):
+    def case(device):
+        check(device, kind, (700, 0, 301), width)
+
+    case.__name__ = f"long_rows_{kind}_{'x'.join(map(str, width)) or 'flat'}"
+    return case
+
+
+def double(device):
+    check(device, "softmax", (4, 0, 33), (2,), torch.float64)
+    check(device, "mean", (4, 0, 33), (2,), torch.float64)
+
+
+def ties_share_the_gradient(device):
+    x = torch.tensor([[1.0], [2.0], [2.0]], device=device, requires_grad=True)
+    op.segment_reduce(x, torch.tensor([0, 3], device=device), "max").sum().backward()
+    assert x.grad.flatten().tolist() == [0.0, 0.5, 0.5]
+
+
+def nothing_at_all(device):
+    x, indptr = torch.zeros(0, 3, device=device), torch.tensor([0, 0, 0], device=device)
+    assert op.segment_reduce(x, indptr, "max").tolist() == [[0.0] * 3] * 2
+    assert op.segment_softmax(x, indptr).shape == (0, 3)
+
+
+KINDS = ("sum", "mean", "max", "softmax")
+CASES = (
+    *(short_rows(kind, width) for kind in KINDS for width in ((), (3,))),
+    *(long_rows(kind, width) for kind in ("max", "softmax") for width in ((), (33,))),
+    short_rows("sum", (2, 20)),
+    double,
+    ties_share_the_gradient,
+    nothing_at_all,
+)
+SHORT = (*(short_rows(kind, (3,)) for kind in KINDS), long_rows("softmax", (3,)), long_rows("max", (3,)))
