@@ -8,7 +8,7 @@ from dataclasses import dataclass
 BARRIER = re.compile(r"__sync(?:threads|warp)\([^;]*\);")
 LOOP = re.compile(r"(?P<head>\bfor \([^;]*;[^;]*?(?:<=|>=|<|>) )(?P<bound>[^;&]+?)(?P<tail>;| &&)")
 GUARD = re.compile(r"(?P<head>\bif \([^;()]*(?:\([^;()]*\)[^;()]*)*(?:<=|>=|<|>) )(?P<bound>[\w.\[\]]+)(?P<tail>\)(?: \{|\n|[^;\n]*;))")
-OTHER = re.compile(r"(?P<head>(?:\bwhile \(|[\w\])] )[\w.+\[\] ]*(?:<=|>=|<|>) )(?P<bound>\w+(?:\.\w+)*)(?P<tail> \?| &&|\) \{)")
+OTHER = re.compile(r"(?P<head>(?:\bwhile \(|[\w\])] )[\w.+\[\] ]*(?:<=|>=|<|>) )(?P<bound>\w+(?:\.\w+)*)(?P<tail> \?| &&| \|\||\) \{)")
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Mutant:
     path: str
     line: int
     text: str
+    bound: str = ""
 
     @property
     def name(self) -> str:
-        what = f"bound {self.shift:+d}" if self.shift else "no barrier"
+        what = f"{self.bound} {self.shift:+d}" if self.shift else "no barrier"
         return f"{self.path}:{self.line}: {what}: {self.text}"
 
 
@@ -39,7 +40,8 @@ def _plant(path: str, text: str, mutants: list[Mutant]) -> str:
         number = mutants[-1].number + 1 if mutants else 0
         start = text.rfind("\n", 0, match.start()) + 1
         line, code = text.count("\n", 0, match.start()) + 1, text[start : text.find("\n", match.start())].strip()
-        mutants.extend(Mutant(number, shift, path, line, code) for shift in shifts)
+        bound = match.groupdict().get("bound", "")
+        mutants.extend(Mutant(number, shift, path, line, code, bound) for shift in shifts)
         return number
 
     edits = []
@@ -48,7 +50,8 @@ def _plant(path: str, text: str, mutants: list[Mutant]) -> str:
     taken: set[tuple[int, int]] = set()
     for pattern in (LOOP, GUARD, OTHER):
         for match in pattern.finditer(text):
-            if match.span("bound") in taken or "template" in match["head"]:
+            constant = "constexpr" in text[text.rfind("\n", 0, match.start()) : match.start()]
+            if match.span("bound") in taken or constant:
                 continue
             taken.add(match.span("bound"))
             site = note(match, (1, -1))

@@ -68,7 +68,7 @@ struct Block {
     uint3 index{};
     dim3 threads{}, grid{};
     std::mt19937 draw;
-    bool random = false;
+    unsigned seed = 0;
     int64_t switches = 0, most_switches = 0, serial = 0;
     std::string error;
     std::map<void*, int64_t> poisoned;  // shared variables by the block that last cleared them
@@ -214,8 +214,21 @@ inline void describe_deadlock() {
     block.error = "deadlock: threads wait for ever:" + at.substr(0, 400);
 }
 
+// Seed 0: last come, first served. Odd seeds: any ready fiber. Other seeds: a warp runs on for as long as it can.
+inline size_t next() {
+    if (block.seed == 0) return block.ready.size() - 1;
+    const size_t any = block.draw() % block.ready.size();
+    if (block.seed % 2 == 0 && block.running)
+        for (size_t i = 0; i < block.ready.size(); ++i) {
+            const size_t pick = (any + i) % block.ready.size();
+            if (block.ready[pick] / 32 == block.running->index / 32) return pick;
+        }
+    return any;
+}
+
 inline void run_block() {
     ++block.serial;
+    block.running = nullptr;
     std::memset(block.shared, 0xff, SHARED);
     block.ready.clear();
     for (Fiber& f : block.fibers) {
@@ -242,8 +255,7 @@ inline void run_block() {
                 }
             if (block.ready.empty()) return describe_deadlock();
         }
-        const size_t pick = block.random ? block.draw() % block.ready.size() : block.ready.size() - 1;
-        std::swap(block.ready[pick], block.ready.back());
+        std::swap(block.ready[next()], block.ready.back());
         block.running = &block.fibers[block.ready.back()];
         block.ready.pop_back();
         swapcontext(&block.scheduler, &block.running->context);
@@ -285,14 +297,14 @@ inline const char* launch(unsigned grid_x, unsigned grid_y, unsigned threads, un
     block.body = std::move(body);
     block.fibers.resize(threads);
     block.draw.seed(seed);
-    block.random = seed != 0;
+    block.seed = seed;
     block.switches = 0;
     block.error.clear();
     ranges = where, n_ranges = n_where;
     if (!sigsetjmp(way_out, 1)) {
         std::vector<unsigned> order(size_t(grid_x) * grid_y);
         for (unsigned i = 0; i < order.size(); ++i) order[i] = i;
-        if (block.random) std::shuffle(order.begin(), order.end(), block.draw);
+        if (seed) std::shuffle(order.begin(), order.end(), block.draw);
         for (unsigned i : order) {
             block.index = {i % grid_x, i / grid_x, 0};
             run_block();

@@ -21,6 +21,21 @@ VARIABLE = "METANICHE_BACKEND"
 # The extension modules by torch's name of the processor's instruction set, best first.
 MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseline"}
 
+# Ops without native code for the CPU, and ops with kernels in csrc/cuda.
+CPU_REFERENCE = frozenset({"delaunay_neighbors", "segment_max", "segment_mean", "segment_softmax", "segment_sum"})
+CUDA_KERNELS = frozenset(
+    {
+        "edge_attention",
+        "hilbert_order",
+        "knn_neighbors",
+        "radius_neighbors",
+        "segment_max",
+        "segment_mean",
+        "segment_softmax",
+        "segment_sum",
+    }
+)
+
 log = logging.getLogger(__name__)
 _wanted: ContextVar[str | None] = ContextVar("backend", default=None)
 _told: set[tuple[str, str]] = set()
@@ -46,8 +61,10 @@ def wanted() -> str:
     return _wanted.get() or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
 
 
-def choose(op: str, device: torch.device) -> str:
+def choose(op: str, device: torch.device, unable: str | None = None) -> str:
     """The implementation that runs `op` on tensors of `device`: reference, cpu or cuda.
+
+    `unable` says why the native code of that device cannot run these tensors, if it cannot.
 
     Raises
     ------
@@ -56,7 +73,7 @@ def choose(op: str, device: torch.device) -> str:
     """
     name = wanted()
     if name == "auto":
-        name, why = _best(device)
+        name, why = best(op, device, unable)
         if (op, name) not in _told:
             _told.add((op, name))
             log.info("%s runs on %s%s", op, name, f" ({why})" if why else "")
@@ -65,9 +82,16 @@ def choose(op: str, device: torch.device) -> str:
         return name
     if name != device.type:
         raise KernelError(f"Expected tensors on {name} for {op} with backend {name!r}, found {device.type}.")
-    if name == "cpu" and native() is None:
-        raise KernelError(f"The native CPU backend cannot run {op}: {native_status()}")
+    why = unable or _missing(op, device)
+    if why:
+        raise KernelError(f"The native {name.upper()} backend cannot run {op}: {why}")
     return name
+
+
+def best(op: str, device: torch.device, unable: str | None = None) -> tuple[str, str]:
+    """What runs `op` on tensors of `device` unless told otherwise, and why not native code where it is not."""
+    why = unable or _missing(op, device)
+    return ("reference", why) if why else (device.type, "")
 
 
 def native() -> ModuleType | None:
@@ -88,10 +112,23 @@ def dense(*tensors: Tensor) -> list[Tensor]:
     return [x.detach().contiguous() for x in tensors]
 
 
-def _best(device: torch.device) -> tuple[str, str]:
-    if device.type == "cpu" and native() is not None:
-        return "cpu", ""
-    return "reference", native_status() if device.type == "cpu" else f"no kernel for {device.type}"
+def _missing(op: str, device: torch.device) -> str | None:
+    """Why no native code runs `op` on the device, or None."""
+    if device.type == "cpu":
+        if op in CPU_REFERENCE:
+            return "no native code for the CPU"
+        return native_status() if native() is None else None
+    if device.type != "cuda" or op not in CUDA_KERNELS:
+        return f"no kernel for {device.type}"
+    ready, why = cuda_status()
+    return None if ready else why
+
+
+def cuda_status() -> tuple[bool, str]:
+    """Whether CUDA kernels can run in this process, and with which driver and architecture or why not."""
+    from metaniche.ops.cuda.driver import status
+
+    return status()
 
 
 @cache

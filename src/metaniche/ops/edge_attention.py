@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.reference import edge_attention as reference
 from metaniche.ops.segment import check_rows
 
@@ -28,7 +29,7 @@ def edge_attention(
         {\\exp(null) + \\sum_{j'} \\exp(q_i \\cdot k_{j'} / \\sqrt{D} + b_{ij'})}
 
     Memory is O(E H + N H D), forward and backward; a row without edges gives 0. Half types are computed in
-    float32.
+    float32; on a GPU bfloat16 is also read and written as it is.
 
     Parameters
     ----------
@@ -72,15 +73,24 @@ def edge_attention(
         low, high = (int(bound) for bound in torch.aminmax(indices))
         if low < 0 or high >= n:
             raise GraphError(f"Expected senders in [0, {n}), found {low}..{high}.")
-    dtype = torch.promote_types(q_NHD.dtype, torch.float32)
-    q, k, v, bias, null = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD, bias_EH, null_H))
-    with torch.autocast(q.device.type, enabled=False):
-        out, _ = torch.ops.metaniche.edge_attention(q, k, v, indptr, indices, bias, null)
-    return out.to(q_NHD.dtype)
+    asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
+    bias, null = bias_EH.to(dtype), null_H.to(dtype)
+    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
+        q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
+    with torch.autocast(q_NHD.device.type, enabled=False):
+        out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null)
+    return out.to(asked)
+
+
+def _chosen(q: Tensor) -> str:
+    return choose("edge_attention", q.device, cuda.unable(q) if q.device.type == "cuda" else None)
 
 
 def _forward(q, k, v, indptr, indices, bias, null):
-    if choose("edge_attention", q.device) == "reference":
+    chosen = _chosen(q)
+    if chosen == "cuda":
+        return cuda.forward(*dense(q, k, v), indptr, indices, *dense(bias, null))
+    if chosen == "reference":
         return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null)
     out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
     native().edge_attention_forward(*dense(q, k, v), indptr, indices, *dense(bias, null), out, lse)
@@ -88,7 +98,10 @@ def _forward(q, k, v, indptr, indices, bias, null):
 
 
 def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse):
-    if choose("edge_attention", q.device) == "reference":
+    chosen = _chosen(q)
+    if chosen == "cuda":
+        return cuda.backward(*dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse))
+    if chosen == "reference":
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
@@ -117,7 +130,9 @@ library.define(
 library.impl("edge_attention", _forward, "CompositeExplicitAutograd")
 library.impl("edge_attention_backward", _backward, "CompositeExplicitAutograd")
 torch.library.register_fake(
-    "metaniche::edge_attention", lambda q, *_: (q.new_empty(q.shape), q.new_empty(q.shape[:2])), lib=library
+    "metaniche::edge_attention",
+    lambda q, k, v, indptr, indices, bias, null: (q.new_empty(q.shape), bias.new_empty(q.shape[:2])),
+    lib=library,
 )
 torch.library.register_fake(
     "metaniche::edge_attention_backward",

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, native
+from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.cuda import neighbors as cuda
 from metaniche.ops.reference import neighbors as reference
 
 Neighbors = tuple[Tensor, Tensor, Tensor]
@@ -40,23 +41,30 @@ def radius_neighbors(
 
     Returns
     -------
-    indptr (N + 1,) int64, indices (E,) int32, distance_um (E,) float32.
+    indptr (N + 1,) int64, indices (E,) int32, distance_um (E,) float32, on the device of `pos_um`.
 
     Raises
     ------
     GraphError
         On a wrong shape or dtype, non-finite coordinates, or a radius that is not positive.
     """
-    pos, ptr = checked_cells(pos_um, sample_ptr)
+    check_cells(pos_um, sample_ptr)
     if not (np.isfinite(radius_um) and 0 <= inner_um < radius_um):
         raise GraphError(
             f"Expected 0 <= inner_um < radius_um in micrometres, found inner_um={inner_um}, radius_um={radius_um}."
         )
     if max_per_cell is not None and max_per_cell < 1:
         raise GraphError(f"Expected max_per_cell >= 1 or None for all neighbours, found {max_per_cell}.")
-    if choose("radius_neighbors", CPU) == "cpu":
-        return _tensors(native().radius_neighbors(pos, ptr, radius_um, inner_um, max_per_cell or 0, seed % 2**64))
-    return _tensors(reference.radius_neighbors(pos, ptr, float(radius_um), float(inner_um), max_per_cell, seed))
+    bounds = float(radius_um), float(inner_um)
+    chosen = runner("radius_neighbors", pos_um)
+    if chosen == "cuda":
+        return cuda.radius_neighbors(*dense(pos_um, sample_ptr.to(pos_um.device)), *bounds, max_per_cell, seed)
+    pos, ptr = host_arrays(pos_um, sample_ptr)
+    if chosen == "cpu":
+        found = native().radius_neighbors(pos, ptr, *bounds, max_per_cell or 0, seed % 2**64)
+    else:
+        found = reference.radius_neighbors(pos, ptr, *bounds, max_per_cell, seed)
+    return _tensors(found, pos_um.device)
 
 
 def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
@@ -64,12 +72,14 @@ def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
 
     A sample of n <= k cells gives n - 1 neighbours. Arguments, returns and errors as in `radius_neighbors`.
     """
-    pos, ptr = checked_cells(pos_um, sample_ptr)
+    check_cells(pos_um, sample_ptr)
     if k < 1:
         raise GraphError(f"Expected k >= 1 neighbours, found {k}.")
-    if choose("knn_neighbors", CPU) == "cpu":
-        return _tensors(_native_knn(pos, ptr, int(k)))
-    return _tensors(reference.knn_neighbors(pos, ptr, int(k)))
+    chosen = runner("knn_neighbors", pos_um, cuda.unable_nearest(k))
+    if chosen == "cuda":
+        return cuda.knn_neighbors(*dense(pos_um, sample_ptr.to(pos_um.device)), int(k))
+    find = _native_knn if chosen == "cpu" else reference.knn_neighbors
+    return _tensors(find(*host_arrays(pos_um, sample_ptr), int(k)), pos_um.device)
 
 
 def delaunay_neighbors(pos_um: Tensor, sample_ptr: Tensor) -> Neighbors:
@@ -78,12 +88,12 @@ def delaunay_neighbors(pos_um: Tensor, sample_ptr: Tensor) -> Neighbors:
     Co-located cells share the edges of their site and are joined to one another. A sample of up to three cells
     is complete. Arguments, returns and errors as in `radius_neighbors`; GraphError also for a sample on a line.
     """
-    pos, ptr = checked_cells(pos_um, sample_ptr)
-    return _tensors(reference.delaunay_neighbors(pos, ptr))
+    check_cells(pos_um, sample_ptr)
+    return _tensors(reference.delaunay_neighbors(*host_arrays(pos_um, sample_ptr)), pos_um.device)
 
 
-def checked_cells(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Check the cells of a neighbour search and hand them on as float32 and int64 arrays on the CPU."""
+def check_cells(pos_um: Tensor, sample_ptr: Tensor) -> None:
+    """Raise GraphError unless the cells of a neighbour search are as `radius_neighbors` says."""
     if pos_um.ndim != 2 or pos_um.shape[1] not in (2, 3) or pos_um.dtype != torch.float32:
         raise GraphError(
             f"Expected `pos_um` to be float32 of shape (N, 2 or 3), found {pos_um.dtype} of {tuple(pos_um.shape)}."
@@ -104,6 +114,16 @@ def checked_cells(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.nd
             f"Expected finite `pos_um`, found {bad.numel()} cells with NaN or infinite coordinates "
             f"(first: {bad[:3].tolist()}). Drop these cells before building a graph."
         )
+
+
+def runner(op: str, pos_um: Tensor, unable_on_gpu: str | None = None) -> str:
+    """What runs a search over these cells; without a kernel for their GPU they are searched on the CPU."""
+    chosen = choose(op, pos_um.device, unable_on_gpu if pos_um.device.type == "cuda" else None)
+    return chosen if pos_um.device.type == "cpu" or chosen == "cuda" else choose(op, CPU)
+
+
+def host_arrays(pos_um: Tensor, sample_ptr: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The cells as float32 and int64 arrays on the CPU."""
     return pos_um.detach().cpu().contiguous().numpy(), sample_ptr.cpu().contiguous().numpy()
 
 
@@ -129,6 +149,6 @@ def _native_knn(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> tuple[np.nda
     return indptr, indices, distance
 
 
-def _tensors(arrays: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Neighbors:
-    indptr, indices, distance = arrays
-    return torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(distance)
+def _tensors(arrays: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device) -> Neighbors:
+    indptr, indices, distance = (torch.from_numpy(x).to(device) for x in arrays)
+    return indptr, indices, distance

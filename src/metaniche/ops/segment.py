@@ -6,31 +6,46 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
+from metaniche.ops.backend import choose
+from metaniche.ops.cuda import segment as cuda
 from metaniche.ops.reference import segment as reference
 
 
 def segment_sum(x_ED: Tensor, indptr: Tensor) -> Tensor:
     """(R, ...) sum of the entries `indptr[r]:indptr[r + 1]` of `x_ED` (E, ...); an empty row gives 0."""
     check_rows(indptr, x_ED.shape[0])
+    if _on_gpu("segment_sum", x_ED):
+        return cuda.segment_reduce(x_ED, indptr, "sum")
     return reference.segment_sum(x_ED, indptr)
 
 
 def segment_mean(x_ED: Tensor, indptr: Tensor) -> Tensor:
     """(R, ...) mean of each row's entries; an empty row gives 0."""
     check_rows(indptr, x_ED.shape[0])
+    if _on_gpu("segment_mean", x_ED):
+        return cuda.segment_reduce(x_ED, indptr, "mean")
     return reference.segment_mean(x_ED, indptr)
 
 
 def segment_max(x_ED: Tensor, indptr: Tensor) -> Tensor:
     """(R, ...) maximum of each row's entries; an empty row gives 0. Tied entries share the gradient."""
     check_rows(indptr, x_ED.shape[0])
+    if _on_gpu("segment_max", x_ED):
+        return cuda.segment_reduce(x_ED, indptr, "max")
     return reference.segment_max(x_ED, indptr)
 
 
 def segment_softmax(logit_EH: Tensor, indptr: Tensor) -> Tensor:
     """(E, ...) softmax of the logits within each row."""
     check_rows(indptr, logit_EH.shape[0])
+    if _on_gpu("segment_softmax", logit_EH):
+        return cuda.segment_softmax(logit_EH, indptr)
     return reference.segment_softmax(logit_EH, indptr)
+
+
+def _on_gpu(op: str, x: Tensor) -> bool:
+    """Whether the kernels for the GPU run; the CPU has the reference only."""
+    return x.device.type == "cuda" and choose(op, x.device, cuda.unable(x)) == "cuda"
 
 
 def check_rows(indptr: Tensor, n_entries: int) -> None:

@@ -87,4 +87,4 @@ CASES = (
     no_edges,
 )
 # Enough to notice every mutant.
-SHORT = (layout(3, 12, torch.float32), layout(4, 16, torch.bfloat16), layout(1, 64, torch.bfloat16))
+SHORT = (layout(3, 12, torch.float32), layout(2, 5, torch.bfloat16), large_logits, layout(8, 32, torch.float32))

@@ -77,6 +77,34 @@ def radius_ring(device):
     check_radius(cells((90,), 2, device, lattice=True), 30.0, inner=10.0)
 
 
+def radius_ring_small(device):
+    """Bounds below 1 um, exactly met."""
+    pos, ptr = cells((90,), 2, device, lattice=True)
+    for inner in (0.5, 0.0):
+        check_radius((pos / 20, ptr), 1.5, inner)
+    pos, ptr = cells((60,), 2, device, extent=2.0)
+    check_radius((pos, ptr), 0.9, 0.6)
+
+
+def radius_near_the_bounds(device):
+    """Distances a few units of the last place from the bounds: float64 decides."""
+    radius, inner = np.float32(1.5), np.float32(0.75)
+    pos = []
+    for i, bound in enumerate((radius, inner) * 9):
+        step = np.float32((i // 2 - 4) * 2.0**-24)
+        pos += [(10.0 * i, 0.0), (10.0 * i, bound * (1 + step))]
+    scene = place(np.array(pos, np.float32), (len(pos),), device)
+    check_radius(scene, 1.5)
+    check_radius(scene, 1.5, 0.75)
+
+
+def radius_thin_strip(device):
+    """One bin wide, and one bin high."""
+    pos = np.random.default_rng(6).uniform(0, 1, (40, 3)).astype(np.float32)
+    for axis in range(3):
+        check_radius(place(pos * np.eye(3, dtype=np.float32)[axis] * 60, (40,), device), 8.0)
+
+
 def radius_sparse_box(device):
     """A few cells far away leave the box mostly empty; in space along z as well."""
     for dim in (2, 3):
@@ -119,7 +147,7 @@ def nearest_lattice(device):
 
 
 def nearest_more_than_a_warp(device):
-    check_nearest(cells((70, 20), 2, device), 40)
+    check_nearest(cells((42, 20), 2, device), 35)
 
 
 def nearest_far_cell(device):
@@ -149,6 +177,9 @@ CASES = (
     radius_space,
     radius_lattice,
     radius_ring,
+    radius_ring_small,
+    radius_near_the_bounds,
+    radius_thin_strip,
     radius_sparse_box,
     radius_one_heavy_bin,
     radius_of_tiny_and_huge_scenes,
@@ -161,5 +192,15 @@ CASES = (
     nearest_uneven,
     no_cells,
 )
-RADIUS_SHORT = (radius_plane, radius_space, radius_lattice, radius_ring, radius_sparse_box, radius_one_heavy_bin, thinning)
+RADIUS_SHORT = (
+    radius_plane,
+    radius_space,
+    radius_lattice,
+    radius_ring_small,
+    radius_near_the_bounds,
+    radius_thin_strip,
+    radius_sparse_box,
+    radius_one_heavy_bin,
+    thinning,
+)
 NEAREST_SHORT = (nearest_plane, nearest_space, nearest_more_than_a_warp, nearest_far_cell, nearest_uneven, nearest_lattice)

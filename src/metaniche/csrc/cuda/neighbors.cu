@@ -54,9 +54,10 @@ __device__ __forceinline__ void visit_around(const CellList& cells, const Ring& 
         }
 }
 
-// Puts the columns of one row in ascending order, their lengths with them: a bitonic network for any length.
-__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i64 n, const Team& team) {
-    const auto order = [&](i64 a, i64 b) {
+// Puts the columns of one row in ascending order, their lengths with them: a bitonic network for any length, in which
+// the entries beyond the end would be larger than all others and stay where they are.
+__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i32 n, const Team& team) {
+    const auto order = [&](i32 a, i32 b) {
         if (b < n && columns[b] < columns[a]) {
             const i32 column = columns[a];
             const float length = lengths[a];
@@ -66,15 +67,13 @@ __device__ __forceinline__ void sort_row(i32* columns, float* lengths, i64 n, co
             lengths[b] = length;
         }
     };
-    for (i64 size = 2; size < 2 * n; size *= 2) {
-        const i64 half = size / 2;
-        for (i64 t = team.at; t < n; t += LANES) {
-            const i64 block = t / half * size, within = t % half;
-            order(block + within, block + size - 1 - within);
-        }
+    // The lower entry of the t-th pair of entries that lie `apart` (a power of two).
+    const auto lower = [](i32 t, i32 apart) { return 2 * t - (t & (apart - 1)); };
+    for (i32 half = 1; half < n; half *= 2) {
+        for (i32 t = team.at; lower(t, half) < n; t += LANES) order(lower(t, half), lower(t, half) ^ (2 * half - 1));
         __syncwarp(team.mask);
-        for (i64 step = half / 2; step > 0; step /= 2) {
-            for (i64 t = team.at; t < n; t += LANES) order(t / step * 2 * step + t % step, t / step * 2 * step + t % step + step);
+        for (i32 apart = half / 2; apart > 0; apart /= 2) {
+            for (i32 t = team.at; lower(t, apart) < n; t += LANES) order(lower(t, apart), lower(t, apart) + apart);
             __syncwarp(team.mask);
         }
     }
@@ -143,7 +142,7 @@ radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i
         at += __popc(votes);
     });
     __syncwarp(team.mask);
-    sort_row(columns + first, lengths + first, at - first, team);
+    sort_row(columns + first, lengths + first, i32(at - first), team);
 }
 
 // Of rows longer than `most` the entries of smallest hash(seed, i, j), counted within the sample `start` says.

@@ -30,13 +30,15 @@ __device__ __forceinline__ VALUE lowest() { return VALUE(-__int_as_float(0x7f800
 __device__ __forceinline__ VALUE larger(VALUE a, VALUE b) { return a > b || a != a ? a : b; }
 __device__ __forceinline__ VALUE sum(VALUE a, VALUE b) { return a + b; }
 
+// One value a column from each warp of a row's team.
+using Parts = VALUE[WARPS][COLUMNS];
+
 // One value a column from all lanes of the row's team, known to each; all threads of the block take part.
 template <class Join>
-__device__ __forceinline__ VALUE join(VALUE x, const Place& place, Join&& both) {
+__device__ __forceinline__ VALUE join(VALUE x, const Place& place, Parts& part, Join&& both) {
 #pragma unroll
     for (int offset = COLUMNS; offset < 32; offset *= 2) x = both(x, __shfl_xor_sync(0xffffffffu, x, offset));
 #if WARPS > 1
-    __shared__ VALUE part[WARPS][COLUMNS];
     const int column = int(threadIdx.x) % COLUMNS;
     __syncthreads();  // whoever still reads the parts of the reduction before
     if (place.entry % LANES == 0) part[place.warp][column] = x;
@@ -55,6 +57,7 @@ using namespace metaniche;
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 segment_reduce(const VALUE* __restrict__ x, const i64* __restrict__ indptr, i64 rows, i64 entries, i64 width,
                VALUE* __restrict__ out) {
+    __shared__ VALUE part[WARPS][COLUMNS];
     const Place place;
     const bool inside = place.row < rows && place.column < width;
     const i64 first = inside ? indptr[place.row] : 0, last = inside ? indptr[place.row + 1] : 0;
@@ -64,10 +67,10 @@ segment_reduce(const VALUE* __restrict__ x, const i64* __restrict__ indptr, i64 
         own = REDUCE == 2 ? larger(own, next) : own + next;
     }
     if (REDUCE == 2) {
-        own = join(own, place, [](VALUE a, VALUE b) { return larger(a, b); });
+        own = join(own, place, part, [](VALUE a, VALUE b) { return larger(a, b); });
         if (first == last) own = VALUE(0);
     } else {
-        own = join(own, place, [](VALUE a, VALUE b) { return sum(a, b); });
+        own = join(own, place, part, [](VALUE a, VALUE b) { return sum(a, b); });
         if (REDUCE == 1 && first < last) own /= VALUE(last - first);
     }
     if (inside && place.entry == 0) out[place.row * width + place.column] = own;
@@ -77,14 +80,15 @@ segment_reduce(const VALUE* __restrict__ x, const i64* __restrict__ indptr, i64 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 segment_softmax(const VALUE* __restrict__ x, const i64* __restrict__ indptr, i64 rows, i64 entries, i64 width,
                 VALUE* __restrict__ out) {
+    __shared__ VALUE part[WARPS][COLUMNS];
     const Place place;
     const bool inside = place.row < rows && place.column < width;
     const i64 first = inside ? indptr[place.row] : 0, last = inside ? indptr[place.row + 1] : 0;
     VALUE top = lowest(), total = VALUE(0);
     for (i64 e = first + place.entry; e < last; e += STRIDE) top = larger(top, x[e * width + place.column]);
-    top = join(top, place, [](VALUE a, VALUE b) { return larger(a, b); });
+    top = join(top, place, part, [](VALUE a, VALUE b) { return larger(a, b); });
     for (i64 e = first + place.entry; e < last; e += STRIDE) total += exp(x[e * width + place.column] - top);
-    total = join(total, place, [](VALUE a, VALUE b) { return sum(a, b); });
+    total = join(total, place, part, [](VALUE a, VALUE b) { return sum(a, b); });
     for (i64 e = first + place.entry; e < last; e += STRIDE)
         out[e * width + place.column] = exp(x[e * width + place.column] - top) / total;
 }

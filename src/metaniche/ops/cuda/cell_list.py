@@ -130,6 +130,6 @@ def _fitting_side(extent: np.ndarray, n: int, wanted: float) -> float:
     dim = len(extent)
     for thin in range(dim):
         side = (wanted / max(n, 1) * extent[thin:].prod()) ** (1 / (dim - thin))
-        if side <= extent[thin]:
+        if 0 < side <= extent[thin]:
             return side
     return extent[-1]

@@ -75,6 +75,11 @@ BACKWARD_COLUMNS = Kernel(
 KERNELS = (FORWARD, BACKWARD_ROWS, BACKWARD_COLUMNS)
 
 
+def _power_of_two(n: int) -> int:
+    """The smallest power of two that is not below n."""
+    return 1 << (n - 1).bit_length()
+
+
 def defines(heads: int, width: int, dtype: torch.dtype) -> dict[str, int | str]:
     """How the lanes of a warp share a row: as many to a head as leave one slot for every head."""
     vec = math.gcd(width, 16 // dtype.itemsize)
@@ -110,6 +115,7 @@ def forward(q, k, v, indptr, indices, bias, null) -> tuple[Tensor, Tensor]:
     """Output (N, H, D) as q and float32 log-sum-exp (N, H); q, k and v float32 or bfloat16, bias and null float32."""
     n, heads, width = q.shape
     how = defines(heads, width, q.dtype)
+    q, k, v = (_aligned(x) for x in (q, k, v))
     out, lse = torch.empty_like(q), q.new_empty((n, heads), dtype=torch.float32)
     launch(
         FORWARD, how, _blocks(how, n), q, k, v, indptr, indices, bias, null, n, indices.numel(), _scale(width), out, lse
@@ -122,6 +128,7 @@ def backward(grad, q, k, v, indptr, indices, bias, null, out, lse) -> tuple[Tens
     n, heads, width = q.shape
     how = defines(heads, width, q.dtype)
     sizes = n, indices.numel(), _scale(width)
+    grad, q, k, v, out = (_aligned(x) for x in (grad, q, k, v, out))
     grad_q, grad_k, grad_v, grad_bias = (torch.empty_like(x) for x in (q, k, v, bias))
     delta = torch.empty_like(lse)
     rows = q, k, v, indptr, indices, bias, out, lse, grad, *sizes, grad_q, grad_bias, delta
@@ -152,14 +159,14 @@ def by_sender(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 _transposed = WeakTensorKeyDictionary()
 
 
+def _aligned(x: Tensor) -> Tensor:
+    """A tensor that starts at a multiple of 16 bytes, as new ones do; a view may start anywhere."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
 def _blocks(how: dict[str, int | str], n: int) -> int:
     return blocks_for(n, THREADS // (how["GROUP"] * how["SLOTS"]))
 
 
 def _scale(width: int) -> float:
     return 1 / math.sqrt(width)
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()

@@ -1,0 +1,42 @@
+"""Mutants that compute the same: (bound, shift, a part of the line) and why nothing can notice them."""
+
+from simt.mutants import Mutant
+
+SUPERSET = "more candidates are tested, none of them a neighbour"
+GUARDED = "a later guard makes the extra turn empty"
+SHORTCUT = "a shortcut is missed and float64 decides the same"
+
+SAME = {
+    ("32", -1, "offset < 32"): "offsets are powers of two",
+    ("last", -1, "REDUCE == 1"): "the mean of one entry is that entry",
+    ("PIECES", 1, "for (int p = 0; p < PIECES; ++p)"): GUARDED,
+    ("last", -1, "? e + b : last - 1"): "both branches name the last edge",
+    ("last", 1, "best = fmaxf"): "the last edge counts twice in a maximum",
+    ("most", 1, "bin < most ? bin : most"): "only rounding could put a cell beyond the last bin",
+    ("0", -1, "first > 0 ? first : 0"): "-1 is not above -1",
+    ("0", 1, "first > 0 ? first : 0"): SUPERSET,
+    ("last", 1, "first > last"): "an empty run starts where it ends",
+    ("0.0", -1, "j == i || (inner > 0.0"): SHORTCUT,
+    ("0.0", 1, "j == i || (inner > 0.0"): SHORTCUT,
+    ("outer_surely", -1, "s <= outer_surely"): SHORTCUT,
+    ("0.0", -1, "s <= outer_surely"): SHORTCUT,
+    ("0.0", -1, "return d <= outer"): "no square of an undecided pair is 0 without an inner bound",
+    ("1", 1, "dy <= 1"): SUPERSET,
+    ("run.last", 1, "j += LANES"): GUARDED,
+    ("columns[a]", 1, "columns[b] < columns[a]"): "no two columns are equal",
+    ("n", 1, "half < n"): "the row is sorted already",
+    ("n", 1, "lower(t, half) < n"): GUARDED,
+    ("n", -1, "lower(t, half) < n"): "the last entry has no partner",
+    ("n", 1, "lower(t, apart) < n"): GUARDED,
+    ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
+    ("degree", 1, "e += LANES"): GUARDED,
+    ("most", -1, "degree > most"): "of `most` entries all are kept",
+}
+
+
+def reason(mutant: Mutant) -> str | None:
+    """Why nothing can notice the mutant, or None."""
+    for (bound, shift, part), why in SAME.items():
+        if (mutant.bound, mutant.shift) == (bound, shift) and part in mutant.text:
+            return why
+    return None
