@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint wheel smoke clean
+.PHONY: demo test kernels pack gpu lint wheel smoke clean
 
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -19,11 +19,23 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+# The CUDA kernels without a GPU: compiled for every architecture, run on the host, every mutant tried.
+kernels: $(STAMP)
+	METANICHE_ALL_MUTANTS=1 $(BIN)/python -m pytest tests/simt tests/ops/cuda
+
+pack: $(STAMP)
+	$(BIN)/python scripts/build_cubins.py
+
+# On a machine with a GPU, with the Python that holds its torch: make gpu GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
+gpu:
+	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu_check.py
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-wheel: $(STAMP)
+wheel: pack
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
 	@ls dist

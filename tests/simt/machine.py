@@ -1,4 +1,4 @@
-"""Builds a kernel's own source with g++ and runs it on fibers; arrays lie before a page that nobody may touch."""
+"""Builds a kernel's own source with g++ and runs it on fibers; arrays lie before pages that nobody may touch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from metaniche.ops.cuda.specs import SCALARS, Argument, Array, Defines, Kernel
 
 HERE = Path(__file__).parent
 PAGE = mmap.PAGESIZE
-FLAGS = (
-    "-std=c++20 -O1 -fPIC -shared -ffp-contract=off -fno-strict-aliasing -w -fsanitize=undefined "
-    "-fno-sanitize=vptr,float-cast-overflow -fsanitize=bounds-strict -fsanitize-undefined-trap-on-error"
-).split()
-ADDRESS_FLAGS = "-std=c++20 -O1 -g -fPIC -shared -ffp-contract=off -fno-strict-aliasing -w -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all".split()
+CLOSED = 64 * PAGE
+BASE = "-std=c++20 -O1 -fPIC -shared -ffp-contract=off -fno-strict-aliasing -w -fno-sanitize=vptr,float-cast-overflow"
+# Undefined behaviour ends the kernel with a signal, in the process of the tests.
+FLAGS = f"{BASE} -fsanitize=undefined,bounds-strict -fsanitize-undefined-trap-on-error".split()
+ADDRESS_FLAGS = f"{BASE} -g -fsanitize=address,undefined -fno-sanitize-recover=all".split()
 
 
 class SimtError(AssertionError):
@@ -83,7 +83,7 @@ class Range(ctypes.Structure):
 
 
 class Guarded:
-    """A tensor's values where the page after the last element is closed, and a canary stands before the first."""
+    """A tensor's values where the pages after the last element are closed, and a canary stands before the first."""
 
     CANARY = 0xA5
 
@@ -92,7 +92,7 @@ class Guarded:
         size = tensor.numel() * tensor.element_size()
         self.before = 64 + -size % (16 if spec.vector else tensor.element_size())
         pages = -(-(size + self.before) // PAGE)
-        self.memory = mmap.mmap(-1, (pages + 1) * PAGE)
+        self.memory = mmap.mmap(-1, pages * PAGE + CLOSED)
         self.bytes = np.frombuffer(self.memory, np.uint8)
         base = self.bytes.ctypes.data
         slack = -size % 16 if spec.vector else 0
@@ -101,12 +101,12 @@ class Guarded:
         self.address = base + self.start
         self.bytes[: pages * PAGE] = self.CANARY
         self.bytes[self.start : self.start + size] = _bytes(tensor)
-        _protect(base + pages * PAGE, PAGE)
+        _protect(base + pages * PAGE, CLOSED)
         self.range = Range(spec.name.encode(), self.address, self.address + size, tensor.element_size())
 
     def take_back(self, kernel: str) -> None:
         """Copy the results to the tensor."""
-        around = np.concatenate((self.bytes[: self.start], self.bytes[self.start + self.size : -PAGE]))
+        around = np.concatenate((self.bytes[: self.start], self.bytes[self.start + self.size : -CLOSED]))
         if (around != self.CANARY).any():
             raise SimtError(f"{kernel}: a write before `{self.spec.name}`")
         if self.size:

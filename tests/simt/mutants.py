@@ -46,7 +46,7 @@ def _plant(path: str, text: str, mutants: list[Mutant]) -> str:
 
     edits = []
     for match in BARRIER.finditer(text):
-        edits.append((match.span(), f"if (simt::keeps({note(match, (0,))})) {match[0]}"))
+        edits.append((match.span(), f"{{ if (simt::keeps({note(match, (0,))})) {match[0]} }}"))
     taken: set[tuple[int, int]] = set()
     for pattern in (LOOP, GUARD, OTHER):
         for match in pattern.finditer(text):

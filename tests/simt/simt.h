@@ -198,12 +198,25 @@ const T* aligned(const T* p) {
 inline bool keeps(int site) { return site != block.mutant; }
 inline int shift(int site) { return site == block.mutant ? block.shift_by : 0; }
 
-inline void release_barrier() {
+// Lets go whoever can be let go once no fiber is ready; false: nobody can.
+inline bool release() {
+    bool all_at_barrier = true;
+    for (Fiber& f : block.fibers) {
+        all_at_barrier = all_at_barrier && (f.state == State::at_block_barrier || f.state == State::done);
+        // Lanes whose partners have left the kernel wait for nobody any more.
+        if (f.state == State::at_warp && complete(f)) {
+            f.state = State::ready;
+            block.ready.push_back(f.index);
+            return true;
+        }
+    }
+    if (!all_at_barrier || !block.error.empty()) return false;
     for (Fiber& f : block.fibers)
         if (f.state == State::at_block_barrier) {
             f.state = State::ready;
             block.ready.push_back(f.index);
         }
+    return true;
 }
 
 inline void describe_deadlock() {
@@ -245,15 +258,9 @@ inline void run_block() {
     }
     size_t done = 0;
     while (done < block.fibers.size() && block.error.empty()) {
-        if (block.ready.empty()) {
-            release_barrier();
-            // Waiting lanes whose partners have left since count as complete now.
-            for (Fiber& f : block.fibers)
-                if (block.ready.empty() && f.state == State::at_warp) {
-                    block.running = &f;
-                    if (complete(f)) f.state = State::ready, block.ready.push_back(f.index);
-                }
-            if (block.ready.empty()) return describe_deadlock();
+        if (block.ready.empty() && !release()) {
+            if (block.error.empty()) describe_deadlock();
+            return;
         }
         std::swap(block.ready[next()], block.ready.back());
         block.running = &block.fibers[block.ready.back()];
@@ -272,7 +279,7 @@ inline void on_signal(int number, siginfo_t* info, void*) {
     std::string what = number == SIGALRM ? "no end: the time is over" : number == SIGILL || number == SIGTRAP ? "undefined behaviour" : "a wild access";
     const char* address = static_cast<const char*>(info->si_addr);
     for (int r = 0; (number == SIGSEGV || number == SIGBUS) && r < n_ranges; ++r)
-        if (address >= ranges[r].first - 4096 && address < ranges[r].last + 4096)
+        if (address >= ranges[r].first - 4096 && address < ranges[r].last + (64 << 12))
             what = std::string("an access beyond `") + ranges[r].name + "`, at element " +
                    std::to_string((address - ranges[r].first) / ranges[r].item);
     block.error = what;

@@ -147,7 +147,7 @@ def nearest_lattice(device):
 
 
 def nearest_more_than_a_warp(device):
-    check_nearest(cells((42, 20), 2, device), 35)
+    check_nearest(cells((36, 2), 2, device), 34)
 
 
 def nearest_far_cell(device):

@@ -36,7 +36,7 @@ FORWARD = Kernel(
     "attention_forward",
     (*_cells("q", "k", "v"), *_CSR, _BIAS, Array("null", torch.float32, ("HEADS",)), *_NUMBERS, *_cells("out"), _LSE),
     THREADS,
-    registers=96,
+    registers=128,
 )
 BACKWARD_ROWS = Kernel(
     SOURCE,
@@ -54,7 +54,7 @@ BACKWARD_ROWS = Kernel(
         Array("delta", torch.float32, ("n", "HEADS")),
     ),
     THREADS,
-    registers=96,
+    registers=128,
 )
 BACKWARD_COLUMNS = Kernel(
     SOURCE,
@@ -70,7 +70,7 @@ BACKWARD_COLUMNS = Kernel(
         *_cells("grad_k", "grad_v"),
     ),
     THREADS,
-    registers=112,
+    registers=128,
 )
 KERNELS = (FORWARD, BACKWARD_ROWS, BACKWARD_COLUMNS)
 

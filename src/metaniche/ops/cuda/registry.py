@@ -1,0 +1,15 @@
+"""Every CUDA kernel, and the variants of each source that are packed."""
+
+from __future__ import annotations
+
+from metaniche.ops.cuda import edge_attention, hilbert, neighbors, segment
+from metaniche.ops.cuda.specs import Defines
+
+KERNELS = (*edge_attention.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
+PACKED: dict[str, tuple[Defines, ...]] = {
+    edge_attention.SOURCE: edge_attention.PACKED,
+    hilbert.SOURCE: hilbert.PACKED,
+    neighbors.SOURCE: neighbors.PACKED,
+    neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
+    segment.SOURCE: segment.PACKED,
+}
