@@ -1,6 +1,7 @@
 """The plan of the house, held by the syntax tree of every file: who may import whom, and which line lives where."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ LIVES_IN = {
     "matplotlib": ("report/", "pl.py"),
     "wandb": (),
     "pickle": (),
+    "cuda": ("ops/cuda/",),
 }  # fmt: skip
 # An attribute may be used only there.
 CALLED_IN = {
@@ -115,6 +117,43 @@ def test_no_forbidden_words(file):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "eval", "exec", "__import__"), f"{path}:{node.lineno}"
         assert not isinstance(node, ast.Assert), f"{path}:{node.lineno} checks input with assert"
+
+
+CSRC = sorted((SOURCE / "csrc").rglob("*.*"))
+# A word of native code may stand only in files whose path below csrc starts so.
+NATIVE_WORDS = {
+    "__global__": ("cuda/",),
+    "<<<": (),  # kernels are launched by ops/cuda/launch.py
+    "__shfl": ("cuda/",),
+    "omp": ("cpu/",),
+    "nanobind": ("cpu/",),
+    "torch/": (),
+    "cooperative_groups": (),
+    "cub/": (),
+}
+
+
+@pytest.mark.parametrize("path", [p for p in CSRC if p.suffix in (".cu", ".h", ".cpp")], ids=lambda p: p.name)
+def test_a_native_line_knows_its_room(path):
+    """common/ is plain C++ for both, cuda/ has neither torch nor CCCL, cpu/ alone knows Python and OpenMP."""
+    place, text = path.relative_to(SOURCE / "csrc").as_posix(), path.read_text()
+    code = re.sub(r"//.*", "", text)
+    for word, allowed in NATIVE_WORDS.items():
+        used = re.search(rf"(?<![A-Za-z]){re.escape(word)}(?![a-z])", code)
+        assert not used or place.startswith(allowed or "-"), f"csrc/{place} says {word}"
+    for header in re.findall(r"#include (.+)", code):
+        if place.startswith(("common/", "cuda/")):
+            rooms = ('"common/',) if place.startswith("common/") else ('"common/', '"cuda/')
+            assert header.startswith(rooms), f"csrc/{place} includes {header}"
+    assert len(text.splitlines()) <= 410, f"csrc/{place} cannot be read in one sitting"
+
+
+def test_every_cuda_source_has_its_op_and_is_told_apart_by_one_word():
+    ops = {path.stem for path in (SOURCE / "ops" / "cuda").glob("*.py")}
+    sources = {path.stem for path in CSRC if path.suffix == ".cu"}
+    assert sources - ops == {"nearest"}, (
+        "a .cu file has its host side under the same name; nearest.cu is of neighbors.py"
+    )
 
 
 def test_files_and_functions_can_be_read_in_one_sitting(file):

@@ -25,10 +25,10 @@ from metaniche.ops.cuda.specs import SCALARS, Argument, Array, Defines, Kernel
 HERE = Path(__file__).parent
 PAGE = mmap.PAGESIZE
 CLOSED = 64 * PAGE
-BASE = "-std=c++20 -O1 -fPIC -shared -ffp-contract=off -fno-strict-aliasing -w -fno-sanitize=vptr,float-cast-overflow"
+BASE = "-std=c++20 -O1 -fPIC -shared -ffp-contract=off -fno-strict-aliasing -w"
 # Undefined behaviour ends the kernel with a signal, in the process of the tests.
-FLAGS = f"{BASE} -fsanitize=undefined,bounds-strict -fsanitize-undefined-trap-on-error".split()
-ADDRESS_FLAGS = f"{BASE} -g -fsanitize=address,undefined -fno-sanitize-recover=all".split()
+FLAGS = f"{BASE} -fsanitize=undefined,bounds-strict -fno-sanitize=vptr -fsanitize-undefined-trap-on-error".split()
+ADDRESS_FLAGS = f"{BASE} -g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all".split()
 
 
 class SimtError(AssertionError):

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 BARRIER = re.compile(r"__sync(?:threads|warp)\([^;]*\);")
 LOOP = re.compile(r"(?P<head>\bfor \([^;]*;[^;]*?(?:<=|>=|<|>) )(?P<bound>[^;&]+?)(?P<tail>;| &&)")
-GUARD = re.compile(r"(?P<head>\bif \([^;()]*(?:\([^;()]*\)[^;()]*)*(?:<=|>=|<|>) )(?P<bound>[\w.\[\]]+)(?P<tail>\)(?: \{|\n|[^;\n]*;))")
-OTHER = re.compile(r"(?P<head>(?:\bwhile \(|[\w\])] )[\w.+\[\] ]*(?:<=|>=|<|>) )(?P<bound>\w+(?:\.\w+)*)(?P<tail> \?| &&| \|\||\) \{)")
+GUARD = re.compile(
+    r"(?P<head>\bif \([^;()]*(?:\([^;()]*\)[^;()]*)*(?:<=|>=|<|>) )(?P<bound>[\w.\[\]]+)(?P<tail>\)(?: \{|\n|[^;\n]*;))"
+)
+OTHER = re.compile(
+    r"(?P<head>(?:\bwhile \(|[\w\])] )[\w.+\[\] ]*(?:<=|>=|<|>) )(?P<bound>\w+(?:\.\w+)*)(?P<tail> \?| &&| \|\||\) \{)"
+)
 
 
 @dataclass(frozen=True)

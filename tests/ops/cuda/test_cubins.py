@@ -63,7 +63,7 @@ def test_a_damaged_pack_is_named(compiler):
     path = cubins.pack_path("sm_90", 13)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no xz")
-    with pytest.raises(KernelError, match="sm_90-cuda13.xz"):
+    with pytest.raises(KernelError, match=r"sm_90-cuda13\.xz"):
         cubins.cubin("hilbert", DEFINES, "sm_90")
 
 

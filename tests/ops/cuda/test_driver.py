@@ -1,6 +1,7 @@
 """The driver's side without a GPU: a stand-in for cuda-bindings says what it was asked."""
 
 import ctypes
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +23,13 @@ class FakeCuda:
         def call(*args):
             self.calls.append((name, args))
             error = type("CUresult", (int,), {"name": "CUDA_ERROR_" + name})(name in self.failing)
-            return (error, self.version) if name in ("cuDriverGetVersion",) else (error,) if name in SILENT else (error, name)
+            return (
+                (error, self.version)
+                if name in ("cuDriverGetVersion",)
+                else (error,)
+                if name in SILENT
+                else (error, name)
+            )
 
         return call
 
@@ -73,6 +80,15 @@ def test_a_module_that_does_not_load_says_what_to_do(monkeypatch):
         gpu._function(KERNEL, {}, 0)
 
 
+def test_bindings_without_a_driver_are_an_error_of_ours(monkeypatch):
+    def missing(flags):
+        raise RuntimeError("libcuda.so not found")
+
+    monkeypatch.setattr(driver, "_driver", lambda: SimpleNamespace(cuInit=missing))
+    with pytest.raises(KernelError, match=r"driver cannot be loaded: libcuda\.so"):
+        driver.Gpu()
+
+
 def test_no_driver_is_an_error_with_a_name(monkeypatch):
     monkeypatch.setattr(driver, "_driver", lambda: FakeCuda(failing=("cuInit",)))
     with pytest.raises(KernelError, match="CUDA_ERROR_cuInit"):
@@ -80,7 +96,8 @@ def test_no_driver_is_an_error_with_a_name(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arch", "code"), [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_90", "sm_90"), ("sm_103", "sm_100")]
+    ("arch", "code"),
+    [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_90", "sm_90"), ("sm_103", "sm_100")],
 )
 def test_minor_versions_run_the_code_of_their_major(arch, code):
     assert driver.code_for(arch) == code

@@ -6,8 +6,8 @@ from simt.cases import edge_attention as cases
 
 from metaniche.errors import KernelError
 from metaniche.ops.backend import use_backend
-from metaniche.ops.edge_attention import edge_attention as public
 from metaniche.ops.cuda import edge_attention as op
+from metaniche.ops.edge_attention import edge_attention as public
 
 SEEDS = (0, 1, 2)
 
@@ -84,7 +84,9 @@ def test_the_public_op_runs_it_and_trains_through_it(simt, on_gpu):
         out = public(q, k, v, indptr, indices, bias, null)
         found = torch.autograd.grad(out, floats, grad)
     assert [x.dtype for x in (out, *found)] == [torch.bfloat16] * 4 + [torch.float32] * 2
-    expected = cases.oracle(near, grad, q.detach(), k.detach(), v.detach(), indptr, indices, bias.detach(), null.detach())
+    expected = cases.oracle(
+        near, grad, q.detach(), k.detach(), v.detach(), indptr, indices, bias.detach(), null.detach()
+    )
     for own, other in zip((out, *found), (expected[0], *expected[2:])):
         assert (own.double() - other).norm() < 0.03 * other.norm()
 

@@ -58,7 +58,10 @@ def test_without_a_mutant_the_same_limits_are_kept(simt, source):
 def test_every_excuse_is_used():
     every = [m for source in CASES for m in mutants_of(source)]
     excused = {
-        (m.bound, m.shift, part) for m in every for _, _, part in SAME if part in m.text and (m.bound, m.shift, part) in SAME
+        (m.bound, m.shift, part)
+        for m in every
+        for _, _, part in SAME
+        if part in m.text and (m.bound, m.shift, part) in SAME
     }
     assert excused == set(SAME)
 

@@ -39,5 +39,7 @@ def test_kernels_are_clean():
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:handle_segv=0:verify_asan_link_order=0",
         "PYTHONPATH": str(TESTS),
     }
-    done = subprocess.run([sys.executable, "-c", SCRIPT, build], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, build], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.stdout == "clean\n", done.stderr[-4000:]

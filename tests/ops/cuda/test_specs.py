@@ -3,7 +3,6 @@ import re
 import pytest
 import torch
 
-
 from metaniche.errors import KernelError
 from metaniche.ops.cuda import compile
 from metaniche.ops.cuda.registry import KERNELS, PACKED
@@ -20,13 +19,23 @@ NUMBERS = {"i64": "i64", "u64": "u64", "float": "f32", "double": "f64"}
 DOUBLE = Kernel(
     "doubled",
     "doubled",
-    (Array("x", None, ("n", "WIDTH"), vector=True), Scalar("n"), Scalar("factor", "f32"), Array("ptr", torch.int64, ("n+1",))),
+    (
+        Array("x", None, ("n", "WIDTH"), vector=True),
+        Scalar("n"),
+        Scalar("factor", "f32"),
+        Array("ptr", torch.int64, ("n+1",)),
+    ),
 )
 HOW = {"VALUE": "float", "WIDTH": 4, "VEC": 4}
 
 
 def given(x=None, n=3, factor=2.0, ptr=None):
-    return (torch.zeros(3, 4) if x is None else x), n, factor, (torch.zeros(4, dtype=torch.int64) if ptr is None else ptr)
+    return (
+        (torch.zeros(3, 4) if x is None else x),
+        n,
+        factor,
+        (torch.zeros(4, dtype=torch.int64) if ptr is None else ptr),
+    )
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.name)
@@ -34,7 +43,9 @@ def test_a_spec_names_the_arguments_of_its_kernel_in_order(kernel):
     """The signature in the source is read, type by type and name by name."""
     text = compile.texts(kernel.source)[f"cuda/{kernel.source}.cu"]
     signature = re.search(rf"\b{kernel.name}\((.*?)\) \{{", text, re.DOTALL)[1]
-    found = [re.sub(r"\b(const|__restrict__)\b|\s+", " ", part).split() for part in signature.replace("*", " * ").split(",")]
+    found = [
+        re.sub(r"\b(const|__restrict__)\b|\s+", " ", part).split() for part in signature.replace("*", " * ").split(",")
+    ]
     expected = []
     for spec in kernel.arguments:
         if isinstance(spec, Scalar):

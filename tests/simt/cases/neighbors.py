@@ -203,4 +203,11 @@ RADIUS_SHORT = (
     radius_one_heavy_bin,
     thinning,
 )
-NEAREST_SHORT = (nearest_plane, nearest_space, nearest_more_than_a_warp, nearest_far_cell, nearest_uneven, nearest_lattice)
+NEAREST_SHORT = (
+    nearest_plane,
+    nearest_space,
+    nearest_more_than_a_warp,
+    nearest_far_cell,
+    nearest_uneven,
+    nearest_lattice,
+)

@@ -89,7 +89,9 @@ def usage(log: str) -> dict[str, Usage]:
     """Registers, spills, stack and static shared memory of every kernel that the log names."""
     found = {}
     for part in re.split(r"Compiling entry function '", log)[1:]:
-        stack, stores, loads = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+)", part).groups())
+        stack, stores, loads = map(
+            int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+)", part).groups()
+        )
         registers = int(re.search(r"Used (\d+) registers", part)[1])
         shared = re.search(r"(\d+) bytes smem", part)
         found[part.split("'")[0]] = Usage(registers, stores + loads, stack, int(shared[1]) if shared else 0)

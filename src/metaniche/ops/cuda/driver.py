@@ -23,7 +23,10 @@ class Gpu:
 
     def __init__(self) -> None:
         self._cuda = _driver()
-        _ok(*self._cuda.cuInit(0))
+        try:
+            _ok(*self._cuda.cuInit(0))
+        except RuntimeError as error:  # cuda-bindings without a driver beside it
+            raise KernelError(f"The NVIDIA driver cannot be loaded: {error}") from error
         version = _ok(*self._cuda.cuDriverGetVersion())
         self.version = version // 1000, version % 1000 // 10
         self._functions: dict[tuple, object] = {}
@@ -85,7 +88,7 @@ def gpu() -> Gpu:
 
 @cache
 def status() -> tuple[bool, str]:
-    """Whether CUDA kernels can run here, and with what or why not. Starts no context."""
+    """Whether CUDA kernels can run here, and with what or why not."""
     if not torch.cuda.is_available():
         why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
         return False, why

@@ -42,9 +42,7 @@ _SAMPLE_PTR = Array("sample_ptr", torch.int64, ("samples+1",))
 COUNT = Kernel(
     SOURCE, "radius_count", (*_SEARCH, *_BOUNDS, Array("degree", torch.int64, ("n",))), THREADS, registers=72
 )
-FILL = Kernel(
-    SOURCE, "radius_fill", (*_SEARCH, *_BOUNDS, _INDPTR, Scalar("edges"), *_EDGES), THREADS, registers=80
-)
+FILL = Kernel(SOURCE, "radius_fill", (*_SEARCH, *_BOUNDS, _INDPTR, Scalar("edges"), *_EDGES), THREADS, registers=80)
 THIN = Kernel(
     SOURCE,
     "thin_rows",

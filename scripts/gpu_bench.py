@@ -1,0 +1,200 @@
+"""Times the CUDA ops on a GPU by events: several input sets, medians, bytes over the bound, peak memory, peers."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from metaniche.ops import edge_attention, hilbert_order, knn_neighbors, radius_neighbors, segment_sum
+from metaniche.ops.cuda import edge_attention as kernels
+
+NEIGHBOURS, SETS, ROUNDS = 15, 3, 9
+GIB = 2**30
+
+
+@dataclass
+class Timing:
+    """One line of the table; `bound_ms` is the fewest bytes at the copy bandwidth of this GPU."""
+
+    name: str
+    size: str
+    ms: float
+    spread: str
+    bound_ms: float
+    peak_gib: float
+
+    def row(self) -> str:
+        share = f"{100 * self.bound_ms / self.ms:.0f} %" if self.bound_ms else "-"
+        bound = f"{self.bound_ms:.3f}" if self.bound_ms else "-"
+        return (
+            f"| {self.name} | {self.size} | {self.ms:.3f} | {self.spread} | {bound} | {share} | {self.peak_gib:.2f} |"
+        )
+
+
+def bandwidth() -> float:
+    """Bytes a second of a large copy on the device, reads and writes counted."""
+    source = torch.empty(4 * GIB, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    times = _times(lambda _: target.copy_(source), [None])
+    return 2 * source.numel() / (statistics.median(times) / 1e3)
+
+
+def ours(speed: float, n: int = 1_000_000) -> list[Timing]:
+    """Every op at `n` cells of 15 neighbours, in Hilbert order as a graph stores them."""
+    found, slides = [], [tissue(n, seed) for seed in range(SETS)]
+    ptr, radius = torch.tensor([0, n], device="cuda"), radius_for(n)
+    edges = NEIGHBOURS * n
+    size = f"{n / 1e6:g} M cells"
+    found.append(
+        _timed("radius_neighbors", size, lambda p: radius_neighbors(p, ptr, radius), slides, 8 * n + 8 * edges, speed)
+    )
+    found.append(
+        _timed("knn_neighbors k=15", size, lambda p: knn_neighbors(p, ptr, 15), slides, 8 * n + 8 * edges, speed)
+    )
+    found.append(_timed("hilbert_order", size, lambda p: hilbert_order(p, ptr), slides, 16 * n, speed))
+    graphs = [knn_neighbors(p, ptr, NEIGHBOURS)[:2] for p in slides]
+    values = [torch.randn(edges, 16, device="cuda") for _ in range(SETS)]
+    summed = list(zip(values, (indptr for indptr, _ in graphs)))
+    found.append(
+        _timed(
+            "segment_sum x 16", f"{edges / 1e6:g} M rows", lambda x: segment_sum(*x), summed, 64 * (edges + n), speed
+        )
+    )
+    del values, summed
+    for heads, width in ((4, 16), (4, 64)):
+        for dtype in (torch.float32, torch.bfloat16):
+            found += attention(speed, n, heads, width, dtype, graphs)
+    return found
+
+
+def attention(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, graphs: list) -> list[Timing]:
+    sets = [attention_inputs(n, heads, width, dtype, graph) for graph in graphs]
+    edges = graphs[0][1].numel()
+    cells, per_edge = n * heads * width * dtype.itemsize, 4 * edges * heads
+    forward = 4 * cells + per_edge + 4 * edges + 8 * n
+    backward = 8 * cells + 2 * per_edge + 4 * edges + 8 * n
+    name, size = f"edge_attention {str(dtype).removeprefix('torch.')}", f"{n / 1e6:g} M x {heads} x {width}"
+
+    def train(inputs):
+        return torch.autograd.grad(edge_attention(*inputs).sum(), [x for x in inputs if x.requires_grad])
+
+    def infer(inputs):
+        with torch.no_grad():
+            return edge_attention(*inputs)
+
+    return [
+        _timed(f"{name} forward", size, infer, sets, forward, speed),
+        _timed(f"{name} forward + backward", size, train, sets, forward + backward, speed),
+    ]
+
+
+def attention_inputs(n: int, heads: int, width: int, dtype: torch.dtype, graph: tuple) -> tuple:
+    q, k, v = (torch.randn(n, heads, width, device="cuda", dtype=dtype, requires_grad=True) for _ in range(3))
+    indptr, indices = graph
+    bias = torch.randn(indices.numel(), heads, device="cuda", requires_grad=True)
+    return q, k, v, indptr, indices, bias, torch.zeros(heads, device="cuda", requires_grad=True)
+
+
+def geometric(n: int, heads: int, width: int) -> list[Timing]:
+    """The same attention as torch-geometric's layers compute it: gather, softmax, scatter."""
+    from torch_geometric.utils import scatter, softmax
+
+    ptr = torch.tensor([0, n], device="cuda")
+    indptr, indices, _ = knn_neighbors(tissue(n, 0), ptr, NEIGHBOURS)
+    rows = torch.arange(n, device="cuda").repeat_interleave(indptr.diff())
+    inputs = attention_inputs(n, heads, width, torch.float32, (indptr, indices))
+
+    def run(x):
+        q, k, v, _, _, bias, _ = x
+        logit = (q[rows] * k[indices.long()]).sum(-1) / math.sqrt(width) + bias
+        weight = softmax(logit, rows, num_nodes=n)
+        out = scatter(v[indices.long()] * weight[..., None], rows, dim=0, dim_size=n)
+        return torch.autograd.grad(out.sum(), (q, k, v, bias))
+
+    size = f"{n / 1e6:g} M x {heads} x {width}"
+    return [_timed("torch-geometric gather + softmax + scatter, float32, forward + backward", size, run, [inputs])]
+
+
+def flex(n: int, heads: int, width: int) -> list[Timing]:
+    """FlexAttention over the blocks of 128 x 128 that hold an edge, masked by distance; bfloat16, no bias."""
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+    pos, radius, side = tissue(n, 0), radius_for(n), 128
+    indptr, indices, _ = radius_neighbors(pos, torch.tensor([0, n], device="cuda"), radius)
+    rows = torch.arange(n, device="cuda").repeat_interleave(indptr.diff())
+    blocks = n // side
+    pairs = torch.unique(rows // side * blocks + indices // side)
+    counts = torch.bincount(pairs // blocks, minlength=blocks)
+    ordered = torch.zeros(blocks, int(counts.max()), dtype=torch.int32, device="cuda")
+    place = torch.arange(pairs.numel(), device="cuda") - (counts.cumsum(0) - counts)[pairs // blocks]
+    ordered[pairs // blocks, place] = (pairs % blocks).int()
+
+    def near(b, h, q, k):
+        return (pos[q, 0] - pos[k, 0]) ** 2 + (pos[q, 1] - pos[k, 1]) ** 2 <= radius**2
+
+    mask = BlockMask.from_kv_blocks(counts.int()[None, None], ordered[None, None], BLOCK_SIZE=side, mask_mod=near)
+    q, k, v = (
+        torch.randn(1, heads, n, width, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
+    )
+    compiled = torch.compile(flex_attention, dynamic=False)
+
+    def run(_):
+        return torch.autograd.grad(compiled(q, k, v, block_mask=mask).sum(), (q, k, v))
+
+    return [
+        _timed(
+            "FlexAttention by distance, bfloat16, forward + backward",
+            f"{n / 1e6:.3g} M x {heads} x {width}",
+            run,
+            [None],
+        )
+    ]
+
+
+def tissue(n: int, seed: int) -> torch.Tensor:
+    """Cells at random in a square of unit density, in Hilbert order."""
+    generator = torch.Generator(device="cuda").manual_seed(seed)
+    pos = torch.rand(n, 2, device="cuda", generator=generator) * math.sqrt(n)
+    return pos[hilbert_order(pos, torch.tensor([0, n], device="cuda"))].contiguous()
+
+
+def radius_for(n: int) -> float:
+    """So that a cell has 15 neighbours at unit density."""
+    return math.sqrt(NEIGHBOURS / math.pi)
+
+
+def _timed(name: str, size: str, run: Callable, sets: list, n_bytes: float = 0, speed: float = 1) -> Timing:
+    run(sets[0])
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run(sets[0])
+    torch.cuda.synchronize()
+    peak = (torch.cuda.max_memory_allocated() - before) / GIB
+    times = _times(run, sets)
+    spread = f"{min(times):.3f}-{max(times):.3f}"
+    return Timing(name, size, statistics.median(times), spread, 1e3 * n_bytes / speed, peak)
+
+
+def _times(run: Callable, sets: list) -> list[float]:
+    """Milliseconds of ROUNDS runs after one for each input set; the sets take turns."""
+    for inputs in sets:
+        run(inputs)
+    times = []
+    for i in range(ROUNDS):
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run(sets[i % len(sets)])
+        stop.record()
+        stop.synchronize()
+        times.append(start.elapsed_time(stop))
+    return times
+
+
+def transposed_once() -> str:
+    """What the timings of the backward pass leave out."""
+    return f"The edges by sender are sorted once a graph ({kernels.by_sender.__name__}) and not in these times."
