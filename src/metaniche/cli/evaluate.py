@@ -62,6 +62,12 @@ def main(config: DictConfig) -> None:
         }  # fmt: skip
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
     _print(table)
+    if control:
+        log.info(
+            "Label-permutation control of %s: %s %.2f (%.2f-%.2f) over %d permutations; %s",
+            found.model, found.metric, found.estimate, found.low, found.high, len(found.values),
+            "chance, as it should be" if found.holds_chance else "NOT chance: something leaks",
+        )  # fmt: skip
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
