@@ -3,6 +3,7 @@
 `reference/` holds the plain implementation of every op under its name. May import errors only.
 """
 
+from metaniche.ops.backend import use_backend
 from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.hilbert import hilbert_order
 from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
@@ -19,4 +20,5 @@ __all__ = [
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "use_backend",
 ]
