@@ -24,7 +24,7 @@ def test_the_environment_decides_for_a_process(monkeypatch):
         monkeypatch.setenv(room.VARIABLE, "reference")
         assert room.choose("segment_sum", CPU) == "reference"
         monkeypatch.setenv(room.VARIABLE, "gpu")
-        with pytest.raises(ConfigError, match="METANICHE_BACKEND.*'gpu'"):
+        with pytest.raises(ConfigError, match=r"METANICHE_BACKEND.*'gpu'"):
             room.choose("segment_sum", CPU)
         room._wanted.reset(token)
 
