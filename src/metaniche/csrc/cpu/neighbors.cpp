@@ -1,10 +1,12 @@
 // Neighbour search on a cell list. Candidates are tested in float32; whoever is near a bound is decided in float64, so
 // that the edges are exactly those of the rule in ops/neighbors.py.
 #include <omp.h>
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
 
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -13,18 +15,22 @@
 
 #include "common/hash.h"
 #include "cpu/arrays.h"
+#include "cpu/candidates.h"
 #include "cpu/cell_list.h"
 
 namespace metaniche {
 namespace {
 
-// Three float32 roundings and the cast of the bound stay below this relative error of a squared distance.
-constexpr double ROUNDING = 1e-6;
-
+// Large arrays are written in scattered order: large pages, where the system has them, save most of the misses.
 template <class T>
 T* allocate(i64 n) {
-    void* p = std::malloc(std::max<size_t>(size_t(n) * sizeof(T), 1));
+    constexpr size_t PAGE = size_t(2) << 20;
+    const size_t bytes = std::max<size_t>(size_t(n) * sizeof(T), 1);
+    void* p = bytes < 2 * PAGE ? std::malloc(bytes) : std::aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
     if (!p) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 2 * PAGE) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
     return static_cast<T*>(p);
 }
 
@@ -32,135 +38,6 @@ template <class T>
 nb::ndarray<nb::numpy, T, nb::ndim<1>> owned(T* data, i64 n) {
     nb::capsule owner(data, [](void* p) noexcept { std::free(p); });
     return nb::ndarray<nb::numpy, T, nb::ndim<1>>(data, {size_t(n)}, owner);
-}
-
-// A squared bound as float32: below `surely` a float32 square is within it, above `maybe` it is not.
-struct Bound {
-    float surely, maybe;
-    explicit Bound(double distance) {
-        const double square = distance * distance;
-        const bool tiny = square < 1e-30;  // float32 squares underflow: nothing is sure
-        surely = tiny ? -1.0f : float(square * (1 - ROUNDING));
-        maybe = tiny ? 1e-29f : float(std::min(square * (1 + ROUNDING), double(std::numeric_limits<float>::max())));
-        if (square > 1e37) surely = 0.0f, maybe = std::numeric_limits<float>::infinity();
-    }
-};
-
-template <int Dim>
-struct Cells {
-    const float* axis[Dim];
-    explicit Cells(const CellList<Dim>& list) {
-        for (int d = 0; d < Dim; ++d) axis[d] = list.axis(d);
-    }
-    float square(i64 i, i64 j) const {
-        float sum = 0;
-        for (int d = 0; d < Dim; ++d) {
-            const float difference = axis[d][j] - axis[d][i];
-            sum += difference * difference;
-        }
-        return sum;
-    }
-    double distance(i64 i, i64 j) const {
-        double sum = 0;
-        for (int d = 0; d < Dim; ++d) {
-            const double difference = double(axis[d][j]) - double(axis[d][i]);
-            sum += difference * difference;
-        }
-        return std::sqrt(sum);
-    }
-};
-
-// The rows of bins within one bin of `at`, three bins each: everything within one bin side.
-template <int Dim>
-int runs_around(const CellList<Dim>& list, const i64 (&at)[Dim], Run* runs) {
-    int n = 0;
-    const i64 depth = Dim == 3 ? 1 : 0;
-    for (i64 dz = -depth; dz <= depth; ++dz)
-        for (i64 dy = -1; dy <= 1; ++dy) {
-            i64 row[Dim];
-            row[0] = at[0];
-            row[1] = at[1] + dy;
-            if constexpr (Dim == 3) row[2] = at[2] + dz;
-            const Run run = list.row(row, at[0] - 1, at[0] + 1);
-            if (run.first < run.last) runs[n++] = run;
-        }
-    return n;
-}
-
-// Candidates of one cell: squared distances in one array, and which sorted cell each belongs to.
-class Candidates {
-public:
-    void clear() { n_ = 0; }
-    i64 size() const { return n_; }
-
-    template <int Dim>
-    void add(const Cells<Dim>& cells, i64 i, Run run) {
-        const i64 more = run.last - run.first;
-        if (n_ + more > i64(square_.size())) {
-            square_.resize(2 * (n_ + more));
-            cell_.resize(2 * (n_ + more));
-        }
-        float* square = square_.data() + n_;
-        i32* cell = cell_.data() + n_;
-#pragma omp simd
-        for (i64 t = 0; t < more; ++t) {
-            square[t] = cells.square(i, run.first + t);
-            cell[t] = run.first + i32(t);
-        }
-        n_ += more;
-    }
-
-    i64 count(float limit) const {
-        i32 below = 0;
-        const float* square = square_.data();
-#pragma omp simd reduction(+ : below)
-        for (i64 t = 0; t < n_; ++t) below += square[t] <= limit;
-        return below;
-    }
-
-    // The cells with more < square <= most, without a branch per candidate.
-    const std::vector<i32>& between(float more, float most) {
-        if (i64(kept_.size()) < n_ + 1) kept_.resize(n_ + 1);
-        const float* square = square_.data();
-        i64 n = 0;
-        for (i64 t = 0; t < n_; ++t) {
-            kept_[n] = cell_[t];
-            n += (square[t] > more) & (square[t] <= most);
-        }
-        n_kept_ = n;
-        return kept_;
-    }
-    i64 n_kept() const { return n_kept_; }
-
-private:
-    i64 n_ = 0, n_kept_ = 0;
-    std::vector<float> square_;
-    std::vector<i32> cell_, kept_;
-};
-
-// A neighbour as one sortable number: its index above, the bits of its float32 distance below.
-u64 packed(i32 index, double distance) {
-    const float rounded = float(distance);
-    u32 bits;
-    std::memcpy(&bits, &rounded, 4);
-    return u64(u32(index)) << 32 | bits;
-}
-
-void unpack(u64 neighbor, i64 start, i32* index, float* distance) {
-    *index = i32(start + i64(neighbor >> 32));
-    const u32 bits = u32(neighbor);
-    std::memcpy(distance, &bits, 4);
-}
-
-// Rows are short: insertion beats a general sort.
-void sort_row(u64* row, i64 n) {
-    if (n > 48) return std::sort(row, row + n);
-    for (i64 e = 1; e < n; ++e) {
-        const u64 entry = row[e];
-        i64 t = e;
-        for (; t > 0 && row[t - 1] > entry; --t) row[t] = row[t - 1];
-        row[t] = entry;
-    }
 }
 
 struct RadiusRule {
@@ -181,35 +58,26 @@ public:
         candidates_.clear();
         for (int r = 0; r < n_runs; ++r) candidates_.add(cells_, i, runs[r]);
         const bool ring = rule_.inner > 0;
-        const auto& near = candidates_.between(ring ? inner_.surely : -1.0f, outer_.maybe);
-        const size_t before = rows.size();
-        for (i64 t = 0; t < candidates_.n_kept(); ++t) {
-            const double d = cells_.distance(i, near[t]);
-            if (d <= rule_.radius && (ring ? d > rule_.inner : near[t] != i)) rows.push_back(packed(ids_[near[t]], d));
+        const i64 near = candidates_.keep(ring ? inner_.surely : -1.0f, outer_.maybe);
+        row_.take(cells_, ids_, i, candidates_.kept(), near, ring ? rule_.inner : -1.0, rule_.radius);
+        if (rule_.most && row_.size() > rule_.most) {
+            const u64 receiver = splitmix64(seed_ ^ u64(ids_[i]));
+            row_.keep_smallest(rule_.most, [&](i32 sender, double) { return splitmix64(receiver ^ u64(sender)); });
         }
-        if (rule_.most && i64(rows.size() - before) > rule_.most) thin(u64(ids_[i]), rows, before);
-        sort_row(rows.data() + before, i64(rows.size() - before));
-        return i64(rows.size() - before);
+        const size_t before = rows.size();
+        rows.resize(before + row_.size());
+        row_.sort_into(rows.data() + before);
+        return row_.size();
     }
 
 private:
-    // Keeps the entries of smallest hash.
-    void thin(u64 receiver, std::vector<u64>& rows, size_t before) {
-        const u64 key = splitmix64(seed_ ^ receiver);
-        hashed_.resize(rows.size() - before);
-        for (size_t e = 0; e < hashed_.size(); ++e) hashed_[e] = {splitmix64(key ^ (rows[before + e] >> 32)), rows[before + e]};
-        std::nth_element(hashed_.begin(), hashed_.begin() + rule_.most, hashed_.end());
-        rows.resize(before + rule_.most);
-        for (i64 e = 0; e < rule_.most; ++e) rows[before + e] = hashed_[e].second;
-    }
-
     Cells<Dim> cells_;
     const i32* ids_;
     RadiusRule rule_;
     u64 seed_;
     Bound outer_, inner_;
     Candidates candidates_;
-    std::vector<std::pair<u64, u64>> hashed_;
+    Row row_;
 };
 
 constexpr i64 BINS_A_BLOCK = 512;
@@ -334,7 +202,7 @@ public:
     // Past this a cell is left to a search that does not mind uneven density.
     static constexpr i64 MOST_CANDIDATES = 8192, MOST_RINGS = 24;
 
-    NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k), exact_(k + 1), row_(k) {}
+    NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k), sorted_(k) {}
 
     // False: given up. Otherwise the k nearest in `indices` (ascending, sample-local) and their distances.
     bool find(i64 i, const i64 (&at)[Dim], i32* indices, float* distance) {
@@ -404,21 +272,12 @@ private:
     // Of the candidates up to `limit`, the k nearest by exact distance, then by index.
     void take(i64 i, float limit, i32* indices, float* distance) {
         first_guess_ = limit;
-        const auto& near = candidates_.between(-1.0f, limit * float(1 + 4 * ROUNDING));
-        const i64 n = candidates_.n_kept();
-        if (n == k_ + 1) {
-            i64 t = 0;
-            for (i64 c = 0; c < n; ++c)
-                if (near[c] != i) row_[t++] = packed(list_.ids()[near[c]], cells_.distance(i, near[c]));
-        } else {
-            exact_.clear();
-            for (i64 c = 0; c < n; ++c)
-                if (near[c] != i) exact_.push_back({cells_.distance(i, near[c]), list_.ids()[near[c]]});
-            std::nth_element(exact_.begin(), exact_.begin() + (k_ - 1), exact_.end());
-            for (i64 t = 0; t < k_; ++t) row_[t] = packed(exact_[t].second, exact_[t].first);
-        }
-        sort_row(row_.data(), k_);
-        for (i64 t = 0; t < k_; ++t) unpack(row_[t], 0, indices + t, distance + t);
+        const i64 near = candidates_.keep(-1.0f, limit * float(1 + 4 * ROUNDING));
+        row_.take(cells_, list_.ids(), i, candidates_.kept(), near, -1.0, std::numeric_limits<double>::infinity());
+        // Distances are not negative: their bits sort as they do.
+        if (row_.size() > k_) row_.keep_smallest(k_, [](i32, double d) { return std::bit_cast<u64>(d); });
+        row_.sort_into(sorted_.data());
+        for (i64 t = 0; t < k_; ++t) unpack(sorted_[t], 0, indices + t, distance + t);
     }
 
     const CellList<Dim>& list_;
@@ -426,8 +285,8 @@ private:
     i64 k_;
     float first_guess_ = std::numeric_limits<float>::max();
     Candidates candidates_;
-    std::vector<std::pair<double, i32>> exact_;
-    std::vector<u64> row_;
+    Row row_;
+    std::vector<u64> sorted_;
 };
 
 template <int Dim>
