@@ -1,5 +1,7 @@
 """metaniche-evaluate: networks, simple baselines and the clinical model on the same folds; one table, one report."""
 
+import hashlib
+import json
 import logging
 import sys
 import time
@@ -37,7 +39,8 @@ def main(config: DictConfig) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task)
-    networks = [_network(config, name, run_dir) for name in config.networks]
+    cells = run_dir / "cells" / _digest(config)
+    networks = [_network(config, name, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
@@ -60,7 +63,7 @@ def main(config: DictConfig) -> None:
                 n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
             )  # fmt: skip
         control = {
-            "model": found.model, "metric": found.metric, "auroc": found.estimate, "low": found.low, "high": found.high,
+            "model": found.model, "metric": found.metric, "estimate": found.estimate, "low": found.low, "high": found.high,
             "values": list(found.values),
         }  # fmt: skip
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
@@ -74,11 +77,17 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, run_dir: Path | None) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, cells: Path | None) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
-    cells = run_dir / "cells" if run_dir is not None and name == config.networks[0] else None
     fit = fit_config(config, load_group("model", name, config))
-    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=cells)
+    own = cells if name == config.networks[0] else None
+    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=own)
+
+
+def _digest(config: DictConfig) -> str:
+    """Of all that decides the cells' scores: what another configuration left in the folder is not drawn."""
+    content = {k: v for k, v in plain(config).items() if k not in ("paths", "run_name", "maps", "n_boot")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _baselines(config: DictConfig, cohort: PreparedCohort, task: Task) -> list[Estimator]:
@@ -98,7 +107,7 @@ def _finish(
     control: dict | None,
     started: float,
 ) -> None:
-    parts = sorted((run_dir / "cells").glob("*.parquet"))
+    parts = sorted((run_dir / "cells" / _digest(config)).glob("*.parquet"))
     if parts:
         own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
         collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())
