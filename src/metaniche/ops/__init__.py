@@ -4,19 +4,37 @@
 """
 
 from metaniche.ops.edge_attention import edge_attention
+from metaniche.ops.expression import complex_expression
 from metaniche.ops.hilbert import hilbert_order
+from metaniche.ops.ligrec import (
+    LigandReceptor,
+    hill,
+    received_by_pair,
+    received_signal,
+    sent_by_pair,
+    sent_signal,
+    type_pair_sums,
+)
 from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
 from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 
 __all__ = [
+    "LigandReceptor",
     "Neighbors",
+    "complex_expression",
     "delaunay_neighbors",
     "edge_attention",
     "hilbert_order",
+    "hill",
     "knn_neighbors",
     "radius_neighbors",
+    "received_by_pair",
+    "received_signal",
     "segment_max",
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "sent_by_pair",
+    "sent_signal",
+    "type_pair_sums",
 ]

@@ -5,7 +5,9 @@
 
 namespace metaniche {
 void add_edge_attention(nb::module_& m);
+void add_expression(nb::module_& m);
 void add_hilbert(nb::module_& m);
+void add_ligrec(nb::module_& m);
 void add_neighbors(nb::module_& m);
 }  // namespace metaniche
 
@@ -14,6 +16,8 @@ NB_MODULE(METANICHE_MODULE, m) {
     m.doc() = "Native CPU implementations of metaniche.ops.";
     m.def("set_threads", [](int n) { omp_set_num_threads(n); }, nb::arg("n"));
     add_edge_attention(m);
+    add_expression(m);
     add_hilbert(m);
+    add_ligrec(m);
     add_neighbors(m);
 }
