@@ -16,6 +16,7 @@ from metaniche.ops.ligrec import (
     type_pair_sums,
 )
 from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
+from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "hilbert_order",
     "hill",
     "knn_neighbors",
+    "pair_logits",
     "radius_neighbors",
     "received_by_pair",
     "received_signal",

@@ -9,6 +9,7 @@ void add_expression(nb::module_& m);
 void add_hilbert(nb::module_& m);
 void add_ligrec(nb::module_& m);
 void add_neighbors(nb::module_& m);
+void add_pair_logits(nb::module_& m);
 }  // namespace metaniche
 
 NB_MODULE(METANICHE_MODULE, m) {
@@ -20,4 +21,5 @@ NB_MODULE(METANICHE_MODULE, m) {
     add_hilbert(m);
     add_ligrec(m);
     add_neighbors(m);
+    add_pair_logits(m);
 }
