@@ -173,9 +173,7 @@ def test_a_tiny_half_saturation_does_not_turn_into_the_product():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_cells_no_edges_no_pairs(backend):
     x = problem(5, pairs=0)
-    bare = replace(
-        problem(5), indptr=torch.zeros(6, dtype=torch.int64), indices=x.indices[:0], weight_E=x.weight_E[:0]
-    )
+    bare = replace(problem(5), indptr=torch.zeros(6, dtype=torch.int64), indices=x.indices[:0], weight_E=x.weight_E[:0])
     types = torch.zeros(5, dtype=torch.int32)
     with use_backend(backend):
         assert (received_signal(x) == 0).all()

@@ -107,9 +107,7 @@ def test_the_operator_keeps_torchs_rules(sparse):
 def test_threads_change_no_bit():
     n = 9000
     g = torch.Generator().manual_seed(0)
-    left, right, weight = (
-        torch.rand(*shape, generator=g, requires_grad=True) for shape in ((n, 4), (n, 5), (3, 8))
-    )
+    left, right, weight = (torch.rand(*shape, generator=g, requires_grad=True) for shape in ((n, 4), (n, 5), (3, 8)))
     lig, rec = (torch.randint(4, (8,), generator=g, dtype=torch.int32) for _ in range(2))
     indices = ((torch.arange(n)[:, None] + torch.arange(1, 4)) % n).sort(dim=1).values.flatten().to(torch.int32)
     threads, results = torch.get_num_threads(), []

@@ -69,7 +69,9 @@ def _summed(x: Signal, rows: Tensor, edge: Tensor, row: Tensor, key: Tensor, n_k
     weight = x.weight_E[edge].double()[:, None]
     far_P = x.far_P.long()
     if x.half_saturation is None:
-        around = torch.zeros(n_keys, far.shape[1], dtype=torch.float64, device=x.device).index_add_(0, key, weight * far)
+        around = torch.zeros(n_keys, far.shape[1], dtype=torch.float64, device=x.device).index_add_(
+            0, key, weight * far
+        )
         return around[:, far_P] * near.repeat_interleave(n_keys // len(rows), dim=0)
     power = (far[:, far_P] * near[row] / x.half_saturation) ** x.exponent
     out = torch.zeros(n_keys, x.near_P.numel(), dtype=torch.float64, device=x.device)
