@@ -18,7 +18,9 @@ from metaniche.ops.reference import label_null as reference
 PAIRS_A_BLOCK = 256
 GENES_A_PANEL = 32
 LARGEST = 2**15 - 1
-MAX_TYPES = 2**16
+MAX_TYPES = 2**8
+# Above this share of the cells, adding up all of them is faster than those that express a gene.
+EXPRESSED_BY_MANY = 0.15
 
 
 class MomentNull(NamedTuple):
@@ -121,12 +123,13 @@ def cluster_means_permutations(
     the h-th time, with p = h / l. Values are rounded to 15 bits of their gene's largest (whole numbers up to 32767
     are kept) so that all sums are exact integers, in the score seen as in the permuted ones.
 
-    Memory is 2 N G bytes for the genes of the pairs and 16 T^2 P for the counts.
+    Memory is at most 6 bytes for each value that is not 0 of the pairs' genes, 2 N for each gene that many cells
+    express, and 24 T^2 P for the counts.
 
     Parameters
     ----------
     x_NG, type_N, n_types, lig_P, rec_P
-        As in `cluster_means_null`; finite, and at most 65,536 types.
+        As in `cluster_means_null`; finite, and at most 256 types.
     n_permutations
         At most this many for each test.
     seed
@@ -152,15 +155,19 @@ def cluster_means_permutations(
             f"Expected n_permutations >= 1, stop_after >= 1 or None and n_types <= {MAX_TYPES}, "
             f"found {n_permutations}, {stop_after} and {n_types}."
         )
-    if not torch.isfinite(x.values).all():
+    is_native = choose("cluster_means_permutations", x.values.device) == "cpu"
+    largest_G, whole_G, count_G = (_native_ranges if is_native else reference.ranges)(x)
+    if not torch.isfinite(largest_G).all():
         raise GraphError("Expected `x_NG` to be finite, found NaN or infinite values. Drop these cells or genes.")
-    x, lig_P, rec_P = _genes_of_pairs(x, lig_P, rec_P)
-    scale_G = _scale(x)
+    genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, count_G < EXPRESSED_BY_MANY * x.shape[0])
+    exact = (whole_G & (largest_G <= LARGEST)) | (largest_G == 0)
+    scale = torch.where(exact, 1.0, largest_G / LARGEST)[genes]
     n = torch.bincount(type_N, minlength=n_types).double()
-    factor_GT = torch.where(n > 0, scale_G[:, None] / n, 0.0)
-    run = _native_counts if choose("cluster_means_permutations", x.values.device) == "cpu" else _reference_counts
+    factor = torch.where(n > 0, scale[:, None] / n, 0.0)
     enough = 2**31 - 1 if stop_after is None else stop_after
-    score, reached, drawn = run(x, scale_G, type_N, factor_GT, lig_P, rec_P, n_permutations, seed % 2**64, enough)
+    run = _native_counts if is_native else reference.permutation_counts
+    draw = n_permutations, seed % 2**64, enough
+    score, reached, drawn = run(x, genes, scale, count_G, type_N, factor, lig_P, rec_P, *draw)
     stopped = reached >= enough
     p_value = torch.where(stopped, reached / drawn.double(), (reached + 1.0) / (drawn + 1.0))
     empty = n == 0
@@ -170,35 +177,47 @@ def cluster_means_permutations(
     return PermutationNull(*(field.permute(1, 2, 0) for field in (score, reached, drawn, p_value)))
 
 
-def _native_counts(x, scale_G, type_N, factor_GT, lig_P, rec_P, n_permutations, seed, enough):
-    n_genes, n_types = factor_GT.shape
-    panels = torch.empty(-(-n_genes // GENES_A_PANEL), x.shape[0], GENES_A_PANEL, dtype=torch.int16)
-    native().label_null_quantise(x.native(), scale_G, panels)
-    labels, factor = type_N.numpy().astype(np.uint16), factor_GT.contiguous()
-    needed = torch.ones(len(panels), dtype=torch.uint8)
-    means = torch.empty(1, n_genes, n_types, dtype=torch.float64)
-    native().label_null_means(panels, needed, labels, seed, -1, factor, means)
+def _native_counts(x, genes, scale, count_G, type_N, factor, lig_P, rec_P, n_permutations, seed, enough):
+    """Scores (P, T, T), permutations that reach them and permutations drawn; genes run from common to rare."""
+    steps = _native_steps(x, genes, scale, count_G)
+    labels = type_N.to(torch.uint8)
+    needed = torch.ones(len(genes), dtype=torch.uint8)
+    means = torch.empty(1, *factor.shape, dtype=torch.float64)
+    native().label_null_means(*steps, needed, labels, seed, -1, factor, means)
     score, threshold = reference.scores(means[0], lig_P, rec_P)
     reached, drawn = (torch.zeros(score.shape, dtype=torch.int32) for _ in range(2))
-    lig, rec = lig_P.contiguous(), rec_P.contiguous()
     # The size of a turn changes memory and how soon genes drop out, not the result.
-    turn = 16 * torch.get_num_threads()
+    turn = 32 * torch.get_num_threads()
     for first in range(0, n_permutations, turn):
-        means = torch.empty(min(turn, n_permutations - first), n_genes, n_types, dtype=torch.float64)
-        native().label_null_means(panels, needed, labels, seed, first, factor, means)
-        native().label_null_count(means, lig, rec, threshold, enough, reached, drawn)
+        means = torch.empty(min(turn, n_permutations - first), *factor.shape, dtype=torch.float64)
+        native().label_null_means(*steps, needed, labels, seed, first, factor, means)
+        native().label_null_count(means, lig_P, rec_P, threshold, enough, reached, drawn)
         open_P = (reached < enough).flatten(1).any(1)
         if not open_P.any():
             break
-        if not open_P.all():
-            needed.zero_()
-            for gene_P in (lig, rec):
-                needed[gene_P[open_P].long() // GENES_A_PANEL] = 1
+        needed.zero_()
+        for gene_P in (lig_P, rec_P):
+            needed[gene_P[open_P].long()] = 1
     return score, reached, drawn
 
 
-def _reference_counts(x, scale_G, type_N, factor_GT, lig_P, rec_P, n_permutations, seed, enough):
-    return reference.permutation_counts(x, scale_G, type_N, factor_GT, lig_P, rec_P, n_permutations, seed, enough)
+def _native_steps(x, genes, scale, count_G):
+    """Panels of the genes that many cells express, and the entries of the others; see csrc/cpu/label_null.cpp."""
+    count = count_G[genes]
+    n_dense = int((count >= EXPRESSED_BY_MANY * x.shape[0]).sum())
+    place = torch.full((x.shape[1],), -1, dtype=torch.int32)
+    place[genes] = torch.arange(len(genes), dtype=torch.int32)
+    ptr = torch.cat((count.new_zeros(1), count[n_dense:].cumsum(0)))
+    panels = torch.empty(-(-n_dense // GENES_A_PANEL), x.shape[0], GENES_A_PANEL, dtype=torch.int16)
+    cells, values = torch.empty(int(ptr[-1]), dtype=torch.int32), torch.empty(int(ptr[-1]), dtype=torch.int16)
+    native().label_null_quantise(x.native(), place, scale, n_dense, panels, ptr, cells, values)
+    return panels, n_dense, ptr, cells, values
+
+
+def _native_ranges(x):
+    largest, whole, count = (torch.empty(x.shape[1], dtype=t) for t in (torch.float64, torch.uint8, torch.int64))
+    native().label_null_ranges(x.native(), largest, whole, count)
+    return largest, whole.bool(), count
 
 
 def _checked(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor, rec_P: Tensor) -> Expression:
@@ -226,8 +245,8 @@ def _raw_moments(x, type_N, n_types, lig_P, rec_P):
         torch.empty(shape, dtype=torch.float64) for shape in ((x.shape[1], 3), (n_types, x.shape[1]), (len(lig_P), 3))
     )
     slot_P = torch.arange(len(lig_P), dtype=torch.int32)
-    native().label_null_gene_moments(x.native(), type_N.contiguous(), powers, by_type)
-    native().label_null_pair_moments(x.native(), pairs_by_gene(lig_P, rec_P, slot_P, x.shape[1]), cross)
+    pairs = pairs_by_gene(lig_P, rec_P, slot_P, x.shape[1])
+    native().label_null_moments(x.native(), type_N.contiguous(), pairs, powers, by_type, cross)
     return powers.numpy(), by_type.numpy(), cross.numpy()
 
 
@@ -272,30 +291,10 @@ def _tails(away, variance, third, score):
     return skewness, np.where(fixed, 1.0, p)
 
 
-def _genes_of_pairs(x: Expression, lig_P: Tensor, rec_P: Tensor) -> tuple[Expression, Tensor, Tensor]:
-    """Expression of the genes that some pair names, and the pairs in their new columns."""
-    genes, column = torch.unique(torch.cat((lig_P, rec_P)), return_inverse=True)
-    lig, rec = column.to(torch.int32).view(2, len(lig_P))
-    if x.ptr is None:
-        return Expression(x.values[:, genes.long()], (x.shape[0], len(genes))), lig, rec
-    place = torch.full((x.shape[1],), -1, dtype=torch.int32)
-    place[genes.long()] = torch.arange(len(genes), dtype=torch.int32)
-    columns = place[x.columns.long()]
-    kept = columns >= 0
-    ptr = torch.cat((x.ptr.new_zeros(1), kept.cumsum(0)))[x.ptr]
-    return Expression(x.values[kept], (x.shape[0], len(genes)), ptr, columns[kept]), lig, rec
-
-
-def _scale(x: Expression) -> Tensor:
-    """(G,) float64 that one integer step stands for: 1 for genes of whole numbers, else the largest / 32767."""
-    n_genes = x.shape[1]
-    if x.ptr is None:
-        largest = x.values.abs().amax(0) if len(x.values) else torch.zeros(n_genes)
-        whole = (x.values == x.values.round()).all(0)
-    else:
-        column = x.columns.long()
-        largest = torch.zeros(n_genes).scatter_reduce_(0, column, x.values.abs(), "amax")
-        fraction = (x.values - x.values.round()).abs()
-        whole = torch.zeros(n_genes).scatter_reduce_(0, column, fraction, "amax") == 0
-    exact = (whole & (largest <= LARGEST)) | (largest == 0)
-    return torch.where(exact, 1.0, largest.double() / LARGEST)
+def _genes_of_pairs(lig_P: Tensor, rec_P: Tensor, rare_G: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The genes that some pair names, common ones first, and the pairs as positions among them."""
+    genes = torch.unique(torch.cat((lig_P, rec_P))).long()
+    genes = genes[torch.argsort(rare_G[genes].int(), stable=True)]
+    position = torch.full(rare_G.shape, -1, dtype=torch.int32)
+    position[genes] = torch.arange(len(genes), dtype=torch.int32)
+    return genes, position[lig_P.long()], position[rec_P.long()]

@@ -35,11 +35,19 @@ def raw_moments(
     return powers, by_type, cross
 
 
+def ranges(x: Expression) -> tuple[Tensor, Tensor, Tensor]:
+    """(G,) largest absolute value, whether all values are whole numbers, and how many are not 0."""
+    rows = take_rows(x, torch.arange(x.shape[0]))
+    return rows.abs().amax(0), (rows == rows.round()).all(0), (rows != 0).sum(0)
+
+
 def permutation_counts(
     x: Expression,
-    scale_G: Tensor,
+    genes: Tensor,
+    scale: Tensor,
+    count_G: Tensor,
     type_N: Tensor,
-    factor_GT: Tensor,
+    factor: Tensor,
     lig_P: Tensor,
     rec_P: Tensor,
     n_permutations: int,
@@ -47,12 +55,13 @@ def permutation_counts(
     enough: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores (P, T, T), permutations that reach them and permutations drawn."""
-    whole_NG = np.rint(take_rows(x, torch.arange(x.shape[0])).numpy() / scale_G.numpy()).astype(np.int64)
+    rows = take_rows(x, torch.arange(x.shape[0]))[:, genes]
+    whole = np.rint(rows.numpy() / scale.numpy()).astype(np.int64)
     labels = type_N.numpy()
-    score, threshold = scores(_means(whole_NG, labels, factor_GT), lig_P, rec_P)
+    score, threshold = scores(_means(whole, labels, factor), lig_P, rec_P)
     reached, drawn = (torch.zeros(score.shape, dtype=torch.int32) for _ in range(2))
     for k in range(n_permutations):
-        permuted, _ = scores(_means(whole_NG, shuffled(labels, seed, k), factor_GT), lig_P, rec_P)
+        permuted, _ = scores(_means(whole, shuffled(labels, seed, k), factor), lig_P, rec_P)
         still = reached < enough
         drawn += still
         reached += still & (permuted >= threshold)
@@ -86,7 +95,7 @@ def splitmix64(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def _means(whole_NG: np.ndarray, labels: np.ndarray, factor_GT: Tensor) -> Tensor:
-    sums = np.zeros((factor_GT.shape[1], whole_NG.shape[1]), np.int64)
-    np.add.at(sums, labels, whole_NG)
-    return torch.from_numpy(sums.T.astype(np.float64)) * factor_GT
+def _means(whole: np.ndarray, labels: np.ndarray, factor: Tensor) -> Tensor:
+    sums = np.zeros((factor.shape[1], whole.shape[1]), np.int64)
+    np.add.at(sums, labels, whole)
+    return torch.from_numpy(sums.T.astype(np.float64)) * factor
