@@ -49,7 +49,12 @@ class Expression:
 
     def sparse(self) -> Expression:
         """The same expression as CSR rows."""
-        return self if self.ptr is not None else Expression.of(self.values.detach().to_sparse_csr(), "x")
+        if self.ptr is not None:
+            return self
+        entry = self.values.detach() != 0
+        ptr = torch.zeros(self.shape[0] + 1, dtype=torch.int64, device=entry.device)
+        ptr[1:] = entry.sum(1).cumsum(0)
+        return Expression(self.values.detach()[entry], self.shape, ptr, entry.nonzero()[:, 1].to(torch.int32))
 
     def native(self) -> tuple:
         """(values, ptr, columns, genes, cells) as native code reads them."""
