@@ -101,3 +101,18 @@ def test_a_bundle_on_disk_says_the_same(bundle, tmp_path):
 def test_unknown_units_are_asked_for(bundle):
     with pytest.raises(InputError, match="um_per_unit"):
         Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50)))
+
+
+def test_types_under_other_names_score_the_same_once_they_are_named(bundle):
+    known = as_anndata(make_sample("new", "p", seed=50))
+    other = known.copy()
+    other.obs[keys.CELL_TYPE] = other.obs[keys.CELL_TYPE].astype(str) + " cell"
+    names = {f"{name} cell": name for name in known.obs[keys.CELL_TYPE].unique()}
+    predictor = Predictor(bundle)
+    scored, renamed = (
+        predictor.predict(known, um_per_unit=1.0),
+        predictor.predict(other, um_per_unit=1.0, type_aliases=names),
+    )
+    np.testing.assert_array_equal(scored.obs[keys.POTENTIAL], renamed.obs[keys.POTENTIAL])
+    assert scored.obs[keys.POTENTIAL].notna().any()
+    assert set(renamed.obs[keys.CELL_TYPE]) == set(names)

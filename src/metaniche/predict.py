@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,13 +120,16 @@ class Predictor:
         um_per_unit: float | None = None,
         patients: pd.DataFrame | None = None,
         coverage_floor: float = COVERAGE_FLOOR,
+        type_aliases: dict[str, str] | None = None,
     ) -> AnnData:
         """Score one AnnData (one or many samples by obs["sample_id"]) and return a copy with metaniche's keys.
 
         Written: obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"], and uns["metaniche"] with
-        version, model hash, task, units with interval and coverage.
+        version, model hash, task, units with interval and coverage. `type_aliases` gives this data's names of cell types
+        the bundle's: {"Tumor": "tumor cells"}.
         """
         config = CohortConfig(**self.bundle.cohort)
+        config = replace(config, type_aliases=config.type_aliases | (type_aliases or {}))
         samples = prepare_anndata(adata, config, GraphConfig(**self.bundle.graph), um_per_unit=um_per_unit)
         scores = self.score(samples, patients, coverage_floor=coverage_floor)
         return annotate(adata, samples, scores, self.describe())
@@ -188,7 +191,7 @@ class Predictor:
         else:
             found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
             what = f"of cells with a known type; known: {list(self.features.types)}, found: {found}"
-            remedy = "Rename the types in obs['cell_type'] or give type_aliases"
+            remedy = "Rename the types in obs['cell_type'] or give type_aliases (found, trained)"
         return (
             f"Sample {sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % {what}. "
             f"{remedy}; a lower coverage_floor accepts it at your own risk."

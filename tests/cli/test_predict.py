@@ -33,6 +33,19 @@ def test_genes_in_another_order_give_the_same_values(trained, tmp_path):
     pd.testing.assert_frame_equal(one, other)
 
 
+def test_cell_types_under_other_names_are_named_by_a_table(trained, tmp_path):
+    folder, _ = trained
+    source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0]
+    (tmp_path / "bad.csv").write_text("from,to\nx,y\n")
+    (tmp_path / "good.csv").write_text("found,trained\ntumour,malignant\n")
+    command = ("predict", folder, "bundle=runs/tiny/bundle", f"input={source}", f"output={tmp_path}/out.h5ad")
+    status, said = run(*command, f"type_aliases={tmp_path}/bad.csv")
+    assert status == 2
+    assert "'found' and 'trained'" in said
+    status, said = run(*command, f"type_aliases={tmp_path}/good.csv")
+    assert status == 0, said
+
+
 def test_a_bundle_that_is_none_is_refused_in_words(tmp_path):
     status, said = run("predict", tmp_path, f"bundle={tmp_path}", "input=x.h5ad", "output=y.h5ad")
     assert status == 2

@@ -24,7 +24,10 @@ from metaniche.report import build_report
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("auroc", "auprc", "sens90", "harrell_c", "uno_c", "ibs", "ece")
+SHOWN = (
+    "auroc_within", "auroc", "auprc", "sens_at_90_spec", "sens_at_95_spec", "harrell_c", "uno_c", "ibs", "calibration_slope",
+    "ece",
+)  # fmt: skip
 
 
 @verb("evaluate")
@@ -62,6 +65,12 @@ def main(config: DictConfig) -> None:
         }  # fmt: skip
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
     _print(table)
+    if control:
+        log.info(
+            "Label-permutation control of %s: %s %.2f (%.2f-%.2f) over %d permutations; %s",
+            found.model, found.metric, found.estimate, found.low, found.high, len(found.values),
+            "chance, as it should be" if found.holds_chance else "NOT chance: something leaks",
+        )  # fmt: skip
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
@@ -128,12 +137,14 @@ class _Shown:
 def _print(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
     columns = [c for c in SHOWN if c in table]
-    shown = Table("model", *columns, "vs best baseline", title="Research use only")
+    against = {"vs best baseline": "diff_best", "vs clinical": "diff_clinical"}
+    against = {name: key for name, key in against.items() if key in table}
+    shown = Table("model", *columns, *against, title="Research use only")
     for name, row in table.sort_values(columns[0], ascending=False).iterrows():
         cells = [f"{row[c]:.2f} ({row[f'{c}_low']:.2f}-{row[f'{c}_high']:.2f})" for c in columns]
-        difference = "" if pd.isna(row["diff_best"]) else f"{row['diff_best']:+.2f} (p {row['diff_best_p']:.2f})"
-        shown.add_row(name, *cells, difference)
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+        differences = ["" if pd.isna(row[k]) else f"{row[k]:+.2f} (p {row[f'{k}_p']:.2f})" for k in against.values()]
+        shown.add_row(name, *cells, *differences)
+    Console(width=None if sys.stdout.isatty() else 220).print(shown)
     for line in table.attrs["caption"]:
         log.info(line)
 

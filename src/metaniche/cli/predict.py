@@ -43,6 +43,7 @@ def _predict_one(
         um_per_unit=config.um_per_unit,
         patients=patients,
         coverage_floor=config.coverage_floor,
+        type_aliases=_aliases(config.type_aliases),
     )
     write_sample(adata, output)
     written = [c for c in adata.obs if c.startswith(keys.PREFIX)]
@@ -64,6 +65,15 @@ def _patients(path: str | None) -> pd.DataFrame | None:
     if keys.PATIENT not in table:
         raise InputError(f"{path}: expected a column {keys.PATIENT!r}, found {list(table.columns)}.")
     return table.astype({keys.PATIENT: str}).set_index(keys.PATIENT)
+
+
+def _aliases(path: str | None) -> dict[str, str] | None:
+    if path is None:
+        return None
+    table = pd.read_csv(path, dtype=str)
+    if not {"found", "trained"} <= set(table.columns):
+        raise InputError(f"{path}: expected columns 'found' and 'trained', found {list(table.columns)}.")
+    return dict(zip(table["found"], table["trained"]))
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ def prepare_anndata(
         if config.cell_type_key in adata.obs
         else set()
     )
+    types |= {config.type_aliases.get(t, t) for t in types}
     config = replace(
         config,
         um_per_unit=um_per_unit,

@@ -3,6 +3,7 @@
 `reference/` holds the plain implementation of every op under its name. May import errors only.
 """
 
+from metaniche.ops.backend import use_backend
 from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.edge_null import EdgeNull, edge_scores_null, neighborhood_enrichment
 from metaniche.ops.expression import complex_expression
@@ -53,4 +54,5 @@ __all__ = [
     "sent_by_pair",
     "sent_signal",
     "type_pair_sums",
+    "use_backend",
 ]

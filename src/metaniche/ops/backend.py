@@ -59,7 +59,7 @@ def choose(op: str, device: torch.device) -> str:
         name, why = _best(device)
         if (op, name) not in _told:
             _told.add((op, name))
-            log.info("%s runs on %s%s", op, name, f" ({why})" if why else "")
+            log.log(logging.INFO if why else logging.DEBUG, "%s runs on %s%s", op, name, f" ({why})" if why else "")
         return name
     if name == "reference":
         return name

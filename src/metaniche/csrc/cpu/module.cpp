@@ -12,6 +12,7 @@ void add_label_null(nb::module_& m);
 void add_ligrec(nb::module_& m);
 void add_neighbors(nb::module_& m);
 void add_pair_logits(nb::module_& m);
+void add_segment(nb::module_& m);
 }  // namespace metaniche
 
 NB_MODULE(METANICHE_MODULE, m) {
@@ -26,4 +27,5 @@ NB_MODULE(METANICHE_MODULE, m) {
     add_ligrec(m);
     add_neighbors(m);
     add_pair_logits(m);
+    add_segment(m);
 }
