@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import use_backend
 from metaniche.ops.expression import Expression, complex_expression
 
 PTR = torch.tensor([0, 1, 3, 6])
@@ -14,11 +13,9 @@ def cells(n=9, genes=5, seed=0):
     return torch.rand(n, genes, generator=g) * (torch.rand(n, genes, generator=g) < 0.7)
 
 
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_minimum_and_geometric_mean_of_the_subunits(backend):
+def test_minimum_and_geometric_mean_of_the_subunits():
     x = cells()
-    with use_backend(backend):
-        least, mean = (complex_expression(x, PTR, GENES, how) for how in ("minimum", "geometric_mean"))
+    least, mean = (complex_expression(x, PTR, GENES, how) for how in ("minimum", "geometric_mean"))
     for c, subunits in enumerate(([2], [0, 1], [4, 3, 0])):
         part = x[:, subunits].double()
         torch.testing.assert_close(least[:, c], part.amin(1).float(), rtol=0, atol=0)
@@ -26,11 +23,9 @@ def test_minimum_and_geometric_mean_of_the_subunits(backend):
 
 
 @pytest.mark.parametrize("how", ["minimum", "geometric_mean"])
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_sparse_expression_gives_sparse_complexes(backend, how):
+def test_sparse_expression_gives_sparse_complexes(how):
     x = cells()
-    with use_backend(backend):
-        dense, sparse = (complex_expression(y, PTR, GENES, how) for y in (x, x.to_sparse_csr()))
+    dense, sparse = (complex_expression(y, PTR, GENES, how) for y in (x, x.to_sparse_csr()))
     assert sparse.layout == torch.sparse_csr
     assert torch.equal(sparse.to_dense(), dense)
     assert (sparse.values() != 0).all()
@@ -38,10 +33,8 @@ def test_sparse_expression_gives_sparse_complexes(backend, how):
 
 def test_no_cells_and_no_complexes():
     nothing = torch.zeros(0, dtype=torch.int32)
-    for backend in ("auto", "reference"):
-        with use_backend(backend):
-            assert complex_expression(cells()[:0], PTR, GENES).shape == (0, 3)
-            assert complex_expression(cells(), torch.zeros(1, dtype=torch.int64), nothing).shape == (9, 0)
+    assert complex_expression(cells()[:0], PTR, GENES).shape == (0, 3)
+    assert complex_expression(cells(), torch.zeros(1, dtype=torch.int64), nothing).shape == (9, 0)
 
 
 def test_requests_that_do_not_fit_are_refused():

@@ -18,8 +18,6 @@ from metaniche.ops.ligrec import (
     type_pair_sums,
 )
 
-BACKENDS = ("auto", "reference")
-
 
 def problem(n=12, ligands=4, receptors=5, pairs=9, density=0.5, seed=0, **changes):
     """Random graph with an empty row and a full one, and half-empty expression."""
@@ -64,25 +62,21 @@ def test_signals_equal_sums_over_every_edge_and_pair(n, genes, pairs, score, see
     x = problem(n, genes, genes + 1, pairs, seed=seed, **score)
     receivers, senders, signal = every_edge_and_pair(x)
     group = torch.arange(pairs, dtype=torch.int32) % 3
-    for backend in BACKENDS:
-        with use_backend(backend):
-            for op, cells in ((received_signal, receivers), (sent_signal, senders)):
-                by_pair = summed(cells, n, signal)
-                expected = torch.zeros(n, 3, dtype=torch.float64).index_add_(1, group.long(), by_pair)
-                torch.testing.assert_close(op(x, group, 3).double(), expected, atol=1e-5, rtol=1e-5)
-                torch.testing.assert_close(op(x).double(), by_pair.sum(1, keepdim=True), atol=1e-5, rtol=1e-5)
+    for op, cells in ((received_signal, receivers), (sent_signal, senders)):
+        by_pair = summed(cells, n, signal)
+        expected = torch.zeros(n, 3, dtype=torch.float64).index_add_(1, group.long(), by_pair)
+        torch.testing.assert_close(op(x, group, 3).double(), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(op(x).double(), by_pair.sum(1, keepdim=True), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("score", SCORES)
-def test_blocks_of_rows_make_up_every_pair(score, backend):
+def test_blocks_of_rows_make_up_every_pair(score):
     x = problem(23, **score)
     receivers, senders, signal = every_edge_and_pair(x)
-    with use_backend(backend):
-        for op, cells in ((received_by_pair, receivers), (sent_by_pair, senders)):
-            firsts, parts = zip(*op(x, rows=7))
-            assert firsts == (0, 7, 14, 21)
-            torch.testing.assert_close(torch.cat(parts).double(), summed(cells, 23, signal), atol=1e-5, rtol=1e-5)
+    for op, cells in ((received_by_pair, receivers), (sent_by_pair, senders)):
+        firsts, parts = zip(*op(x, rows=7))
+        assert firsts == (0, 7, 14, 21)
+        torch.testing.assert_close(torch.cat(parts).double(), summed(cells, 23, signal), atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -93,11 +87,9 @@ def test_type_sums_equal_sums_over_every_edge(n, n_types, score, seed):
     receivers, senders, signal = every_edge_and_pair(x)
     key = types[senders].long() * n_types + types[receivers].long()
     expected = summed(key, n_types**2, signal).view(n_types, n_types, -1)
-    for backend in BACKENDS:
-        with use_backend(backend):
-            sums, edges = type_pair_sums(x, types, n_types)
-        torch.testing.assert_close(sums, expected, atol=1e-5, rtol=1e-5)
-        assert torch.equal(edges.flatten(), torch.bincount(key, minlength=n_types**2))
+    sums, edges = type_pair_sums(x, types, n_types)
+    torch.testing.assert_close(sums, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(edges.flatten(), torch.bincount(key, minlength=n_types**2))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -105,12 +97,10 @@ def test_dense_and_sparse_expression_give_the_same(score):
     dense = problem(30, **score)
     sparse = replace(dense, ligand_NL=dense.ligand_NL.to_sparse_csr(), receptor_NR=dense.receptor_NR.to_sparse_csr())
     types = torch.arange(30, dtype=torch.int32) % 3
-    for backend in BACKENDS:
-        with use_backend(backend):
-            assert torch.equal(received_signal(dense), received_signal(sparse))
-            assert torch.equal(sent_signal(dense), sent_signal(sparse))
-            for a, b in zip(type_pair_sums(dense, types, 3), type_pair_sums(sparse, types, 3)):
-                assert torch.equal(a, b)
+    assert torch.equal(received_signal(dense), received_signal(sparse))
+    assert torch.equal(sent_signal(dense), sent_signal(sparse))
+    for a, b in zip(type_pair_sums(dense, types, 3), type_pair_sums(sparse, types, 3)):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -170,16 +160,14 @@ def test_a_tiny_half_saturation_does_not_turn_into_the_product():
     torch.testing.assert_close(received_signal(x).double().sum(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_no_cells_no_edges_no_pairs(backend):
+def test_no_cells_no_edges_no_pairs():
     x = problem(5, pairs=0)
     bare = replace(problem(5), indptr=torch.zeros(6, dtype=torch.int64), indices=x.indices[:0], weight_E=x.weight_E[:0])
     types = torch.zeros(5, dtype=torch.int32)
-    with use_backend(backend):
-        assert (received_signal(x) == 0).all()
-        assert type_pair_sums(x, types, 2)[0].shape == (2, 2, 0)
-        assert (sent_signal(bare) == 0).all()
-        assert (type_pair_sums(bare, types, 1)[0] == 0).all()
+    assert (received_signal(x) == 0).all()
+    assert type_pair_sums(x, types, 2)[0].shape == (2, 2, 0)
+    assert (sent_signal(bare) == 0).all()
+    assert (type_pair_sums(bare, types, 1)[0] == 0).all()
 
 
 def test_the_transposed_graph_lists_edges_by_sender():

@@ -5,10 +5,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import use_backend
 from metaniche.ops.pair_logits import pair_logits
-
-BACKENDS = ("auto", "reference")
 
 
 def problem(n=9, ligands=3, receptors=4, pairs=7, heads=2, seed=0, dtype=torch.float64, grad=False):
@@ -42,32 +39,25 @@ def oracle(left, right, weight, lig, rec, indptr, indices):
 @given(st.integers(2, 20), st.integers(1, 5), st.integers(0, 9), st.integers(1, 9), st.integers(0, 99))
 def test_it_equals_a_sum_over_every_pair(n, genes, pairs, heads, seed):
     args = problem(n, genes, genes + 1, pairs, heads, seed, dtype=torch.float32)
-    for backend in BACKENDS:
-        with use_backend(backend):
-            torch.testing.assert_close(pair_logits(*args).double(), oracle(*args), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pair_logits(*args).double(), oracle(*args), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_gradients_of_everything(backend):
+def test_gradients_of_everything():
     *floats, lig, rec, indptr, indices = problem(grad=True)
-    with use_backend(backend):
-        assert gradcheck(lambda x, y, w: pair_logits(x, y, w, lig, rec, indptr, indices), floats)
+    assert gradcheck(lambda x, y, w: pair_logits(x, y, w, lig, rec, indptr, indices), floats)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heads", [1, 3, 4])
-def test_gradients_equal_those_of_the_oracle(backend, heads):
+def test_gradients_equal_those_of_the_oracle(heads):
     args = problem(30, 6, 5, 20, heads, grad=True)
     slope = torch.randn(len(args[-1]), heads, dtype=torch.float64)
     theirs = torch.autograd.grad((oracle(*args) * slope).sum(), args[:3])
-    with use_backend(backend):
-        ours = torch.autograd.grad((pair_logits(*args) * slope).sum(), args[:3])
+    ours = torch.autograd.grad((pair_logits(*args) * slope).sum(), args[:3])
     for own, other in zip(ours, theirs):
         torch.testing.assert_close(own, other, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_sparse_expression_gives_the_same_and_gradients_at_its_entries(backend):
+def test_sparse_expression_gives_the_same_and_gradients_at_its_entries():
     left, right, weight, *rest = problem(30, 6, 5, 20, 4, grad=True)
     expected = torch.autograd.grad(pair_logits(left, right, weight, *rest).square().sum(), (left, right, weight))
     values = [x.detach().to_sparse_csr().values().clone().requires_grad_() for x in (left, right)]
@@ -76,9 +66,8 @@ def test_sparse_expression_gives_the_same_and_gradients_at_its_entries(backend):
         torch.sparse_csr_tensor(ptr, columns, v, shape, check_invariants=False)
         for v, (ptr, columns, shape) in zip(values, ends)
     ]
-    with use_backend(backend):
-        out = pair_logits(*sparse, weight, *rest)
-        found = torch.autograd.grad(out.square().sum(), (*values, weight))
+    out = pair_logits(*sparse, weight, *rest)
+    found = torch.autograd.grad(out.square().sum(), (*values, weight))
     torch.testing.assert_close(out, pair_logits(left, right, weight, *rest))
     for own, other, dense in zip(found[:2], expected, (left, right)):
         torch.testing.assert_close(own, other[dense != 0])
@@ -138,14 +127,12 @@ def test_half_types_are_computed_in_float32(dtype):
     assert torch.equal(out, pair_logits(*[x.float() for x in floats], *rest).to(dtype))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_graph_without_edges_has_gradients_of_zero(backend):
+def test_a_graph_without_edges_has_gradients_of_zero():
     left, right, weight, lig, rec, indptr, indices = problem(grad=True)
-    with use_backend(backend):
-        out = pair_logits(left, right, weight, lig, rec, torch.zeros_like(indptr), indices[:0])
-        assert out.shape == (0, 2)
-        for grad in torch.autograd.grad(out.sum(), (left, right, weight)):
-            assert (grad == 0).all()
+    out = pair_logits(left, right, weight, lig, rec, torch.zeros_like(indptr), indices[:0])
+    assert out.shape == (0, 2)
+    for grad in torch.autograd.grad(out.sum(), (left, right, weight)):
+        assert (grad == 0).all()
 
 
 def test_tensors_that_do_not_fit_are_refused():
