@@ -50,6 +50,23 @@ def check_rows(indptr: Tensor, n_entries: int) -> None:
         )
 
 
+def check_graph(indptr: Tensor, indices: Tensor, n_cells: int) -> None:
+    """Raise GraphError unless `indptr` and `indices` are the CSR of a graph on `n_cells` cells.
+
+    The values are looked at on the CPU only, as in `check_rows`.
+    """
+    if indices.dtype != torch.int32 or indices.ndim != 1 or indptr.numel() != n_cells + 1:
+        raise GraphError(
+            f"Expected `indptr` of {n_cells + 1} entries and `indices` (E,) int32, "
+            f"found {indptr.numel()} entries and {tuple(indices.shape)} {indices.dtype}."
+        )
+    check_rows(indptr, indices.numel())
+    if indices.device.type == "cpu" and indices.numel():
+        low, high = (int(bound) for bound in torch.aminmax(indices))
+        if low < 0 or high >= n_cells:
+            raise GraphError(f"Expected senders in [0, {n_cells}), found {low}..{high}.")
+
+
 def _spread(x_RD: Tensor, indptr: Tensor, n_entries: int) -> Tensor:
     """(E, ...) the value of each entry's row."""
     return x_RD.repeat_interleave(indptr.diff(), dim=0, output_size=n_entries)
