@@ -7,9 +7,11 @@ from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.hilbert import hilbert_order
 from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
 from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
+from metaniche.ops.transport import Transport, transport
 
 __all__ = [
     "Neighbors",
+    "Transport",
     "delaunay_neighbors",
     "edge_attention",
     "hilbert_order",
@@ -19,4 +21,5 @@ __all__ = [
     "segment_mean",
     "segment_softmax",
     "segment_sum",
+    "transport",
 ]

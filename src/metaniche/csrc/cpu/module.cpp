@@ -7,6 +7,7 @@ namespace metaniche {
 void add_edge_attention(nb::module_& m);
 void add_hilbert(nb::module_& m);
 void add_neighbors(nb::module_& m);
+void add_transport(nb::module_& m);
 }  // namespace metaniche
 
 NB_MODULE(METANICHE_MODULE, m) {
@@ -16,4 +17,5 @@ NB_MODULE(METANICHE_MODULE, m) {
     add_edge_attention(m);
     add_hilbert(m);
     add_neighbors(m);
+    add_transport(m);
 }
