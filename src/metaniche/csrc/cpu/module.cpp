@@ -4,6 +4,8 @@
 #include <omp.h>
 
 namespace metaniche {
+void add_autocorrelation(nb::module_& m);
+void add_csr_encoder(nb::module_& m);
 void add_edge_attention(nb::module_& m);
 void add_hilbert(nb::module_& m);
 void add_neighbors(nb::module_& m);
@@ -14,6 +16,8 @@ NB_MODULE(METANICHE_MODULE, m) {
     using namespace metaniche;
     m.doc() = "Native CPU implementations of metaniche.ops.";
     m.def("set_threads", [](int n) { omp_set_num_threads(n); }, nb::arg("n"));
+    add_autocorrelation(m);
+    add_csr_encoder(m);
     add_edge_attention(m);
     add_hilbert(m);
     add_neighbors(m);
