@@ -55,7 +55,7 @@ def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     """
     graph = _Graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
-    cross, _, squares, fourths = graph.sums(x_NG)
+    cross, _, squares, fourths = graph.sums()
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
     expected = torch.full_like(cross, -1 / (n - 1) if n > 1 else math.nan)
     kurtosis = n * fourths / squares**2
@@ -75,7 +75,7 @@ def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     """
     graph = _Graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
-    cross, around, squares, fourths = graph.sums(x_NG)
+    cross, around, squares, fourths = graph.sums()
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
     kurtosis = n * fourths / squares**2
     variance = torch.full_like(cross, math.nan)
@@ -129,7 +129,7 @@ def bivariate_moran(
     pairs = pairs_P2.cpu()
     if ((pairs < 0) | (pairs >= widths)).any():
         raise GraphError(f"Expected `pairs_P2` to name {widths[0]} columns of x and {widths[1]} of y, found others.")
-    cross, lags, y_squares = graph.bivariate_sums(_checked_values("x_NA", x_NA), y, pairs)
+    cross, lags, y_squares = graph.bivariate_sums(y, pairs)
     a, b = pairs.unbind(1)
     n = graph.n
     lag_sum, lag_squares, x_squares = lags[a].unbind(1)
@@ -145,10 +145,11 @@ def _scored(statistic: Tensor, expected: Tensor, variance: Tensor) -> Autocorrel
 
 
 class _Graph:
-    """A checked graph with Cliff and Ord's sums of weights."""
+    """Checked values and graph, with Cliff and Ord's sums of weights."""
 
     def __init__(self, x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> None:
-        n = _checked_values("x", x).shape[0]
+        self.x = _checked_values("x", x)
+        n = self.x.shape[0]
         pointer, columns, weight = (t.detach().cpu().contiguous() for t in (indptr, indices, weight_E))
         check_rows(pointer, columns.numel())
         if pointer.numel() != n + 1 or columns.dtype != torch.int32 or columns.ndim != 1:
@@ -193,8 +194,8 @@ class _Graph:
         if own:
             raise GraphError(f"Expected no cell as its own neighbour, found {own} that are. Drop the self edges.")
 
-    def sums(self, x_NG: Tensor) -> tuple[Tensor, ...]:
-        x = _checked_values("x_NG", x_NG).numpy()
+    def sums(self) -> tuple[Tensor, ...]:
+        x = self.x.numpy()
         degree, weight = self.degree, self.weight.astype(x.dtype)
         if choose("autocorrelation", CPU) == "reference":
             sums = reference.autocorrelation_sums(x, *self.csr, weight, degree)
@@ -203,19 +204,20 @@ class _Graph:
             native().autocorrelation_sums(x, *self.csr, weight, degree, sums)
         return torch.from_numpy(sums).unbind(1)
 
-    def bivariate_sums(self, x: Tensor, y: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
-        args = x.numpy(), y.numpy(), pairs.numpy().astype(np.int32, order="C"), *self.csr
+    def bivariate_sums(self, y: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
+        args = self.x.numpy(), y.numpy(), pairs.numpy().astype(np.int32, order="C"), *self.csr
         weight = self.weight.astype(args[0].dtype)
         if choose("autocorrelation", CPU) == "reference":
             sums = reference.bivariate_sums(*args, weight)
         else:
-            sums = np.empty(len(pairs)), np.empty((x.shape[1], 3)), np.empty(y.shape[1])
+            sums = np.empty(len(pairs)), np.empty((self.x.shape[1], 3)), np.empty(y.shape[1])
             native().bivariate_sums(*args, weight, *sums)
         return tuple(torch.from_numpy(part) for part in sums)
 
 
 def _checked_values(name: str, x: Tensor) -> Tensor:
-    if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64) or not torch.isfinite(x).all():
+    extremes = torch.stack(torch.aminmax(x)) if x.numel() else x.new_zeros(1)  # NaN passes through
+    if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64) or not torch.isfinite(extremes).all():
         raise GraphError(
             f"Expected `{name}` (N, columns) float32 or float64 and finite, found {tuple(x.shape)} {x.dtype}."
         )

@@ -61,6 +61,7 @@ public:
 
 private:
     static constexpr i64 ROWS = 64, ENTRIES = 2048;
+    static constexpr double GROWTH = 1.3;   // of the penalty, from one solution to the next
     static constexpr double MIDWAY = 1e-4;  // tolerance before the last penalty
 
     struct Totals {
@@ -213,12 +214,12 @@ private:
     void follow(double penalty, double tolerance, i64 max_iter) {
         std::vector<double> before, last;
         double at_before = 0, at_last = 0;
-        for (double at = std::min(2.0, penalty);; at = at * 1.5 < 0.9 * penalty ? at * 1.5 : penalty) {
+        for (double at = std::min(2.0, penalty);; at = at * GROWTH < 0.9 * penalty ? at * GROWTH : penalty) {
             if (!before.empty())
                 for (size_t k = 0; k < beta.size(); ++k)
                     beta[k] += (last[k] - before[k]) * (at - at_last) / (at_last - at_before);
             const bool end = at == penalty;
-            maximise(at, end ? tolerance : std::max(tolerance, MIDWAY), end ? max_iter : products + max_iter / 16);
+            maximise(at, end ? tolerance : std::max(tolerance, MIDWAY), end ? max_iter : products + max_iter / 32);
             if (end) break;
             before.swap(last);
             last = beta;
