@@ -43,19 +43,19 @@ struct Columns {
 template <class T>
 void lag_of(const Columns<T>& x, const Csr& graph, const T* weight, i64 row, i64 first, i64 n, T* lag) {
     const T* mean = x.mean.data() + first;
-    if (n == GENES) {
-        const Tile<T> origin(mean);
-        Tile<T> sum;
-        for (i64 e = graph.indptr[row]; e < graph.indptr[row + 1]; ++e)
-            sum.add_deviation(weight[e], x.at(graph.indices[e]) + first, origin);
-        sum.store(lag);
-        return;
-    }
-    std::fill(lag, lag + n, T(0));
-    for (i64 e = graph.indptr[row]; e < graph.indptr[row + 1]; ++e) {
-        const T* neighbour = x.at(graph.indices[e]) + first;
-        for (i64 g = 0; g < n; ++g) lag[g] += weight[e] * (neighbour[g] - mean[g]);
-    }
+    const i64 begin = graph.indptr[row], end = graph.indptr[row + 1];
+    const auto tile = [&](i64 g, auto sum) {
+        const decltype(sum) origin(mean + g);
+        for (i64 e = begin; e < end; ++e) sum.add_deviation(weight[e], x.at(graph.indices[e]) + first + g, origin);
+        sum.store(lag + g);
+    };
+    in_tiles<T>(n, tile, [&](i64 rest) {
+        std::fill(lag + rest, lag + n, T(0));
+        for (i64 e = begin; e < end; ++e) {
+            const T* neighbour = x.at(graph.indices[e]) + first;
+            for (i64 g = rest; g < n; ++g) lag[g] += weight[e] * (neighbour[g] - mean[g]);
+        }
+    });
 }
 
 // OUTPUT sums (G, 4): SpatialSums of every gene; `degree` is w_i. + w_.i of every cell.

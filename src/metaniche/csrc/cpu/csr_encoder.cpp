@@ -27,16 +27,17 @@ i64 skip_to(const i32* genes, i64 k, i64 last, i64 gene) {
 // out[0:n] += sum_k values[k] * w[genes[k], 0:n], n at most a tile; rows of w are `stride` apart.
 template <class T>
 void add_rows(const Expression<T>& x, i64 k, i64 last, const T* w, i64 stride, T* out, i64 n) {
-    if (n == Tile<T>::COLUMNS) {
-        Tile<T> sum(out);
-        for (; k < last; ++k) sum.add(x.values[k], w + i64(x.genes[k]) * stride);
-        sum.store(out);
-        return;
-    }
-    for (; k < last; ++k) {
-        const T* row = w + i64(x.genes[k]) * stride;
-        for (i64 c = 0; c < n; ++c) out[c] += x.values[k] * row[c];
-    }
+    const auto tile = [&](i64 first, auto sum) {
+        sum = decltype(sum)(out + first);
+        for (i64 at = k; at < last; ++at) sum.add(x.values[at], w + i64(x.genes[at]) * stride + first);
+        sum.store(out + first);
+    };
+    in_tiles<T>(n, tile, [&](i64 first) {
+        for (i64 at = k; at < last; ++at) {
+            const T* row = w + i64(x.genes[at]) * stride;
+            for (i64 c = first; c < n; ++c) out[c] += x.values[at] * row[c];
+        }
+    });
 }
 
 // Visits every row's entries one panel of genes after the other, a block of rows at a time: visit(row, k, last).

@@ -6,10 +6,10 @@
 
 namespace metaniche {
 
-// 64 columns. An array would do, but compilers keep arrays in memory; a product then takes three times as long.
-template <class T>
+// 64 columns, or one vector of 16 float32. An array would do, but compilers keep arrays in memory; a product then takes three times as long.
+template <class T, i64 Columns = 64>
 struct Tile {
-    static constexpr i64 COLUMNS = 64;
+    static constexpr i64 COLUMNS = Columns;
     static constexpr i64 LANES = 64 / i64(sizeof(T));
     typedef T Vector __attribute__((vector_size(64)));
     Vector parts[COLUMNS / LANES];
@@ -34,5 +34,15 @@ struct Tile {
         }
     }
 };
+
+// Covers n columns, n at most 64: visit(first, tile) for what tiles hold, rest(first) from where none fits.
+template <class T, class Visit, class Rest>
+void in_tiles(i64 n, Visit&& visit, Rest&& rest) {
+    i64 first = 0;
+    if (n == Tile<T>::COLUMNS) return visit(first, Tile<T>());
+    using Small = Tile<T, Tile<T>::LANES>;
+    for (; first + Small::COLUMNS <= n; first += Small::COLUMNS) visit(first, Small());
+    if (first < n) rest(first);
+}
 
 }  // namespace metaniche
