@@ -1,0 +1,233 @@
+// Truncated Newton on the dual of one transport problem, along a path of growing penalties.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "common/transport.h"
+#include "cpu/transport_problem.h"
+
+namespace metaniche {
+
+// Work below which a second thread costs more than it brings.
+constexpr i64 WORTH_THREADS = i64(1) << 17;
+
+// Rows are added in blocks of one size, so that a sum has the same bits for any number of threads. `work` is the
+// number of edges or entries that all rows have together.
+template <class Sum, class Row>
+Sum sum_over(i64 rows, i64 block, i64 work, Row&& row) {
+    Sum total{};
+    const auto add = [&](i64 b) {
+        Sum part{};
+        for (i64 r = b * block; r < std::min(rows, (b + 1) * block); ++r) part += row(r);
+        return part;
+    };
+    const i64 blocks = (rows + block - 1) / block;
+    if (work <= WORTH_THREADS) {
+        for (i64 b = 0; b < blocks; ++b) total += add(b);
+        return total;
+    }
+    std::vector<Sum> parts(blocks);
+#pragma omp parallel for schedule(static)
+    for (i64 b = 0; b < blocks; ++b) parts[b] = add(b);
+    for (const Sum& part : parts) total += part;
+    return total;
+}
+
+// The dual is maximised over beta = log v; u follows from v, so the senders' marginals always hold. The penalty
+// rho / eps grows from 2 to its value: the potentials are piecewise linear in it but for a smooth corner at every
+// change of who is in excess, so a straight line through the last two solutions is a good start for the next.
+class Newton {
+public:
+    double residual = 0;  // sum of |marginal - total| over the receivers
+    double demand = 0;
+    i64 products = 0;  // kernel products, forth and back
+    std::vector<double> beta, log_u;
+
+    Newton(const Problem& p, double penalty, double tolerance, i64 max_iter)
+        : to(p.senders), from(p.receivers), b(p.receivers.mass), now(p), trial(p) {
+        beta.assign(b.size(), 0.0);
+        for (const double mass : b) demand += mass;
+        for (auto* x : {&x_, &r_, &p_, &q_}) x->resize(b.size());
+        reached_.resize(to.own.size);
+        weight_.resize(to.own.size);
+        back_.resize(to.partner.size);
+        forth_.resize(from.partner.size);
+        follow(penalty, tolerance, max_iter);
+        log_u.resize(to.own.size);
+        for (size_t k = 0; k < log_u.size(); ++k) log_u[k] = std::log(to.mass[k]) + std::log(now.g[k]);
+    }
+
+private:
+    static constexpr i64 ROWS = 64, ENTRIES = 2048;
+    static constexpr double GROWTH = 1.3;   // of the penalty, from one solution to the next
+    static constexpr double MIDWAY = 1e-4;  // tolerance before the last penalty
+
+    struct Totals {
+        double dual = 0, missing = 0;
+        Totals& operator+=(const Totals& other) {
+            dual += other.dual;
+            missing += other.missing;
+            return *this;
+        }
+    };
+
+    // Everything that follows from beta.
+    struct State {
+        std::vector<double> v, g, total;
+        double dual = 0, missing = 0;
+        explicit State(const Problem& p)
+            : v(p.receivers.own.size), g(p.senders.own.size), total(p.receivers.own.size) {}
+    };
+
+    const Side &to, &from;
+    const std::vector<double>& b;
+    State now, trial;
+    double slack = 0;
+    std::vector<double> x_, r_, p_, q_, reached_, weight_, back_, forth_;
+
+    void evaluate(const std::vector<double>& at, State& s) {
+        ++products;
+        sum_over<double>(from.rows(), ROWS, from.edges(), [&](i64 row) {
+            for (i64 k = from.own.begin(row); k < from.own.end(row); ++k) s.v[k] = std::exp(at[k]);
+            from.spread(row, s.v.data(), forth_.data());
+            return 0.0;
+        });
+        Totals all = sum_over<Totals>(to.rows(), ROWS, to.edges(), [&](i64 row) {
+            gather(to, from, forth_.data(), row, reached_.data());
+            Totals sum;
+            for (i64 k = to.own.begin(row); k < to.own.end(row); ++k) {
+                s.g[k] = scaling(reached_[k], slack);
+                weight_[k] = to.mass[k] * s.g[k];
+                sum.dual += to.mass[k] * std::log(s.g[k]);
+            }
+            to.spread(row, weight_.data(), back_.data());
+            return sum;
+        });
+        all += sum_over<Totals>(from.rows(), ROWS, from.edges(), [&](i64 row) {
+            gather(from, to, back_.data(), row, q_.data());
+            Totals sum;
+            for (i64 k = from.own.begin(row); k < from.own.end(row); ++k) {
+                s.total[k] = s.v[k] * (q_[k] + slack);
+                sum.dual += b[k] * at[k] - slack * s.v[k];
+                sum.missing += std::abs(b[k] - s.total[k]);
+            }
+            return sum;
+        });
+        s.dual = all.dual;
+        s.missing = all.missing;
+    }
+
+    // q = Hessian * p; returns p . q.
+    double apply() {
+        ++products;
+        std::vector<double>& vp = q_;
+        sum_over<double>(from.rows(), ROWS, from.edges(), [&](i64 row) {
+            for (i64 k = from.own.begin(row); k < from.own.end(row); ++k) vp[k] = now.v[k] * p_[k];
+            from.spread(row, vp.data(), forth_.data());
+            return 0.0;
+        });
+        sum_over<double>(to.rows(), ROWS, to.edges(), [&](i64 row) {
+            gather(to, from, forth_.data(), row, reached_.data());
+            for (i64 k = to.own.begin(row); k < to.own.end(row); ++k)
+                weight_[k] = to.mass[k] * now.g[k] * (now.g[k] * reached_[k]);
+            to.spread(row, weight_.data(), back_.data());
+            return 0.0;
+        });
+        return sum_over<double>(from.rows(), ROWS, from.edges(), [&](i64 row) {
+            gather(from, to, back_.data(), row, q_.data());
+            double sum = 0;
+            for (i64 k = from.own.begin(row); k < from.own.end(row); ++k) {
+                q_[k] = curvature(now.total[k], p_[k], now.v[k], q_[k]);
+                sum += p_[k] * q_[k];
+            }
+            return sum;
+        });
+    }
+
+    // Steihaug's conjugate gradients: x = Newton's step, or where it leaves the box of half side `radius`.
+    // Returns the gain that the quadratic model predicts.
+    double step(double radius, double forcing, i64 most) {
+        const i64 n = i64(b.size());
+        double rz = sum_over<double>(n, ENTRIES, n, [&](i64 k) {
+            x_[k] = 0;
+            r_[k] = b[k] - now.total[k];
+            p_[k] = r_[k] / now.total[k];
+            return r_[k] * p_[k];
+        });
+        const double enough = forcing * forcing * rz;
+        double gain = 0;
+        for (i64 turn = 0; turn < most && rz > enough; ++turn) {
+            const double pq = apply(), inside = box(radius), wanted = pq > 0 ? rz / pq : inside;
+            const double t = std::min(wanted, inside);
+            gain += t * rz - 0.5 * t * t * std::max(pq, 0.0);
+            const double next = sum_over<double>(n, ENTRIES, n, [&](i64 k) {
+                x_[k] += t * p_[k];
+                r_[k] -= t * q_[k];
+                return r_[k] * r_[k] / now.total[k];
+            });
+            if (wanted >= inside) break;
+            const double turned = next / rz;
+            rz = next;
+            sum_over<double>(n, ENTRIES, n, [&](i64 k) { return p_[k] = r_[k] / now.total[k] + turned * p_[k]; });
+        }
+        return gain;
+    }
+
+    double box(double radius) const {
+        double least = std::numeric_limits<double>::infinity();
+        for (size_t k = 0; k < x_.size(); ++k) least = std::min(least, room(x_[k], p_[k], radius));
+        return least;
+    }
+
+    // Maximises the dual at one penalty from the present beta.
+    void maximise(double penalty, double tolerance, i64 last_product) {
+        slack = std::exp(-penalty);
+        evaluate(beta, now);
+        double radius = 5;
+        std::vector<double> there(beta.size());
+        while (now.missing > tolerance * demand && products < last_product) {
+            const double forcing = std::min(0.3, std::sqrt(now.missing / demand));
+            const double gain = step(radius, forcing, last_product - products);
+            double longest = 0;
+            for (size_t k = 0; k < beta.size(); ++k) {
+                there[k] = beta[k] + x_[k];
+                longest = std::max(longest, std::abs(x_[k]));
+            }
+            evaluate(there, trial);
+            // Below the rounding of the dual a ratio says nothing: the model is then right.
+            const bool noise = gain < 1e-13 * std::abs(now.dual);
+            const double ratio = noise ? 1.0 : (trial.dual - now.dual) / gain;
+            if (!(ratio > 0.1)) radius = std::min(radius, longest) * 0.3;
+            if (ratio > 0.7 && longest > 0.9 * radius) radius *= 2;
+            if (ratio > 1e-3) {
+                beta.swap(there);
+                std::swap(now, trial);
+            }
+            // One step of Sinkhorn never lowers the dual and smooths what the model got wrong.
+            for (size_t k = 0; k < beta.size(); ++k) beta[k] += std::log(b[k] / now.total[k]);
+            evaluate(beta, now);
+        }
+    }
+
+    void follow(double penalty, double tolerance, i64 max_iter) {
+        std::vector<double> before, last;
+        double at_before = 0, at_last = 0;
+        for (double at = std::min(2.0, penalty);; at = at * GROWTH < 0.9 * penalty ? at * GROWTH : penalty) {
+            if (!before.empty())
+                for (size_t k = 0; k < beta.size(); ++k)
+                    beta[k] += (last[k] - before[k]) * (at - at_last) / (at_last - at_before);
+            const bool end = at == penalty;
+            maximise(at, end ? tolerance : std::max(tolerance, MIDWAY), end ? max_iter : products + max_iter / 32);
+            if (end) break;
+            before.swap(last);
+            last = beta;
+            at_before = at_last;
+            at_last = at;
+        }
+        residual = now.missing;
+    }
+};
+
+}  // namespace metaniche
