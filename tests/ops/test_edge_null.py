@@ -144,6 +144,8 @@ def test_threads_change_no_bit():
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+    torch.testing.assert_close(results[0].score, sums(score.double(), torch.arange(n + 1) * 3, indices, types, 7))
+    torch.testing.assert_close(results[0].mean.sum(), score.double().sum())
 
 
 def test_graphs_that_do_not_fit_are_refused():

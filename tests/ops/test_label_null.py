@@ -140,7 +140,11 @@ def test_whole_numbers_are_kept_and_large_sums_do_not_overflow(rest):
     types[-2:] = 1
     pair = torch.zeros(1, dtype=torch.int32)
     null = cluster_means_permutations(x, types, 2, pair, pair, 3)
-    torch.testing.assert_close(null.score[..., 0], score(x, types, 2, pair, pair)[..., 0], rtol=1e-12, atol=0)
+    closed = cluster_means_null(x, types, 2, pair, pair)
+    for found in (null.score, closed.score):
+        torch.testing.assert_close(found, score(x, types, 2, pair, pair), rtol=1e-12, atol=0)
+    within = closed.variance[1, 1, 0]
+    torch.testing.assert_close(within, 4 * x.double().var(unbiased=False) * (n - 2) / (2 * (n - 1)))
 
 
 def test_a_type_without_cells_is_nan_and_a_constant_gene_says_nothing():

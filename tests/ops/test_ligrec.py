@@ -129,6 +129,10 @@ def test_threads_change_no_bit(score):
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+    receivers, senders, signal = every_edge_and_pair(tall)
+    key = types[senders].long() * 2 + types[receivers].long()
+    torch.testing.assert_close(results[0][2].view(4, -1), summed(key, 4, signal), atol=1e-5, rtol=1e-5)
+    assert torch.equal(results[0][3].flatten(), torch.bincount(key, minlength=4))
 
 
 def test_received_and_sent_add_up_to_the_same_total():

@@ -109,6 +109,9 @@ def test_threads_change_no_bit():
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+    truth = oracle(left, right, weight, lig, rec, torch.arange(n + 1) * 3, indices)
+    for own, other in zip(results[0][1:], torch.autograd.grad(truth.square().sum(), (left, right, weight))):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-3)
 
 
 def test_nothing_of_edges_by_pairs_is_kept_for_the_backward_pass():
