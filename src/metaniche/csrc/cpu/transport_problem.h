@@ -57,6 +57,8 @@ struct Side {
 
     i64 rows() const { return i64(cells.size()); }
     i64 edges() const { return i64(neighbours.size()); }
+    i64 begin(i64 row) const { return single ? row : own.begin(row); }
+    i64 end(i64 row) const { return single ? row + 1 : own.end(row); }
 
     // partner numbers of one row from its own: the sum over the columns that a pair joins.
     void spread(i64 row, const double* x, double* out) const {
