@@ -1,5 +1,7 @@
 """Transport against COMMOT's loop, a convex solver's optimality conditions and what every plan must obey."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from metaniche.errors import GraphError
 from metaniche.ops import radius_neighbors, transport
 from metaniche.ops.backend import use_backend
 
+MODULE = import_module("metaniche.ops.transport")
 FULL = torch.tensor([[0, 0], [0, 1], [1, 1], [2, 2]])
 
 
@@ -59,8 +62,15 @@ def assert_close(ours, theirs, relative=1e-6):
     assert np.abs(np.asarray(ours) - np.asarray(theirs)).max() <= relative * np.abs(np.asarray(theirs)).max()
 
 
+@pytest.fixture(params=[True, False], ids=["by mass", "by cell"])
+def written_out(request, monkeypatch):
+    """Whether the native solver writes out links, as it does for problems of a test's size, or works on edges."""
+    if not request.param:
+        monkeypatch.setattr(MODULE, "MOST_LINKS", 0)
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_it_ends_where_commots_loop_ends(backend):
+def test_it_ends_where_commots_loop_ends(backend, written_out):
     args, _ = make_problem(1, (40,))
     with use_backend(backend):
         result = transport(*args, rho=1.0, tolerance=1e-9)
@@ -70,12 +80,15 @@ def test_it_ends_where_commots_loop_ends(backend):
         assert_close(ours, theirs)
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("most_links", [2**25, 0])
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 999), st.lists(st.integers(0, 30), min_size=1, max_size=3), st.booleans(), st.booleans())
-def test_native_and_reference_agree(seed, sizes, lattice, one_pair):
+def test_native_and_reference_agree(most_links, seed, sizes, lattice, one_pair):
     pairs = FULL[:1] if one_pair else FULL
     args, ptr = make_problem(seed, tuple(sizes), lattice=lattice, pairs=pairs)
-    native = transport(*args, sample_ptr=ptr, rho=0.7, tolerance=1e-9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MODULE, "MOST_LINKS", most_links)
+        native = transport(*args, sample_ptr=ptr, rho=0.7, tolerance=1e-9)
     with use_backend("reference"):
         plain = transport(*args, sample_ptr=ptr, rho=0.7, tolerance=1e-9)
         amounts = plain.amounts()
@@ -88,7 +101,7 @@ def test_native_and_reference_agree(seed, sizes, lattice, one_pair):
     assert torch.equal(native.log_u_NL[:, used[0].unique()].isfinite(), mass)
 
 
-def test_at_the_default_penalty_it_meets_the_conditions_of_the_optimum():
+def test_at_the_default_penalty_it_meets_the_conditions_of_the_optimum(written_out):
     """rho / eps = 100, where the loop needs more turns than a test has: plan and slack make up every mass."""
     args, ptr = make_problem(2, (300, 200), radius=12.0, dense=0.3)
     ligand, receptor, pairs, indptr, indices, _ = args
@@ -161,7 +174,7 @@ def test_the_order_of_cells_does_not_matter():
         assert_close(ours, theirs[order])
 
 
-def test_samples_are_solved_apart():
+def test_samples_are_solved_apart(written_out):
     args, ptr = make_problem(6, (50, 0, 40))
     both = transport(*args, sample_ptr=ptr)
     ligand, receptor, pairs, indptr, indices, cost = args
@@ -183,7 +196,7 @@ def test_pairs_that_share_nothing_do_not_compete_and_those_that_share_do():
     assert not torch.allclose(together[:, :1], transport(*args[:2], FULL[:1], *args[3:]).amounts()[0], atol=1e-3)
 
 
-def test_more_columns_than_a_machine_word_has_bits():
+def test_more_columns_than_a_machine_word_has_bits(written_out):
     pairs = torch.stack((torch.arange(70), torch.arange(70).roll(1)), 1)
     chain = torch.cat((pairs, torch.stack((torch.arange(70), torch.arange(70)), 1)))
     args, ptr = make_problem(8, (20,), pairs=chain, radius=40.0)
@@ -203,7 +216,7 @@ def test_a_scale_of_masses_or_costs_changes_nothing_but_the_scale():
 
 
 @pytest.mark.parametrize(("sizes", "radius", "dense"), [((400, 300), 15.0, 0.5), ((380,), 200.0, 1.0)])
-def test_threads_and_runs_change_no_bit(sizes, radius, dense):
+def test_threads_and_runs_change_no_bit(sizes, radius, dense, written_out):
     """Small islands, each of one thread, and an island of 144,000 edges for all threads."""
     args, ptr = make_problem(10, sizes, radius=radius, dense=dense)
     threads, results = torch.get_num_threads(), []

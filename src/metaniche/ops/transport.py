@@ -17,6 +17,9 @@ from metaniche.ops.neighbors import CPU
 from metaniche.ops.reference import transport as reference
 from metaniche.ops.segment import check_rows
 
+# Links (edge x pair with mass on both sides) that the native solver writes out for one connected part: 0.8 GB. Parts
+# with more are solved from the edges alone, which takes less memory and more time.
+MOST_LINKS = 2**25
 LARGEST_EXPONENT = 600.0  # a product of a scaling and the kernel stays within float64
 
 
@@ -166,7 +169,7 @@ def _solve(ligand, receptor, pairs, ptr, indptr, indices, kernel, penalty, toler
     products, missing, demand = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
     native().transport_solve(
         ligand, receptor, pairs, group_of, ptr, indptr, indices, kernel, penalty, tolerance, max_iter,
-        log_u, log_v, products, missing, demand,
+        MOST_LINKS, log_u, log_v, products, missing, demand,
     )  # fmt: skip
     error = missing.sum(1) / np.maximum(demand.sum(1), np.finfo(float).tiny)
     return log_u, log_v, products.max(1, initial=0), error

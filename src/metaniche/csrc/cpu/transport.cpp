@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "cpu/arrays.h"
+#include "cpu/transport_islands.h"
 #include "cpu/transport_newton.h"
 
 namespace metaniche {
@@ -26,7 +28,6 @@ std::vector<Group> groups(const In<i32, 2>& pairs, const In<i32, 1>& group_of, i
         g.ligands_of.resize(g.receptors.size());
         g.receptors_of[l].push_back(r);
         g.ligands_of[r].push_back(l);
-        ++g.pairs;
     }
     return all;
 }
@@ -50,7 +51,7 @@ struct Output {
 
 struct Limits {
     double penalty, tolerance;
-    i64 max_iter;
+    i64 max_iter, most_links;  // an island with more links than that has a row per cell
 };
 
 struct Effort {
@@ -64,7 +65,7 @@ Effort solve(const Problem& whole, const Output& u, const Output& v, Limits limi
     const Islands islands(whole);
     std::vector<Effort> efforts(islands.count());
     const auto solve_island = [&](i64 k) {
-        const Problem problem = islands.problem(k);
+        const Problem problem = islands.links(k) > limits.most_links ? islands.by_cell(k) : islands.by_mass(k);
         const Newton solved(problem, limits.penalty, limits.tolerance, limits.max_iter);
         u.store(problem.senders, solved.log_u.data());
         v.store(problem.receivers, solved.beta.data());
@@ -73,7 +74,7 @@ Effort solve(const Problem& whole, const Output& u, const Output& v, Limits limi
     // A small island has one thread, a large one all.
     std::vector<i64> large;
     for (i64 k = 0; k < islands.count(); ++k)
-        if (islands.edges(k) > WORTH_THREADS) large.push_back(k);
+        if (islands.links(k) > WORTH_THREADS) large.push_back(k);
 #pragma omp parallel for schedule(dynamic, 16)
     for (i64 k = 0; k < islands.count(); ++k)
         if (!std::binary_search(large.begin(), large.end(), k)) solve_island(k);
@@ -90,8 +91,8 @@ Effort solve(const Problem& whole, const Output& u, const Output& v, Limits limi
 // products, the missing mass of the receivers and their demand.
 void transport_solve(In<double, 2> ligand, In<double, 2> receptor, In<i32, 2> pairs, In<i32, 1> group_of,
                      In<i64, 1> sample_ptr, In<i64, 1> indptr, In<i32, 1> indices, In<double, 1> kernel,
-                     double penalty, double tolerance, i64 max_iter, Out<double, 2> log_u, Out<double, 2> log_v,
-                     Out<i64, 2> products, Out<double, 2> missing, Out<double, 2> demand) {
+                     double penalty, double tolerance, i64 max_iter, i64 most_links, Out<double, 2> log_u,
+                     Out<double, 2> log_v, Out<i64, 2> products, Out<double, 2> missing, Out<double, 2> demand) {
     const Csr graph(indptr, indices);
     const Masses a{ligand.data(), i64(ligand.shape(1))}, b{receptor.data(), i64(receptor.shape(1))};
     const i64 count = i64(products.shape(1)), tasks = i64(products.shape(0)) * count;
@@ -102,7 +103,7 @@ void transport_solve(In<double, 2> ligand, In<double, 2> receptor, In<i32, 2> pa
         const i64* sample = sample_ptr.data() + task / count;
         const Problem whole(group, a, b, graph, kernel.data(), sample[0], sample[1]);
         const Effort effort = solve(whole, {group.ligands, log_u.data(), a.width},
-                                    {group.receptors, log_v.data(), b.width}, {penalty, tolerance, max_iter});
+                                    {group.receptors, log_v.data(), b.width}, {penalty, tolerance, max_iter, most_links});
         products.data()[task] = effort.products;
         missing.data()[task] = effort.missing;
         demand.data()[task] = std::accumulate(whole.receivers.mass.begin(), whole.receivers.mass.end(), 0.0);

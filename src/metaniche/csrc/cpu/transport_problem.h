@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <bit>
-#include <numeric>
 #include <vector>
 
 #include "cpu/arrays.h"
@@ -54,10 +53,12 @@ struct Side {
     std::vector<i32> neighbours;
     std::vector<double> kernel;
 
-    bool single = false;  // one pair: one number per row, at the place of the row
+    bool single = false;  // every row has one column: its number stands at the place of the row
 
     i64 rows() const { return i64(cells.size()); }
     i64 edges() const { return i64(neighbours.size()); }
+    i64 begin(i64 row) const { return single ? row : own.begin(row); }
+    i64 end(i64 row) const { return single ? row + 1 : own.end(row); }
 
     // partner numbers of one row from its own: the sum over the columns that a pair joins.
     void spread(i64 row, const double* x, double* out) const {
@@ -114,11 +115,12 @@ struct Masses {
 struct Group {
     std::vector<i32> ligands, receptors;
     std::vector<std::vector<i32>> receptors_of, ligands_of;
-    i64 pairs = 0;
 };
 
 struct Problem {
     Side senders, receivers;
+
+    Problem() = default;
 
     // All cells first..last with mass in the group's columns.
     Problem(const Group& group, Masses ligand, Masses receptor, const Csr& graph, const double* kernel, i64 first,
@@ -128,31 +130,36 @@ struct Problem {
         fill(receivers, receptor, group.receptors, first, last, nullptr);
         join(senders, group.receptors_of, i64(group.receptors.size()));
         join(receivers, group.ligands_of, i64(group.ligands.size()));
-        senders.single = receivers.single = group.pairs == 1;
         senders.joined = &group.ligands_of;
         receivers.joined = &group.receptors_of;
         link(graph, kernel, first, sender_row);
         turn();
     }
 
-    // Some rows of another problem, with all their edges.
-    struct Rows {
-        const i32* ids;
-        i64 count;
-    };
-    Problem(const Problem& whole, Rows sender_rows, Rows receiver_rows, const i32* sender_row) {
-        take(senders, whole.senders, sender_rows);
-        take(receivers, whole.receivers, receiver_rows);
-        receivers.indptr.assign(1, 0);
-        for (i64 r = 0; r < receiver_rows.count; ++r) {
-            const i64 row = receiver_rows.ids[r];
-            for (i64 e = whole.receivers.indptr[row]; e < whole.receivers.indptr[row + 1]; ++e) {
-                receivers.neighbours.push_back(sender_row[whole.receivers.neighbours[e]]);
-                receivers.kernel.push_back(whole.receivers.kernel[e]);
+    // Which columns of the other side each row is paired with.
+    static void join(Side& side, const std::vector<std::vector<i32>>& partners, i64 columns) {
+        side.partner.prepare(side.rows(), columns);
+        for (i64 row = 0; row < side.rows(); ++row)
+            side.own.each(row, [&](i64 column, i64) {
+                for (const i32 c : partners[column]) side.partner.set(row, c);
+            });
+        side.partner.number();
+    }
+
+    // The edges by sender, receivers in ascending order.
+    void turn() {
+        senders.indptr.assign(senders.rows() + 1, 0);
+        for (const i32 sender : receivers.neighbours) ++senders.indptr[sender + 1];
+        for (i64 row = 0; row < senders.rows(); ++row) senders.indptr[row + 1] += senders.indptr[row];
+        senders.neighbours.resize(receivers.edges());
+        senders.kernel.resize(receivers.edges());
+        std::vector<i64> next(senders.indptr.begin(), senders.indptr.end() - 1);
+        for (i64 row = 0; row < receivers.rows(); ++row)
+            for (i64 e = receivers.indptr[row]; e < receivers.indptr[row + 1]; ++e) {
+                const i64 at = next[receivers.neighbours[e]]++;
+                senders.neighbours[at] = i32(row);
+                senders.kernel[at] = receivers.kernel[e];
             }
-            receivers.indptr.push_back(receivers.edges());
-        }
-        turn();
     }
 
 private:
@@ -174,34 +181,6 @@ private:
         side.own.number();
     }
 
-    static void join(Side& side, const std::vector<std::vector<i32>>& partners, i64 columns) {
-        side.partner.prepare(side.rows(), columns);
-        for (i64 row = 0; row < side.rows(); ++row)
-            side.own.each(row, [&](i64 column, i64) {
-                for (const i32 c : partners[column]) side.partner.set(row, c);
-            });
-        side.partner.number();
-    }
-
-    static void take(Side& side, const Side& whole, Rows rows) {
-        side.single = whole.single;
-        side.joined = whole.joined;
-        side.own.words = whole.own.words;
-        side.partner.words = whole.partner.words;
-        for (i64 r = 0; r < rows.count; ++r) {
-            const i64 row = rows.ids[r];
-            side.cells.push_back(whole.cells[row]);
-            side.own.all.insert(side.own.all.end(), whole.own.row(row), whole.own.row(row + 1));
-            side.partner.all.insert(side.partner.all.end(), whole.partner.row(row), whole.partner.row(row + 1));
-            const double* mass = whole.mass.data();
-            side.mass.insert(side.mass.end(), mass + whole.own.begin(row), mass + whole.own.end(row));
-        }
-        side.own.all.push_back({});
-        side.partner.all.push_back({});
-        side.own.number();
-        side.partner.number();
-    }
-
     // The edges over which at least one pair can send.
     void link(const Csr& graph, const double* kernel, i64 first, const std::vector<i32>& sender_row) {
         const i64 words = receivers.own.words;
@@ -221,81 +200,6 @@ private:
             receivers.indptr.push_back(receivers.edges());
         }
     }
-
-    // The same edges by sender, receivers in ascending order.
-    void turn() {
-        senders.indptr.assign(senders.rows() + 1, 0);
-        for (const i32 sender : receivers.neighbours) ++senders.indptr[sender + 1];
-        for (i64 row = 0; row < senders.rows(); ++row) senders.indptr[row + 1] += senders.indptr[row];
-        senders.neighbours.resize(receivers.edges());
-        senders.kernel.resize(receivers.edges());
-        std::vector<i64> next(senders.indptr.begin(), senders.indptr.end() - 1);
-        for (i64 row = 0; row < receivers.rows(); ++row)
-            for (i64 e = receivers.indptr[row]; e < receivers.indptr[row + 1]; ++e) {
-                const i64 at = next[receivers.neighbours[e]]++;
-                senders.neighbours[at] = i32(row);
-                senders.kernel[at] = receivers.kernel[e];
-            }
-    }
-};
-
-// The islands of a problem: no mass can go from one to another. A row without edges is in none.
-class Islands {
-public:
-    explicit Islands(const Problem& p) : whole(p), row_of_(p.senders.rows()) {
-        const i64 n_senders = p.senders.rows(), n = n_senders + p.receivers.rows();
-        parent_.resize(n);
-        std::iota(parent_.begin(), parent_.end(), 0);
-        for (i64 row = 0; row < p.receivers.rows(); ++row)
-            for (i64 e = p.receivers.indptr[row]; e < p.receivers.indptr[row + 1]; ++e) {
-                const i32 a = root(i32(n_senders + row)), b = root(p.receivers.neighbours[e]);
-                parent_[std::max(a, b)] = std::min(a, b);
-            }
-        std::vector<i32> number(n, -1);
-        sort(p.senders, 0, number, sender_rows_, sender_ptr_);
-        sort(p.receivers, n_senders, number, receiver_rows_, receiver_ptr_);
-        for (i64 k = 0; k < count(); ++k)
-            for (i64 at = sender_ptr_[k]; at < sender_ptr_[k + 1]; ++at) row_of_[sender_rows_[at]] = i32(at - sender_ptr_[k]);
-    }
-    i64 count() const { return i64(sender_ptr_.size()) - 1; }
-    i64 edges(i64 k) const {
-        i64 sum = 0;
-        for (i64 at = sender_ptr_[k]; at < sender_ptr_[k + 1]; ++at)
-            sum += whole.senders.indptr[sender_rows_[at] + 1] - whole.senders.indptr[sender_rows_[at]];
-        return sum;
-    }
-    Problem problem(i64 k) const {
-        const Problem::Rows senders{sender_rows_.data() + sender_ptr_[k], sender_ptr_[k + 1] - sender_ptr_[k]};
-        const Problem::Rows receivers{receiver_rows_.data() + receiver_ptr_[k], receiver_ptr_[k + 1] - receiver_ptr_[k]};
-        return Problem(whole, senders, receivers, row_of_.data());
-    }
-
-private:
-    i32 root(i32 x) {
-        while (parent_[x] != x) x = parent_[x] = parent_[parent_[x]];
-        return x;
-    }
-    // Rows by island, in ascending order; the first call numbers the islands.
-    void sort(const Side& side, i64 offset, std::vector<i32>& number, std::vector<i32>& rows, std::vector<i64>& ptr) {
-        const auto island = [&](i64 row) -> i32& { return number[root(i32(offset + row))]; };
-        const auto linked = [&](i64 row) { return side.indptr[row + 1] > side.indptr[row]; };
-        if (offset == 0)
-            for (i64 row = 0; row < side.rows(); ++row)
-                if (linked(row) && island(row) < 0) island(row) = islands_++;
-        ptr.assign(islands_ + 1, 0);
-        for (i64 row = 0; row < side.rows(); ++row)
-            if (linked(row)) ++ptr[island(row) + 1];
-        for (i32 k = 0; k < islands_; ++k) ptr[k + 1] += ptr[k];
-        rows.resize(ptr[islands_]);
-        std::vector<i64> next(ptr.begin(), ptr.end() - 1);
-        for (i64 row = 0; row < side.rows(); ++row)
-            if (linked(row)) rows[next[island(row)]++] = i32(row);
-    }
-
-    const Problem& whole;
-    std::vector<i32> parent_, sender_rows_, receiver_rows_, row_of_;
-    std::vector<i64> sender_ptr_, receiver_ptr_;
-    i32 islands_ = 0;
 };
 
 }  // namespace metaniche
