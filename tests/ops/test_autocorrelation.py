@@ -15,6 +15,11 @@ from metaniche.ops.backend import use_backend
 BACKENDS = ("auto", "reference")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    """The tests here say themselves which implementation they ask."""
+
+
 def make_graph(n, seed=0, density=0.4, loops=False):
     """Asymmetric weights, a row and a column without edges; dense and as CSR."""
     rng = np.random.default_rng(seed)

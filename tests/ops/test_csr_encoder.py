@@ -14,6 +14,11 @@ from metaniche.ops.backend import use_backend
 BACKENDS = ("auto", "reference")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    """The tests here say themselves which implementation they ask."""
+
+
 def make_expression(n, genes, density=0.2, seed=0, dtype=torch.float64):
     """CSR with an empty row and a full one, and the same matrix dense."""
     g = torch.Generator().manual_seed(seed)

@@ -16,6 +16,11 @@ MODULE = import_module("metaniche.ops.transport")
 FULL = torch.tensor([[0, 0], [0, 1], [1, 1], [2, 2]])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    """The tests here say themselves which implementation they ask."""
+
+
 def make_problem(seed=0, sizes=(60,), radius=25.0, dense=0.5, pairs=FULL, lattice=False):
     """Masses with zeros, an unused ligand and receptor, and a radius graph whose cells may be co-located or alone."""
     rng = np.random.default_rng(seed)
