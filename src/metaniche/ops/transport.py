@@ -112,8 +112,8 @@ def transport(
     The solution has the form :math:`P = u K v`, :math:`K = e^{-c/\\epsilon}`,
     :math:`u = a / (K v + e^{-\\rho/\\epsilon})`. The native solver maximises the dual over v by Newton steps, each
     solved by conjugate gradients within a trust region, with rho growing to its value; the reference is COMMOT's
-    loop. Groups of pairs without a common ligand or receptor, and samples, are solved apart. Memory is
-    O(E + N (L + R)); a plan is never stored.
+    loop. Parts between which no mass can go, and samples, are solved apart. Memory is O(E + N (L + R)), and up to
+    0.8 GB for the links of a connected part; a plan is never stored.
 
     Parameters
     ----------
@@ -224,6 +224,8 @@ def _check_masses(ligand_NL: Tensor, receptor_NR: Tensor, pairs_P2: Tensor) -> N
     shapes = tuple(ligand_NL.shape), tuple(receptor_NR.shape), tuple(pairs_P2.shape)
     if ligand_NL.ndim != 2 or receptor_NR.ndim != 2 or shapes[0][0] != shapes[1][0]:
         raise GraphError(f"Expected ligands (N, L) and receptors (N, R), found {shapes[0]} and {shapes[1]}.")
+    if ligand_NL.numel() + receptor_NR.numel() >= 2**31:
+        raise GraphError("Expected N (L + R) below 2**31 in one call, found more. Solve sample by sample.")
     for name, x in (("ligand_NL", ligand_NL), ("receptor_NR", receptor_NR)):
         if not x.is_floating_point() or not (torch.isfinite(x) & (x >= 0)).all():
             raise GraphError(
