@@ -84,6 +84,22 @@ def test_several_samples_in_one_anndata(bundle):
     assert units.loc["b", "risk"] == pytest.approx(alone.uns[keys.UNS]["units"]["risk"].iloc[0], abs=1e-6)
 
 
+def test_samples_of_a_patient_that_do_not_stand_together_keep_their_own_scores(bundle):
+    """Patients A, B, A in one file: each cell scores as in its sample alone, where samples are scored one by one."""
+    predictor = Predictor(replace(bundle, task=bundle.task | {"level": "sample"}))
+    parts = [as_anndata(make_sample("new", "p", seed=s, n_cells=n)) for s, n in ((50, 80), (51, 60), (52, 70))]
+    together = concat(parts, label=keys.SAMPLE, keys=["s1", "s2", "s3"], index_unique="-")
+    together.obs[keys.PATIENT] = together.obs[keys.SAMPLE].map({"s1": "A", "s2": "B", "s3": "A"}).astype(str)
+    whole = predictor.predict(together, um_per_unit=1.0)
+    by_patient = Predictor(bundle).predict(together, um_per_unit=1.0)
+    for sample, part in zip(("s1", "s2", "s3"), parts):
+        alone = predictor.predict(part, um_per_unit=1.0)
+        here = (together.obs[keys.SAMPLE] == sample).to_numpy()
+        for scored in (whole, by_patient):
+            np.testing.assert_allclose(scored.obsm[keys.EMBEDDING][here], alone.obsm[keys.EMBEDDING], atol=1e-5)
+            np.testing.assert_allclose(scored.obs[keys.POTENTIAL][here], alone.obs[keys.POTENTIAL], atol=1e-5)
+
+
 def test_a_panel_that_measures_too_little_is_refused_with_the_missing_names(bundle):
     sample = make_sample("new", "p", seed=50)
     poor = replace(sample, x=sample.x[:, :1], features=sample.features[:1])

@@ -209,13 +209,11 @@ def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, 
     width = next(iter(scores.embedding.values())).shape[1]
     per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
     embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
-    start = 0
+    by_sample = dict(iter(scores.cells.groupby(keys.SAMPLE, sort=False)))  # scores stand unit by unit, samples as in the file
     for sample in samples:
-        rows, own = sample.file_order, slice(start, start + sample.n_cells)
         for key, column in per_cell.items():
-            column[rows] = scores.cells[key].to_numpy(np.float32)[own]
-        embedding[rows] = scores.embedding[sample.sample_id]
-        start += sample.n_cells
+            column[sample.file_order] = by_sample[sample.sample_id][key].to_numpy(np.float32)
+        embedding[sample.file_order] = scores.embedding[sample.sample_id]
     for key, column in per_cell.items():
         out.obs[key] = column
     out.obsm[keys.EMBEDDING] = embedding
