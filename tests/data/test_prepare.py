@@ -210,3 +210,20 @@ def test_progress_is_a_line_in_a_log(source, tmp_path, caplog):
         prepare(source.cohort(), GRAPH, tmp_path)
     assert "Preparing 3 of 3 samples of c" in caplog.text
     assert "3/3 samples prepared" in caplog.text
+
+
+def test_a_sample_in_which_no_malignant_type_occurs_has_no_malignant_cell(source):
+    adata = source.read("s0")
+    healthy = adata[adata.obs["cell_type"] != "tumour"].copy()
+    (sample,) = prepare_anndata(healthy, CONFIG, GRAPH, um_per_unit=0.5)
+    assert not sample.is_malignant.any()
+
+
+def test_where_types_are_asked_for_and_missing_only_malignancy_as_given_will_do(source):
+    adata = source.read("s0")
+    del adata.obs["cell_type"]
+    with pytest.raises(InputError, match="cell_type"):
+        prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
+    adata.obs["is_malignant"] = np.arange(60) < 20
+    (given,) = prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
+    assert np.array_equal(given.is_malignant, given.file_order < 20)

@@ -130,10 +130,13 @@ class Cohort:
         return replace(cohort, version=files_version(samples[PATH]))
 
     @classmethod
-    def from_anndata(cls, adata: AnnData, patients: pd.DataFrame, config: CohortConfig) -> Cohort:
+    def from_anndata(
+        cls, adata: AnnData, patients: pd.DataFrame, config: CohortConfig, *, every_type: bool = True
+    ) -> Cohort:
         """A cohort in memory: one AnnData with `obs["sample_id"]` and `obs["patient_id"]`.
 
-        `patients` is indexed by `patient_id` or has it as a column.
+        `patients` is indexed by `patient_id` or has it as a column. `every_type` False: new tissue, in which types that
+        the config names need not occur.
         """
         where = f"cohort {config.name}"
         for key in (keys.SAMPLE, keys.PATIENT):
@@ -154,7 +157,8 @@ class Cohort:
             )
         if config.needs_types:
             require_column(adata.obs, config.cell_type_key, where)
-            _check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
+            if every_type:
+                _check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
         samples = check_samples(pairs, where=where)
         if keys.PATIENT not in patients:
             patients = patients.rename_axis(keys.PATIENT).reset_index()

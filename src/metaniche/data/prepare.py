@@ -156,28 +156,19 @@ def prepare_anndata(
 
     `obs["sample_id"]` tells samples apart and `obs["patient_id"]` patients; without them all cells are one sample of one
     patient. `um_per_unit` overrides the unit the AnnData states in `uns["metaniche"]`; one of the two must be there.
-    `file_order` of the result refers to the rows of `adata`.
+    `file_order` of the result refers to the rows of `adata`. Types that the config names need not occur in it; where it
+    has no types at all, `obs["is_malignant"]` may say which cells are tumour cells.
     """
     adata = adata.copy()
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
             adata.obs[key] = name
-    types = (
-        {str(t) for t in adata.obs[config.cell_type_key].dropna().unique()}
-        if config.cell_type_key in adata.obs
-        else set()
-    )
-    types |= {config.type_aliases.get(t, t) for t in types}
-    config = replace(
-        config,
-        um_per_unit=um_per_unit,
-        malignant_types=tuple(t for t in config.malignant_types if t in types),
-        drop_types=tuple(t for t in config.drop_types if t in types),
-        type_aliases={k: v for k, v in config.type_aliases.items() if k in types},
-    )
+    config = replace(config, um_per_unit=um_per_unit)
+    if config.cell_type_key not in adata.obs and keys.MALIGNANT in adata.obs:
+        config = replace(config, malignant_types=(), drop_types=(), type_aliases={})
     patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))
-    cohort = Cohort.from_anndata(adata, patients, config)
+    cohort = Cohort.from_anndata(adata, patients, config, every_type=False)
     return [
         prepare_sample(cohort.read_checked(s), s, str(cohort.samples.at[s, keys.PATIENT]), config, graph)
         for s in cohort.samples.index
