@@ -193,7 +193,7 @@ def test_clinical_variables_that_are_not_given_are_asked_for(clinical_bundle):
     given = pd.DataFrame({"patient_id": ["p007"], "age": [71.0], "sex": ["f"]})
     risk = predictor.score([sample], given).units["risk"]
     pd.testing.assert_series_equal(risk, predictor.score([sample], given.set_index("patient_id")).units["risk"])
-    with pytest.raises(InputError, match="no patients=. Give patients=, a table of patient_id and age, sex"):
+    with pytest.raises(InputError, match=r"no patients=\. Give patients=, a table of patient_id and age, sex"):
         predictor.score([sample])
     with pytest.raises(InputError, match=r"none for 'p007'; its ids are 'p07'. Did you mean 'p07'\?"):
         predictor.score([sample], given.assign(patient_id="p07"))

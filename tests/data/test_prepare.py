@@ -227,3 +227,22 @@ def test_where_types_are_asked_for_and_missing_only_malignancy_as_given_will_do(
     adata.obs["is_malignant"] = np.arange(60) < 20
     (given,) = prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
     assert np.array_equal(given.is_malignant, given.file_order < 20)
+
+
+@pytest.mark.parametrize("wrong", [{"malignant_types": ("tumor",)}, {"drop_types": ("debri",)}])
+def test_a_misspelt_type_of_a_manifest_is_named_on_every_call(source, tmp_path, wrong):
+    """One of three files has debris: a type need not be in each of them."""
+    for name in ("s0", "s1", "s2"):
+        adata = source.read(name)
+        adata = adata if name == "s0" else adata[adata.obs["cell_type"] != "debris"].copy()
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    (tmp_path / "samples.csv").write_text("sample_id,patient_id,path\ns0,p,s0.h5ad\ns1,p,s1.h5ad\ns2,q,s2.h5ad\n")
+    (tmp_path / "patients.csv").write_text("patient_id,y\np,1\nq,0\n")
+
+    def opened(config):
+        return Cohort.from_manifest(tmp_path / "samples.csv", tmp_path / "patients.csv", config)
+
+    assert prepare(opened(CONFIG), GRAPH, tmp_path, progress=False).load("s1").is_malignant.any()
+    for _ in range(2):
+        with pytest.raises(InputError, match="Did you mean '(tumour|debris)'"):
+            prepare(opened(replace(CONFIG, **wrong)), GRAPH, tmp_path, progress=False)
