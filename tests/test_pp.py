@@ -41,9 +41,9 @@ def test_the_unit_is_written_beside_the_graph(slides):
 def test_what_cannot_be_right_is_refused_in_words(slides):
     with pytest.raises(InputError, match="less than 100 mm"):
         metaniche.pp.spatial_graph(slides, um_per_unit=1000)
-    with pytest.raises(InputError, match="a number, found text '0.5'"):
+    with pytest.raises(InputError, match=r"a number, found text '0.5'"):
         metaniche.pp.spatial_graph(slides, um_per_unit="0.5")
-    with pytest.raises(ConfigError, match="'radius'. Did you mean 'radius_um'"):
+    with pytest.raises(ConfigError, match=r"'radius'. Did you mean 'radius_um'"):
         metaniche.pp.spatial_graph(slides, um_per_unit=0.5, radius=3)
     del slides.obsm["spatial"]
     with pytest.raises(InputError, match=r"cell centres in obsm\['spatial'\]"):

@@ -244,5 +244,5 @@ def test_a_misspelt_type_of_a_manifest_is_named_on_every_call(source, tmp_path, 
 
     assert prepare(opened(CONFIG), GRAPH, tmp_path, progress=False).load("s1").is_malignant.any()
     for _ in range(2):
-        with pytest.raises(InputError, match="Did you mean '(tumour|debris)'"):
+        with pytest.raises(InputError, match=r"Did you mean '(tumour|debris)'"):
             prepare(opened(replace(CONFIG, **wrong)), GRAPH, tmp_path, progress=False)
