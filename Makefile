@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test kernels pack gpu lint wheel smoke clean
+.PHONY: demo test kernels pack gpu lint wheel smoke bench clean
 
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +42,9 @@ wheel: pack
 
 smoke: wheel
 	$(BIN)/python scripts/smoke_wheel.py dist/*.whl
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/harness.py neighbors edge_attention ligrec label_null
 
 clean:
 	rm -rf $(VENV) build dist demo .pytest_cache .ruff_cache

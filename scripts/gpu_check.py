@@ -150,7 +150,7 @@ def large_attention(n: int) -> list[str]:
                 out = ops.edge_attention(*floats[:3], *graph, *floats[3:])
                 results.append([out, *torch.autograd.grad(out, floats, grad.to(device, out.dtype))])
         for name, own, other in zip(("out", "q", "k", "v", "bias", "null"), *results):
-            error = float((own.detach().cpu().double() - other.detach()).norm() / other.norm())
+            error = float((own.detach().cpu().double() - other.detach()).norm() / other.detach().norm())
             say(f"attention {heads} x {width} {dtype} {name}: relative error {error:.1e}")
             if not error < limits[dtype]:
                 failures.append(f"edge_attention {heads} x {width} {dtype}, {name}: relative error {error:.1e}")
@@ -213,7 +213,7 @@ def benchmark() -> list[str]:
         "## Times",
         "",
         f"Event timing, {gpu_bench.ROUNDS} runs over {gpu_bench.SETS} input sets after a warm-up. Bound: the fewest",
-        f"bytes (each input read once, each output written once) at {speed / 1e12:.2f} TB/s, the copy bandwidth measured in this run.",
+        f"bytes (each input read once, each output written once) at {speed / 1e12:.2f} TB/s, the copy bandwidth of this run.",
         gpu_bench.transposed_once(),
         "",
         "| op | size | median ms | range | bound ms | of the bound | peak GiB beyond inputs |",

@@ -34,6 +34,14 @@ def test_every_recipe_composes_with_every_verb(verb, experiment):
     assert OmegaConf.missing_keys(config) <= {"callbacks.checkpoint.dirpath", "callbacks.history.folder"}
 
 
+@pytest.mark.parametrize("trainer", sorted(set(names("trainer")) - {"gpu", "ddp", "slurm"}))
+def test_evaluate_can_use_every_trainer_of_this_machine(trainer):
+    config = compose("evaluate", [f"trainer={trainer}", "trainer.max_epochs=3"])
+    made = cfg.trainer_factory(config)(None, 0)
+    assert made.max_epochs == 3
+    assert not made.checkpoint_callbacks
+
+
 @pytest.mark.parametrize(
     "override",
     [f"{g}={n}" for g in ("model", "task", "graph", "trainer", "logger", "debug", "optim") for n in names(g)],

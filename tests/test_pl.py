@@ -19,7 +19,8 @@ def adata():
         },
         index=[f"c{i}" for i in range(60)],
     )
-    return AnnData(np.zeros((60, 1), "float32"), obs=obs, obsm={"spatial": rng.uniform(0, 100, (60, 2))})
+    spatial = {"spatial": rng.uniform(0, 100, (60, 2))}
+    return AnnData(np.zeros((60, 1), "float32"), obs=obs, obsm=spatial, uns={"metaniche": {"um_per_unit": 1.0}})
 
 
 @pytest.fixture
@@ -44,10 +45,25 @@ def test_map_is_drawn_in_micrometres(adata):
     def width(figure):
         return np.ptp(figure.axes[0].collections[-1].get_offsets()[:, 0])
 
-    one, two = pl.metastatic_potential(adata, "a"), pl.metastatic_potential(adata, "a", um_per_unit=2.0)
+    one = pl.metastatic_potential(adata, "a")
+    del adata.uns["metaniche"]
+    with pytest.raises(InputError, match="um_per_unit"):
+        pl.metastatic_potential(adata, "a")
+    two = pl.metastatic_potential(adata, "a", um_per_unit=2.0)
     assert width(two) == pytest.approx(2 * width(one))
     adata.uns["metaniche"] = {"um_per_unit": 3.0}
     assert width(pl.metastatic_potential(adata, "a")) == pytest.approx(3 * width(one))
+
+
+def test_attention_is_drawn_as_a_share_of_its_samples_mean(adata):
+    adata.obs["metaniche_attention"] = np.where(adata.obs["sample_id"] == "a", 1 / 30, 1 / 300)
+    adata.obs.loc["c0", "metaniche_attention"] = 3 / 30
+    drawn = pl.metastatic_potential(adata, value="metaniche_attention")
+    shown = [
+        np.concatenate([c.get_array() for c in a.collections if c.get_array() is not None]) for a in drawn.axes[:2]
+    ]
+    assert [v.mean() for v in shown] == pytest.approx([1, 1])
+    assert shown[0].max() == pytest.approx(3 / (32 / 30))
 
 
 def test_map_does_not_touch_the_adata(adata):

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from anndata import AnnData
+from scipy import sparse
 from scipy.spatial.distance import cdist
 
 import metaniche
-from metaniche.errors import InputError
+from metaniche.errors import ConfigError, InputError
 
 
 @pytest.fixture
@@ -30,3 +31,31 @@ def test_distances_are_micrometres_within_a_sample(slides):
 def test_the_unit_must_be_known(slides):
     with pytest.raises(InputError, match="um_per_unit"):
         metaniche.pp.spatial_graph(slides)
+
+
+def test_the_unit_is_written_beside_the_graph(slides):
+    metaniche.pp.spatial_graph(slides, um_per_unit=0.5)
+    assert slides.uns["metaniche"]["um_per_unit"] == 0.5
+
+
+def test_what_cannot_be_right_is_refused_in_words(slides):
+    with pytest.raises(InputError, match="less than 100 mm"):
+        metaniche.pp.spatial_graph(slides, um_per_unit=1000)
+    with pytest.raises(InputError, match=r"a number, found text '0.5'"):
+        metaniche.pp.spatial_graph(slides, um_per_unit="0.5")
+    with pytest.raises(ConfigError, match=r"'radius'. Did you mean 'radius_um'"):
+        metaniche.pp.spatial_graph(slides, um_per_unit=0.5, radius=3)
+    del slides.obsm["spatial"]
+    with pytest.raises(InputError, match=r"cell centres in obsm\['spatial'\]"):
+        metaniche.pp.spatial_graph(slides, um_per_unit=0.5)
+
+
+def test_a_stored_graph_is_read_only_when_it_is_asked_for(slides):
+    same = slides.obs["sample_id"].to_numpy()[:, None] == slides.obs["sample_id"].to_numpy()[None]
+    slides.obsp["spatial_connectivities"] = sparse.csr_matrix(np.triu(same, 1), dtype=np.float32)
+    metaniche.pp.spatial_graph(slides, um_per_unit=0.5, builder="stored", radius_um=1e4)
+    assert np.array_equal(slides.obsp["metaniche_connectivities"].toarray() > 0, np.triu(same, 1))
+    slides.obsp["spatial_connectivities"].indices[0] = 999
+    with pytest.raises(InputError, match="spatial_connectivities"):
+        metaniche.pp.spatial_graph(slides, um_per_unit=0.5, builder="stored")
+    metaniche.pp.spatial_graph(slides, um_per_unit=0.5)

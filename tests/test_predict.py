@@ -84,6 +84,22 @@ def test_several_samples_in_one_anndata(bundle):
     assert units.loc["b", "risk"] == pytest.approx(alone.uns[keys.UNS]["units"]["risk"].iloc[0], abs=1e-6)
 
 
+def test_samples_of_a_patient_that_do_not_stand_together_keep_their_own_scores(bundle):
+    """Patients A, B, A in one file: each cell scores as in its sample alone, where samples are scored one by one."""
+    predictor = Predictor(replace(bundle, task=bundle.task | {"level": "sample"}))
+    parts = [as_anndata(make_sample("new", "p", seed=s, n_cells=n)) for s, n in ((50, 80), (51, 60), (52, 70))]
+    together = concat(parts, label=keys.SAMPLE, keys=["s1", "s2", "s3"], index_unique="-")
+    together.obs[keys.PATIENT] = together.obs[keys.SAMPLE].map({"s1": "A", "s2": "B", "s3": "A"}).astype(str)
+    whole = predictor.predict(together, um_per_unit=1.0)
+    by_patient = Predictor(bundle).predict(together, um_per_unit=1.0)
+    for sample, part in zip(("s1", "s2", "s3"), parts):
+        alone = predictor.predict(part, um_per_unit=1.0)
+        here = (together.obs[keys.SAMPLE] == sample).to_numpy()
+        for scored in (whole, by_patient):
+            np.testing.assert_allclose(scored.obsm[keys.EMBEDDING][here], alone.obsm[keys.EMBEDDING], atol=1e-5)
+            np.testing.assert_allclose(scored.obs[keys.POTENTIAL][here], alone.obs[keys.POTENTIAL], atol=1e-5)
+
+
 def test_a_panel_that_measures_too_little_is_refused_with_the_missing_names(bundle):
     sample = make_sample("new", "p", seed=50)
     poor = replace(sample, x=sample.x[:, :1], features=sample.features[:1])
@@ -101,3 +117,85 @@ def test_a_bundle_on_disk_says_the_same(bundle, tmp_path):
 def test_unknown_units_are_asked_for(bundle):
     with pytest.raises(InputError, match="um_per_unit"):
         Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50)))
+
+
+def test_types_under_other_names_score_the_same_once_they_are_named(bundle):
+    known = as_anndata(make_sample("new", "p", seed=50))
+    other = known.copy()
+    other.obs[keys.CELL_TYPE] = other.obs[keys.CELL_TYPE].astype(str) + " cell"
+    names = {f"{name} cell": name for name in known.obs[keys.CELL_TYPE].unique()}
+    predictor = Predictor(bundle)
+    scored, renamed = (
+        predictor.predict(known, um_per_unit=1.0),
+        predictor.predict(other, um_per_unit=1.0, type_aliases=names),
+    )
+    np.testing.assert_array_equal(scored.obs[keys.POTENTIAL], renamed.obs[keys.POTENTIAL])
+    assert scored.obs[keys.POTENTIAL].notna().any()
+    assert set(renamed.obs[keys.CELL_TYPE]) == set(names)
+
+
+@pytest.mark.parametrize("spoil", ["absent", "renamed", "upper case"])
+def test_cell_types_that_are_missing_or_unknown_are_refused_and_not_guessed(bundle, spoil):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    if spoil == "absent":
+        adata.obs = adata.obs.rename(columns={keys.CELL_TYPE: "celltype"})
+        words = r"obs\['cell_type'\].*found columns 'celltype'.*Did you mean 'celltype'"
+    else:
+        change = str.upper if spoil == "upper case" else "{} cell".format
+        adata.obs[keys.CELL_TYPE] = adata.obs[keys.CELL_TYPE].astype(str).map(change)
+        words = r"found 0 % of cells with a known type; known: \['caf', 'malignant', 't_cell'\].*type_aliases"
+    with pytest.raises(InputError, match=words):
+        Predictor(bundle).predict(adata, um_per_unit=1.0)
+
+
+def test_coverage_is_of_genes_and_of_types(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.obs[keys.CELL_TYPE] = adata.obs[keys.CELL_TYPE].cat.rename_categories({"t_cell": "lymphocyte"})
+    units = Predictor(bundle).predict(adata, um_per_unit=1.0).uns[keys.UNS]["units"]
+    assert units["coverage"].iloc[0] == pytest.approx((adata.obs[keys.CELL_TYPE] != "lymphocyte").mean())
+
+
+def test_a_sample_without_malignant_cells_has_no_potential_and_says_so(bundle, caplog):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    healthy = adata[adata.obs[keys.CELL_TYPE] != "malignant"].copy()
+    out = Predictor(bundle).predict(healthy, um_per_unit=1.0)
+    assert out.obs[keys.POTENTIAL].isna().all()
+    assert out.obs[keys.ATTENTION].notna().all()
+    assert "no cell is of a malignant type ('malignant')" in caplog.text
+
+
+def test_the_unit_of_length_is_written_beside_the_scores(bundle):
+    out = Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50)), um_per_unit=1.0)
+    assert out.uns[keys.UNS][keys.UM_PER_UNIT] == 1.0
+
+
+def test_one_network_gives_no_interval(bundle):
+    alone = Predictor(replace(bundle, states=bundle.states[:1]))
+    row = alone.score([make_sample("new", "p", seed=50)]).units.iloc[0]
+    assert np.isfinite(row["risk"])
+    assert np.isnan([row["low"], row["high"]]).all()
+
+
+@pytest.fixture(scope="module")
+def clinical_bundle(small_cohort):
+    samples, patients, table = small_cohort
+    config = FitConfig(
+        parameters={"width": 8}, features=FeatureConfig(), members=1, epochs=1, use_clinical=True,
+        sampling=SamplingConfig(windows=1, window_cells=40),
+    )  # fmt: skip
+    targets = make_targets(replace(TASK, clinical=("age", "sex")), patients, table)
+    provenance = {"graph": asdict(GRAPH), "cohort": asdict(COHORT)}
+    return fit_bundle(samples, targets, config, patients=patients, provenance=provenance)
+
+
+def test_clinical_variables_that_are_not_given_are_asked_for(clinical_bundle):
+    predictor, sample = Predictor(clinical_bundle), make_sample("new", "p007", seed=50)
+    given = pd.DataFrame({"patient_id": ["p007"], "age": [71.0], "sex": ["f"]})
+    risk = predictor.score([sample], given).units["risk"]
+    pd.testing.assert_series_equal(risk, predictor.score([sample], given.set_index("patient_id")).units["risk"])
+    with pytest.raises(InputError, match=r"no patients=\. Give patients=, a table of patient_id and age, sex"):
+        predictor.score([sample])
+    with pytest.raises(InputError, match=r"none for 'p007'; its ids are 'p07'. Did you mean 'p07'\?"):
+        predictor.score([sample], given.assign(patient_id="p07"))
+    with pytest.raises(InputError, match=r"column\(s\) 'sex', found columns 'age', 'sexx'. Did you mean 'sexx'\?"):
+        predictor.score([sample], given.rename(columns={"sex": "sexx"}))

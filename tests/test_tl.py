@@ -14,3 +14,5 @@ def test_in_place_and_as_a_copy(bundle, tmp_path):  # noqa: F811
     assert metaniche.tl.metastatic_potential(adata, folder, um_per_unit=1.0) is None
     assert np.array_equal(adata.obs[keys.POTENTIAL], scored.obs[keys.POTENTIAL], equal_nan=True)
     assert adata.uns[keys.UNS]["model_hash"] == bundle.hash
+    assert adata.uns[keys.UNS]["um_per_unit"] == 1.0
+    assert metaniche.pl.metastatic_potential(adata).axes

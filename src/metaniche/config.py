@@ -154,6 +154,11 @@ def _trainer(config: DictConfig, folder: Path | None, seed: int):
 
     if config.trainer.get("barebones"):
         return instantiate(config.trainer)
+    if folder is None:  # a fold of a cross-validation keeps nothing
+        quiet = dict.fromkeys(("enable_checkpointing", "logger", "enable_progress_bar"), False)
+        trainer = plain(config.trainer) | quiet
+        plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
+        return instantiate(trainer, plugins=plugins or None, _convert_="all")
     callbacks = OmegaConf.create(OmegaConf.to_container(config.callbacks, resolve=False))
     for callback, key in (("checkpoint", "dirpath"), ("history", "folder")):
         if callback in callbacks:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from metaniche.errors import InputError
 from metaniche.io import keys
+from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.report import figures
 from metaniche.report.vocabulary import METRICS, Metric, metrics_of
 
@@ -36,21 +37,25 @@ def metastatic_potential(
     value
         Any numeric obs column, e.g. "metaniche_attention".
     um_per_unit
-        Micrometres per unit of obsm["spatial"]; None: uns["metaniche"]["um_per_unit"], else 1.
+        Micrometres per unit of obsm["spatial"]; None: uns["metaniche"]["um_per_unit"], which scoring writes.
 
-    Raises InputError when the values, the coordinates or the sample are not there.
+    Attention is drawn relative to the mean of its sample: 1 is an equal share.
+
+    Raises InputError when the values, the coordinates, their unit or the sample are not there.
     """
     if value not in adata.obs or keys.SPATIAL not in adata.obsm:
         raise InputError(
             f"Expected obs[{value!r}] and obsm[{keys.SPATIAL!r}], found {list(adata.obs)} and {list(adata.obsm)}. "
             "Run metaniche.tl.metastatic_potential(adata, model=...) first."
         )
-    scale = um_per_unit or dict(adata.uns.get(keys.UNS, {})).get("um_per_unit") or 1.0
+    scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
     columns = [c for c in (keys.SAMPLE, keys.CELL_TYPE, keys.MALIGNANT, value) if c in adata.obs]
     cells = adata.obs[columns].copy()
-    cells["x_um"], cells["y_um"] = (adata.obsm[keys.SPATIAL][:, :2] * float(scale)).T
+    cells["x_um"], cells["y_um"] = (adata.obsm[keys.SPATIAL][:, :2] * scale).T
     if keys.SAMPLE not in cells:
         cells[keys.SAMPLE] = "sample"
+    if value == keys.ATTENTION:
+        cells[value] = cells[value] / cells.groupby(keys.SAMPLE, observed=True)[value].transform("mean")
     known = cells[keys.SAMPLE].astype(str).unique()
     wanted = [sample] if isinstance(sample, str) else sample
     absent = [s for s in wanted or () if s not in known]

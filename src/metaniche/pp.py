@@ -13,28 +13,43 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
 
     Writes obsp["metaniche_connectivities"] (1 = contact, 2 = paracrine) and obsp["metaniche_distances_um"]; a row is a
     receiver, its columns are senders. `config` goes to `metaniche.graph.GraphConfig`. Units are `um_per_unit`, or what
-    uns["metaniche"]["um_per_unit"] says; InputError when neither does.
+    uns["metaniche"]["um_per_unit"] says, and are written there. Raises InputError when neither does or the coordinates
+    cannot be right, ConfigError for an unknown setting.
     """
+    import dataclasses
+
     import numpy as np
     import pandas as pd
     import torch
     from scipy import sparse
 
+    from metaniche.errors import ConfigError
     from metaniche.graph import GraphConfig, build_graph
     from metaniche.io import keys
-    from metaniche.io.coordinates import resolve_um_per_unit
+    from metaniche.io.coordinates import check_coordinates, resolve_um_per_unit
+    from metaniche.io.matrices import check_compressed
+    from metaniche.io.wording import nearest
 
+    known = [f.name for f in dataclasses.fields(GraphConfig)]
+    for key in config:
+        if key not in known:
+            raise ConfigError(f"Unknown graph setting {key!r}. {nearest(key, known)}Known: {', '.join(known)}.")
+    settings = GraphConfig(**config)
     scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
     names = adata.obs[keys.SAMPLE].astype(str) if keys.SAMPLE in adata.obs else pd.Series("sample", adata.obs_names)
-    codes, _ = pd.factorize(names)
+    codes, samples = pd.factorize(names)
+    for code, sample in enumerate(samples):
+        check_coordinates(adata[codes == code], where=f"adata, sample {sample}", um_per_unit=scale)
     order = np.argsort(codes, kind="stable")
     pointer = torch.from_numpy(np.concatenate(([0], np.cumsum(np.bincount(codes)))))
     pos = torch.from_numpy((np.asarray(adata.obsm[keys.SPATIAL])[order] * scale).astype(np.float32))
     stored = None
-    if keys.CONNECTIVITIES in adata.obsp:
+    if settings.builder == "stored" and keys.CONNECTIVITIES in adata.obsp:
+        check_compressed(adata.obsp[keys.CONNECTIVITIES], where="adata", key=f"obsp[{keys.CONNECTIVITIES!r}]")
         stored = sparse.csr_array(adata.obsp[keys.CONNECTIVITIES])[order][:, order]
-    graph = build_graph(pos, pointer, GraphConfig(**config), stored)
+    graph = build_graph(pos, pointer, settings, stored)
     back = np.argsort(order)
     for key, values in (("connectivities", graph.relation.numpy() + 1), ("distances_um", graph.distance_um.numpy())):
         matrix = sparse.csr_array((values, graph.indices.numpy(), graph.indptr.numpy()), shape=(adata.n_obs,) * 2)
         adata.obsp[f"{keys.PREFIX}_{key}"] = sparse.csr_matrix(matrix[back][:, back])
+    adata.uns[keys.UNS] = {**adata.uns.get(keys.UNS, {}), keys.UM_PER_UNIT: scale}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ from metaniche.data.units import make_units, unit_of
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
+from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.io.manifest import check_patients
+from metaniche.io.wording import listed, nearest, refusal
 from metaniche.models.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class Scores:
     ----------
     units
         A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
-        ensemble's spread, not a coverage guarantee; equal to `risk` for a single member), `coverage`, one column per site.
+        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, one column per site.
     cells
         A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type,
         `metaniche_potential` (NaN for cells known not to be malignant, unless the task is about cells), `metaniche_attention`.
@@ -82,10 +85,12 @@ class Predictor:
         *,
         coverage_floor: float = COVERAGE_FLOOR,
     ) -> Scores:
-        """Score prepared samples, unit by unit. `patients` (indexed by patient id) gives clinical variables.
+        """Score prepared samples, unit by unit. `patients` (with patient_id as index or column) gives clinical variables.
 
-        Raises InputError when a sample measures less than `coverage_floor` of the features the bundle was trained on.
+        Raises InputError when a sample measures less than `coverage_floor` of the features the bundle was trained on, or
+        when the bundle uses clinical variables and `patients` lacks them.
         """
+        patients = self._clinical_table(samples, patients)
         coverage = {s.sample_id: self.features.coverage(s) for s in samples}
         for name, share in coverage.items():
             if share < coverage_floor:
@@ -120,16 +125,49 @@ class Predictor:
         um_per_unit: float | None = None,
         patients: pd.DataFrame | None = None,
         coverage_floor: float = COVERAGE_FLOOR,
+        type_aliases: dict[str, str] | None = None,
     ) -> AnnData:
         """Score one AnnData (one or many samples by obs["sample_id"]) and return a copy with metaniche's keys.
 
         Written: obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"], and uns["metaniche"] with
-        version, model hash, task, units with interval and coverage.
+        version, model hash, task, units with interval and coverage. `type_aliases` gives this data's names of cell types
+        the bundle's: {"Tumor": "tumor cells"}.
         """
-        config = CohortConfig(**self.bundle.cohort)
-        samples = prepare_anndata(adata, config, GraphConfig(**self.bundle.graph), um_per_unit=um_per_unit)
+        samples = self.prepare(adata, um_per_unit=um_per_unit, type_aliases=type_aliases)
         scores = self.score(samples, patients, coverage_floor=coverage_floor)
-        return annotate(adata, samples, scores, self.describe())
+        return self.annotate(adata, samples, scores, um_per_unit=um_per_unit)
+
+    def prepare(
+        self, adata: AnnData, *, um_per_unit: float | None = None, type_aliases: dict[str, str] | None = None
+    ) -> list[PreparedSample]:
+        """The samples of one AnnData, read as the bundle's own were. Raises InputError where cell types are missing."""
+        config = CohortConfig(**self.bundle.cohort)
+        config = replace(config, type_aliases=config.type_aliases | (type_aliases or {}))
+        if self.features.types and config.cell_type_key not in adata.obs:
+            raise refusal(
+                "adata",
+                expected=f"a column obs[{config.cell_type_key!r}] of cell types, on which this bundle was trained "
+                f"({listed(self.features.types)})",
+                found=f"columns {listed(sorted(map(str, adata.obs.columns)))}",
+                fix=f"{nearest(config.cell_type_key, adata.obs.columns)}Rename or add the column.",
+            )
+        samples = prepare_anndata(adata, config, GraphConfig(**self.bundle.graph), um_per_unit=um_per_unit)
+        for sample in samples if config.malignant_types else ():
+            if not sample.is_malignant.any():
+                log.warning(
+                    "Sample %s: no cell is of a malignant type (%s): types found are %s. If they go by other names, give "
+                    "type_aliases.",
+                    sample.sample_id, listed(config.malignant_types),
+                    "none" if sample.cell_types is None else listed(sorted(map(str, sample.cell_types.categories))),
+                )  # fmt: skip
+        return samples
+
+    def annotate(
+        self, adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, *, um_per_unit: float | None = None
+    ) -> AnnData:
+        """A copy of `adata` with the scores of its `samples` and what is known of the model and the unit of length."""
+        scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
+        return annotate(adata, samples, scores, self.describe() | {keys.UM_PER_UNIT: scale})
 
     def describe(self) -> dict:
         """What every output says about the model behind it."""
@@ -140,7 +178,9 @@ class Predictor:
             "task": self.task.name,
             "level": self.task.level,
             "kind": self.task.kind,
-            "interval": "90 % spread of the ensemble on the logit scale",
+            "interval": "90 % spread of the ensemble on the logit scale"
+            if len(self.members) > 1
+            else "one network: none",
             "notice": keys.RESEARCH_USE_ONLY,
         }
 
@@ -148,10 +188,7 @@ class Predictor:
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
         """(members, K) unit logits, (N, K) cell logits, (N,) attention, (N, width) embedding; means over members."""
-        clinical = None
-        if self.clinical is not None:
-            known = patients if patients is not None else pd.DataFrame(index=[samples[0].patient_id])
-            clinical = (self.clinical, known)
+        clinical = None if self.clinical is None else (self.clinical, patients)
         batch = collate(make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
         outs = [m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
@@ -164,9 +201,10 @@ class Predictor:
 
     def _unit_row(self, logits: torch.Tensor) -> dict[str, float]:
         mean = logits.mean(0, keepdim=True)
-        spread = INTERVAL_Z * logits.std(0, keepdim=True) if len(logits) > 1 else torch.zeros_like(mean)
-        risk, low, high = (float(unit_risk(self.task, z)[0]) for z in (mean, mean - spread, mean + spread))
-        row = {"risk": risk, "low": low, "high": high}
+        row = {"risk": float(unit_risk(self.task, mean)[0]), "low": np.nan, "high": np.nan}
+        if len(logits) > 1:
+            spread = INTERVAL_Z * logits.std(0, keepdim=True)
+            row["low"], row["high"] = (float(unit_risk(self.task, z)[0]) for z in (mean - spread, mean + spread))
         if self.task.kind == "sites":
             row |= dict(zip(self.task.sites, torch.sigmoid(mean[0]).tolist()))
         return row
@@ -179,16 +217,40 @@ class Predictor:
             return cox_survival(logits[:, 0], baseline["time"], baseline["hazard"], index)
         return None
 
+    def _clinical_table(self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None) -> pd.DataFrame | None:
+        """The patients' clinical variables by id. Absent ones would silently be read as the median of the training."""
+        if self.clinical is None:
+            return None
+        columns = [*self.clinical.mean, *self.clinical.levels]
+        fix = f"Give patients=, a table of patient_id and {', '.join(columns)}; leave blank what is not known."
+        if patients is None:
+            raise refusal("bundle", expected="the clinical variables that it uses", found="no patients=", fix=fix)
+        if keys.PATIENT not in patients:
+            patients = patients.rename_axis(keys.PATIENT).reset_index()
+        patients = check_patients(patients, where="patients")
+        absent = [c for c in columns if c not in patients]
+        if absent:
+            found = f"columns {listed(list(patients.columns), 8)}"
+            fix = f"{nearest(absent[0], patients.columns)}{fix}"
+            raise refusal("patients", expected=f"column(s) {listed(absent)}", found=found, fix=fix)
+        unknown = sorted({s.patient_id for s in samples} - set(patients.index))
+        if unknown:
+            found = f"none for {listed(unknown)}; its ids are {listed(patients.index)}"
+            fix = f"{nearest(unknown[0], patients.index)}The ids must be those of obs[{keys.PATIENT!r}]. {fix}"
+            raise refusal("patients", expected="a row for the patient of every sample", found=found, fix=fix)
+        return patients
+
     def _coverage_message(self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]) -> str:
         sample = next(s for s in samples if s.sample_id == sample_id)
-        if self.features.genes:
+        shares = self.features.coverages(sample)
+        if min(shares, key=shares.get) == "genes":
             missing = [g for g in self.features.genes if g not in sample.features]
             what = f"of its {len(self.features.genes)} features; missing: {', '.join(missing[:8])}"
             remedy = "Check gene ids and species, or use a bundle trained on this panel"
         else:
             found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
             what = f"of cells with a known type; known: {list(self.features.types)}, found: {found}"
-            remedy = "Rename the types in obs['cell_type'] or give type_aliases"
+            remedy = "Rename the types in obs['cell_type'] or give type_aliases (found, trained)"
         return (
             f"Sample {sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % {what}. "
             f"{remedy}; a lower coverage_floor accepts it at your own risk."
@@ -206,17 +268,18 @@ def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, 
     width = next(iter(scores.embedding.values())).shape[1]
     per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
     embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
-    start = 0
+    by_sample = dict(
+        iter(scores.cells.groupby(keys.SAMPLE, sort=False))
+    )  # scores stand unit by unit, samples as in the file
     for sample in samples:
-        rows, own = sample.file_order, slice(start, start + sample.n_cells)
         for key, column in per_cell.items():
-            column[rows] = scores.cells[key].to_numpy(np.float32)[own]
-        embedding[rows] = scores.embedding[sample.sample_id]
-        start += sample.n_cells
+            column[sample.file_order] = by_sample[sample.sample_id][key].to_numpy(np.float32)
+        embedding[sample.file_order] = scores.embedding[sample.sample_id]
     for key, column in per_cell.items():
         out.obs[key] = column
     out.obsm[keys.EMBEDDING] = embedding
-    units = scores.units.reset_index()
+    ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
+    units = scores.units[scores.units.index.isin(ids)].reset_index()
     out.uns[keys.UNS] = {**out.uns.get(keys.UNS, {}), **about, "units": units}
     return out
 

@@ -17,6 +17,7 @@ def metastatic_potential(
     um_per_unit: float | None = None,
     patients: pd.DataFrame | None = None,
     coverage_floor: float = 0.5,
+    type_aliases: dict[str, str] | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     """Score the cells, samples and patients of `adata` with a bundle. Research use only.
@@ -27,7 +28,13 @@ def metastatic_potential(
     from metaniche.io import keys
     from metaniche.predict import load
 
-    scored = load(model).predict(adata, um_per_unit=um_per_unit, patients=patients, coverage_floor=coverage_floor)
+    scored = load(model).predict(
+        adata,
+        um_per_unit=um_per_unit,
+        patients=patients,
+        coverage_floor=coverage_floor,
+        type_aliases=type_aliases,
+    )
     if copy:
         return scored
     for key in (keys.POTENTIAL, keys.ATTENTION):

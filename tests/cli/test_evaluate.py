@@ -16,6 +16,7 @@ def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
     )
     status, said = run("evaluate", tmp_path, *options)
     assert status == 0, said
+    assert "Label-permutation control of relational_mil: auroc" in said
     run_dir = tmp_path / "runs/e"
     table = pd.read_csv(run_dir / "table.csv", index_col="model")
     assert {"relational_mil", "clinical + relational_mil", "composition (ridge)", "clinical"} <= set(table.index)

@@ -1,8 +1,12 @@
 import anndata
 import pandas as pd
+import pytest
 from verbs import run
 
+from metaniche.cli.predict import _jobs as planned
+from metaniche.errors import InputError
 from metaniche.io import keys
+from metaniche.io.write import write_sample
 
 
 def test_held_out_samples_are_scored_into_anndata_and_a_flat_table(trained, tmp_path):
@@ -31,6 +35,82 @@ def test_genes_in_another_order_give_the_same_values(trained, tmp_path):
         assert status == 0, said
     one, other = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "other"))
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_cell_types_under_other_names_are_named_by_a_table(trained, tmp_path):
+    folder, _ = trained
+    source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0]
+    adata = anndata.read_h5ad(source)
+    names = {name: f"{name} cell" for name in adata.obs["cell_type"].unique()}
+    adata.obs["cell_type"] = adata.obs["cell_type"].astype(str).map(names)
+    adata.write_h5ad(tmp_path / "renamed.h5ad")
+    (tmp_path / "bad.csv").write_text("from,to\nx,y\n")
+    (tmp_path / "good.csv").write_text("found,trained\n" + "".join(f"{new},{old}\n" for old, new in names.items()))
+    known = ("predict", folder, "bundle=runs/tiny/bundle", f"input={source}", f"output={tmp_path}/known.h5ad")
+    other = (*known[:3], f"input={tmp_path}/renamed.h5ad", f"output={tmp_path}/other.h5ad")
+    for wrong, words in ((f"{tmp_path}/bad.csv", "a column 'found'"), (f"{tmp_path}/none.csv", "no such file")):
+        status, said = run(*other, f"type_aliases={wrong}")
+        assert status == 2
+        assert words in said
+        assert "Traceback" not in said
+    status, said = run(*other)
+    assert status == 2
+    assert "0 % of cells with a known type" in said
+    for command in (known, (*other, f"type_aliases={tmp_path}/good.csv")):
+        status, said = run(*command)
+        assert status == 0, said
+    one, two = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("known", "other"))
+    assert one[keys.POTENTIAL].notna().any()
+    pd.testing.assert_series_equal(one[keys.POTENTIAL], two[keys.POTENTIAL])
+
+
+def test_a_patient_with_two_files_has_one_risk(trained, tmp_path):
+    """As if both samples stood in one file."""
+    folder, _ = trained
+    sources = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[:2]
+    (tmp_path / "in").mkdir()
+    parts = [anndata.read_h5ad(path) for path in sources]
+    for name, adata in zip("ac", parts):
+        adata.obs["patient_id"] = "one"
+        adata.obs_names = [f"{name}{i}" for i in range(adata.n_obs)]
+        adata.write_h5ad(tmp_path / "in" / f"{name}.h5ad")
+    bare = parts[0].copy()
+    del bare.obs["patient_id"], bare.obs["sample_id"]
+    bare.write_h5ad(tmp_path / "in" / "b.h5ad")
+    together = anndata.concat(parts)
+    together.uns = parts[0].uns
+    together.write_h5ad(tmp_path / "together.h5ad")
+    for source, output in (("in", "out"), ("together.h5ad", "together_out.h5ad")):
+        status, said = run(
+            "predict", folder, "bundle=runs/tiny/bundle", f"input={tmp_path}/{source}", f"output={tmp_path}/{output}"
+        )
+        assert status == 0, said
+        assert said.count("one: risk") == 1
+        assert "(one network: no interval)" in said
+    units = pd.read_parquet(tmp_path / "out/units.parquet").set_index("unit_id")
+    assert set(units.index) == {"one", "b"}
+    scored = anndata.read_h5ad(tmp_path / "together_out.h5ad")
+    assert units.loc["one", "risk"] == pytest.approx(scored.uns[keys.UNS]["units"]["risk"].iloc[0], abs=1e-6)
+    flat = pd.concat([pd.read_parquet(tmp_path / f"out/{name}.parquet") for name in "ac"])
+    assert flat[keys.ATTENTION].to_numpy() == pytest.approx(scored.obs[keys.ATTENTION].to_numpy(), abs=1e-6)
+    assert list(anndata.read_h5ad(tmp_path / "out/b.h5ad").uns[keys.UNS]["units"]["unit_id"]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a.h5ad", "a.zarr"), "'a.h5ad', 'a.zarr'"),
+        (("units.h5ad",), "'units.h5ad'"),
+        (("a.h5ad", "b.h5ad"), "in one file"),
+    ],
+)
+def test_files_that_would_write_over_each_other_are_refused(trained, tmp_path, names, words):
+    folder, _ = trained
+    adata = anndata.read_h5ad(sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0])
+    for name in names:
+        write_sample(adata, tmp_path / name)
+    with pytest.raises(InputError, match=words):
+        planned(tmp_path, tmp_path / "out")
 
 
 def test_a_bundle_that_is_none_is_refused_in_words(tmp_path):

@@ -16,6 +16,7 @@ def test_a_run_leaves_its_record_its_bundle_and_a_report(trained):
         "table.csv",
         "history.csv",
         "report.html",
+        "MODEL_CARD.md",
     ):
         assert (run_dir / name).is_file(), name
     assert "epoch 2/2" in said

@@ -104,7 +104,9 @@ def test_units_are_told_and_coordinates_left_alone():
     slide.obsm["spatial"] /= 0.5
     slide.uns["metaniche"] = {"um_per_unit": 0.5, "version": "0"}
     sample = Cohort.from_anndata(slide, PATIENTS, config(um_per_unit=None)).read_checked("s1")
-    assert sample.uns["metaniche"] == {"um_per_unit": 0.5, "version": "0", "feature_kind": "counts"}
+    assert sample.uns["metaniche"] == {
+        "um_per_unit": 0.5, "version": "0", "feature_kind": "counts", "found_types": ["T cell", "fibroblast", "tumor"],
+    }  # fmt: skip
     np.testing.assert_array_equal(sample.obsm["spatial"], slide.obsm["spatial"][::2])
 
 

@@ -210,3 +210,39 @@ def test_progress_is_a_line_in_a_log(source, tmp_path, caplog):
         prepare(source.cohort(), GRAPH, tmp_path)
     assert "Preparing 3 of 3 samples of c" in caplog.text
     assert "3/3 samples prepared" in caplog.text
+
+
+def test_a_sample_in_which_no_malignant_type_occurs_has_no_malignant_cell(source):
+    adata = source.read("s0")
+    healthy = adata[adata.obs["cell_type"] != "tumour"].copy()
+    (sample,) = prepare_anndata(healthy, CONFIG, GRAPH, um_per_unit=0.5)
+    assert not sample.is_malignant.any()
+
+
+def test_where_types_are_asked_for_and_missing_only_malignancy_as_given_will_do(source):
+    adata = source.read("s0")
+    del adata.obs["cell_type"]
+    with pytest.raises(InputError, match="cell_type"):
+        prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
+    adata.obs["is_malignant"] = np.arange(60) < 20
+    (given,) = prepare_anndata(adata, CONFIG, GRAPH, um_per_unit=0.5)
+    assert np.array_equal(given.is_malignant, given.file_order < 20)
+
+
+@pytest.mark.parametrize("wrong", [{"malignant_types": ("tumor",)}, {"drop_types": ("debri",)}])
+def test_a_misspelt_type_of_a_manifest_is_named_on_every_call(source, tmp_path, wrong):
+    """One of three files has debris: a type need not be in each of them."""
+    for name in ("s0", "s1", "s2"):
+        adata = source.read(name)
+        adata = adata if name == "s0" else adata[adata.obs["cell_type"] != "debris"].copy()
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    (tmp_path / "samples.csv").write_text("sample_id,patient_id,path\ns0,p,s0.h5ad\ns1,p,s1.h5ad\ns2,q,s2.h5ad\n")
+    (tmp_path / "patients.csv").write_text("patient_id,y\np,1\nq,0\n")
+
+    def opened(config):
+        return Cohort.from_manifest(tmp_path / "samples.csv", tmp_path / "patients.csv", config)
+
+    assert prepare(opened(CONFIG), GRAPH, tmp_path, progress=False).load("s1").is_malignant.any()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"Did you mean '(tumour|debris)'"):
+            prepare(opened(replace(CONFIG, **wrong)), GRAPH, tmp_path, progress=False)

@@ -127,7 +127,7 @@ CASES = {
     "units of zero": (spoil(lambda s: None, um_per_unit=0.0), ["um_per_unit above 0", "0.0"]),
     "units negative": (spoil(lambda s: None, um_per_unit=-0.5), ["um_per_unit above 0", "-0.5"]),
     "units NaN": (spoil(lambda s: None, um_per_unit=float("nan")), ["um_per_unit above 0", "nan"]),
-    "units as text": (spoil(lambda s: None, um_per_unit="0.5"), ["um_per_unit above 0", "'0.5'"]),
+    "units as text": (spoil(lambda s: None, um_per_unit="0.5"), ["um_per_unit to be a number", "text '0.5'"]),
     "units of config and sample disagree": (
         spoil(replace("uns.metaniche", {"um_per_unit": 0.377})),
         ["um_per_unit 0.377", "1.0 declared", "um_per_unit: null"],

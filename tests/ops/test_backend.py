@@ -1,77 +1,110 @@
+import ast
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 
 from metaniche.errors import ConfigError, KernelError
-from metaniche.ops import backend
-from metaniche.ops.backend import best, choose, use_backend
+from metaniche.ops import backend as room
+from metaniche.ops import use_backend
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
+def test_the_backend_asked_for_runs_and_the_old_one_returns():
+    with use_backend("reference"):
+        assert room.choose("segment_sum", CPU) == "reference"
+        with use_backend("cpu"):
+            assert room.choose("segment_sum", CPU) == "cpu"
+        assert room.choose("segment_sum", CPU) == "reference"
+
+
+def test_the_environment_decides_for_a_process(monkeypatch):
+    with use_backend("auto"):
+        token = room._wanted.set(None)
+        monkeypatch.setenv(room.VARIABLE, "reference")
+        assert room.choose("segment_sum", CPU) == "reference"
+        monkeypatch.setenv(room.VARIABLE, "gpu")
+        with pytest.raises(ConfigError, match=r"METANICHE_BACKEND.*'gpu'"):
+            room.choose("segment_sum", CPU)
+        room._wanted.reset(token)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(ConfigError, match="'fast'"), use_backend("fast"):
+        pass
+
+
+def test_a_backend_that_cannot_run_says_why_and_never_falls_back(monkeypatch):
+    with use_backend("cuda"), pytest.raises(KernelError, match="found cpu"):
+        room.choose("segment_sum", CPU)
+    monkeypatch.setattr(room, "_load", lambda: (None, "not built: no C++ compiler"))
+    with use_backend("cpu"), pytest.raises(KernelError, match="no C\\+\\+ compiler"):
+        room.choose("segment_sum", CPU)
+
+
+def test_auto_says_once_which_implementation_ran_and_why(monkeypatch, caplog):
+    monkeypatch.setattr(room, "_told", set())
+    monkeypatch.setattr(room, "_load", lambda: (None, "not built: no C++ compiler"))
+    with caplog.at_level(logging.INFO), use_backend("auto"):
+        assert room.choose("segment_sum", CPU) == "reference"
+        assert room.choose("segment_sum", CPU) == "reference"
+    assert [r.getMessage() for r in caplog.records] == ["segment_sum runs on reference (not built: no C++ compiler)"]
+
+
+def test_native_code_runs_with_the_threads_of_torch():
+    seen = []
+    module, _ = room._load()
+    if module is None:
+        pytest.skip("the native CPU backend was not built")
+
+    class Spy:
+        def set_threads(self, n):
+            seen.append(n)
+
+    original = room._load
+    room._load = lambda: (Spy(), "")
+    try:
+        torch.set_num_threads(2)
+        room.native()
+    finally:
+        room._load = original
+        torch.set_num_threads(1)
+    assert seen == [2]
+
+
+def test_every_name_that_an_op_asks_for_is_in_the_table():
+    asked = {
+        node.args[0].value
+        for path in Path(room.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("choose", "runner")
+        if isinstance(node.args[0], ast.Constant)
+    }
+    assert asked | {"segment_sum", "segment_max", "segment_softmax", "delaunay_neighbors"} == set(room.NATIVE)
+
+
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(backend, "cuda_status", lambda: (True, "driver for CUDA 13.0, sm_90"))
+    monkeypatch.setattr(room, "cuda_status", lambda: (True, "driver for CUDA 13.0, sm_90"))
 
 
-def test_auto_takes_native_code_for_the_device(gpu, monkeypatch):
-    monkeypatch.setattr(backend, "native", lambda: object())
-    assert best("edge_attention", CPU) == ("cpu", "")
-    assert best("edge_attention", CUDA) == ("cuda", "")
-    assert best("segment_sum", CPU) == ("reference", "no native code for the CPU")
-    assert best("delaunay_neighbors", CUDA) == ("reference", "no kernel for cuda")
-    assert best("edge_attention", CUDA, "no kernel for torch.float64") == ("reference", "no kernel for torch.float64")
+def test_on_a_gpu_auto_takes_the_kernels_or_says_why_not(gpu, monkeypatch):
+    assert room.best("edge_attention", CUDA) == ("cuda", "")
+    assert room.best("transport", CUDA) == ("reference", "no native code for cuda")
+    assert room.best("edge_attention", CUDA, "no kernel for float64") == ("reference", "no kernel for float64")
+    monkeypatch.setattr(room, "cuda_status", lambda: (False, "cuda-bindings is not installed"))
+    assert room.best("edge_attention", CUDA) == ("reference", "cuda-bindings is not installed")
 
 
-def test_without_native_code_the_reference_runs_and_says_why(monkeypatch):
-    monkeypatch.setattr(backend, "native", lambda: None)
-    monkeypatch.setattr(backend, "native_status", lambda: "not built")
-    monkeypatch.setattr(backend, "cuda_status", lambda: (False, "torch sees no GPU"))
-    assert best("edge_attention", CPU) == ("reference", "not built")
-    assert best("edge_attention", CUDA) == ("reference", "torch sees no GPU")
-
-
-def test_auto_says_once_what_runs(gpu, monkeypatch, caplog):
-    monkeypatch.setattr(backend, "_told", set())
-    with caplog.at_level(logging.INFO, logger=backend.__name__):
-        for _ in range(3):
-            choose("edge_attention", CUDA, "no kernel for torch.float64")
-    assert caplog.messages == ["edge_attention runs on reference (no kernel for torch.float64)"]
-
-
-def test_a_backend_that_was_asked_for_is_never_replaced(gpu, monkeypatch):
+def test_backend_cuda_raises_where_it_cannot_run(gpu, monkeypatch):
     with use_backend("cuda"):
-        assert choose("edge_attention", CUDA) == "cuda"
-        with pytest.raises(KernelError, match="Expected tensors on cuda for edge_attention .* found cpu"):
-            choose("edge_attention", CPU)
-        with pytest.raises(KernelError, match=r"CUDA backend cannot run edge_attention: no kernel for torch.float64"):
-            choose("edge_attention", CUDA, "no kernel for torch.float64")
-        with pytest.raises(KernelError, match="cannot run delaunay_neighbors: no kernel for cuda"):
-            choose("delaunay_neighbors", CUDA)
-        monkeypatch.setattr(backend, "cuda_status", lambda: (False, "torch sees no GPU"))
+        assert room.choose("edge_attention", CUDA) == "cuda"
+        with pytest.raises(KernelError, match=r"CUDA backend cannot run edge_attention: no kernel for float64"):
+            room.choose("edge_attention", CUDA, "no kernel for float64")
+        with pytest.raises(KernelError, match=r"cannot run transport: no native code for cuda"):
+            room.choose("transport", CUDA)
+        monkeypatch.setattr(room, "cuda_status", lambda: (False, "torch sees no GPU"))
         with pytest.raises(KernelError, match="torch sees no GPU"):
-            choose("edge_attention", CUDA)
-    monkeypatch.setattr(backend, "native", lambda: None)
-    with use_backend("cpu"), pytest.raises(KernelError, match="CPU backend cannot run edge_attention"):
-        choose("edge_attention", CPU)
-
-
-def test_reference_runs_anywhere():
-    with use_backend("reference"):
-        assert choose("edge_attention", CPU) == choose("edge_attention", CUDA) == "reference"
-
-
-def test_the_environment_speaks_for_a_whole_process(monkeypatch):
-    monkeypatch.setenv(backend.VARIABLE, "reference")
-    assert backend.wanted() == "reference"
-    with use_backend("auto"):
-        assert backend.wanted() == "auto"
-    monkeypatch.setenv(backend.VARIABLE, "gpu")
-    with pytest.raises(ConfigError, match="METANICHE_BACKEND"):
-        backend.wanted()
-
-
-def test_an_unknown_name_is_refused():
-    with pytest.raises(ConfigError, match="found 'gpu'"), use_backend("gpu"):
-        pass
+            room.choose("edge_attention", CUDA)

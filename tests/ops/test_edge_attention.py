@@ -144,3 +144,29 @@ def test_only_the_gradients_asked_for_are_needed():
     edge_attention(q, k, v, indptr, indices, bias, null).sum().backward()
     assert v.grad.abs().sum() > 0
     assert q.grad is None
+
+
+def test_registered_as_a_torch_op():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    indptr, indices = torch.tensor([0, 2, 2, 3, 5]), torch.tensor([1, 2, 0, 1, 3], dtype=torch.int32)
+    bias = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    null = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(torch.ops.metaniche.edge_attention.default, (q, k, v, indptr, indices, bias, null))
+
+
+@pytest.mark.parametrize("channels", [8, 5, 64])
+def test_threads_change_nothing(channels):
+    g = torch.Generator().manual_seed(channels)
+    n, degree = 400, 6
+    indptr = torch.arange(0, n * degree + 1, degree)
+    indices = torch.randint(0, n, (n * degree,), generator=g).to(torch.int32)
+    q, k, v = (torch.randn(n, 3, channels, generator=g, requires_grad=True) for _ in range(3))
+    bias, null = torch.randn(n * degree, 3, generator=g, requires_grad=True), torch.zeros(3, requires_grad=True)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        out = edge_attention(q, k, v, indptr, indices, bias, null)
+        found.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v, bias))])
+    torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

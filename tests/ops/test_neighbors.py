@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaniche.errors import GraphError
-from metaniche.ops import delaunay_neighbors, knn_neighbors, radius_neighbors
+from metaniche.ops import delaunay_neighbors, knn_neighbors, radius_neighbors, use_backend
 
 
 def make_points(seed, n, dim=2, extent=200.0, lattice=False):
@@ -198,3 +198,33 @@ POS, PTR = torch.zeros(4, 2), torch.tensor([0, 4])
 def test_refuses(call, says):
     with pytest.raises(GraphError, match=says):
         call()
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_native_equals_reference_in_crowds_and_mostly_empty_boxes(dim):
+    """Two dense clusters far apart, a heavy pile on one spot, and lonely cells: no bin may overflow or be missed."""
+    rng = np.random.default_rng(0)
+    crowd = rng.normal(0, 3, (1500, dim))
+    far = rng.normal(0, 1, (700, dim)) + 1e6
+    pile = np.zeros((300, dim)) + 50
+    lonely = rng.uniform(-1e6, 1e6, (40, dim))
+    pos = torch.from_numpy(np.concatenate([crowd, far, pile, lonely]).astype(np.float32))
+    ptr = torch.tensor([0, 1200, 1200, len(pos)])
+    for search in (
+        lambda: radius_neighbors(pos, ptr, 2.0),
+        lambda: radius_neighbors(pos, ptr, 5.0, inner_um=2.0, max_per_cell=7, seed=3),
+        lambda: knn_neighbors(pos, ptr, 9),
+    ):
+        with use_backend("reference"):
+            expected = search()
+        assert all(torch.equal(a, b) for a, b in zip(search(), expected, strict=True))
+
+
+def test_threads_change_nothing():
+    pos, ptr = make_points(5, 5000), torch.tensor([0, 2000, 5000])
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append([*radius_neighbors(pos, ptr, 20.0, max_per_cell=5), *knn_neighbors(pos, ptr, 6)])
+    torch.set_num_threads(1)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

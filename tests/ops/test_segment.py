@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from metaniche.errors import GraphError
+from metaniche.ops import segment, use_backend
 from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 
 OPS = {"sum": segment_sum, "mean": segment_mean, "max": segment_max}
@@ -69,3 +70,26 @@ def test_one_dimension_and_no_entries_are_fine(op):
 
 def test_maxima_of_negative_rows_are_not_zero():
     assert segment_max(torch.tensor([-3.0, -2.0]), rows([2, 0])).tolist() == [-2.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["segment_sum", "segment_max", "segment_softmax"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_native_and_reference_agree_and_threads_change_nothing(name, dtype):
+    g = torch.Generator().manual_seed(3)
+    ptr = rows(torch.randint(0, 9, (700,), generator=g).tolist())
+    x = torch.randn(int(ptr[-1]), 3, 2, generator=g, dtype=dtype)
+    op = getattr(segment, name)
+    with use_backend("reference"):
+        expected = op(x, ptr)
+    one = op(x, ptr)
+    torch.set_num_threads(2)
+    two = op(x, ptr)
+    torch.set_num_threads(1)
+    assert torch.equal(one, two)
+    assert torch.allclose(one, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["segment_sum", "segment_max", "segment_softmax"])
+def test_registered_as_torch_ops(name):
+    x = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(getattr(torch.ops.metaniche, name).default, (x, rows([3, 0, 1, 5])))

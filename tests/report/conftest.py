@@ -141,7 +141,7 @@ def make_info(survival=False):
         "features": {"n": 40, "kind": "counts", "coverage": 1.0},
         "graph": {"builder": "radius", "contact_um": 20.0, "radius_um": 150.0, "max_paracrine": 24},
         "left_out": {"P98": "no usable metastasis", "P99": "no sample"},
-        "permutation_control": {"model": "relational_mil", "auroc": 0.49, "low": 0.37, "high": 0.61},
+        "permutation_control": {"model": "relational_mil", "estimate": 0.49, "low": 0.37, "high": 0.61},
         "training": {"epochs": 40, "optimizer": "adamw", "lr": 0.003, "width": 32},
         "cells_out_of_fold": True,
     }

@@ -101,7 +101,7 @@ def test_another_model_that_is_best_is_named(make_run):
 
 
 def test_a_control_that_misses_chance_is_shouted(make_run):
-    control = {"model": "relational_mil", "auroc": 0.7, "low": 0.6, "high": 0.8}
+    control = {"model": "relational_mil", "estimate": 0.7, "low": 0.6, "high": 0.8}
     assert any("Something leaks" in c for c in headline(make_run(info={"permutation_control": control})).cautions)
 
 

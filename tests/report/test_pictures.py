@@ -57,7 +57,7 @@ def test_no_potential_no_map(make_run):
 
 def test_control_is_drawn_where_it_was_run(make_run):
     assert pictures.control_pictures(make_run(info={"permutation_control": None})) == []
-    control = {"model": "gone", "metric": "harrell_c", "auroc": 0.5, "low": 0.4, "high": 0.6, "values": [0.5, 0.5]}
+    control = {"model": "gone", "metric": "harrell_c", "estimate": 0.5, "low": 0.4, "high": 0.6, "values": [0.5, 0.5]}
     [picture] = pictures.control_pictures(make_run(info={"permutation_control": control}))
     assert "Harrell's C" in picture.alt
     assert "2 permutations" in picture.caption

@@ -8,7 +8,6 @@ SHORTCUT = "a shortcut is missed and float64 decides the same"
 
 SAME = {
     ("32", -1, "offset < 32"): "offsets are powers of two",
-    ("last", -1, "REDUCE == 1"): "the mean of one entry is that entry",
     ("PIECES", 1, "for (int p = 0; p < PIECES; ++p)"): GUARDED,
     ("last", -1, "? e + b : last - 1"): "both branches name the last edge",
     ("last", 1, "best = fmaxf"): "the last edge counts twice in a maximum",

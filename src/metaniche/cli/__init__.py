@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from metaniche.config import check_targets
-from metaniche.errors import MetanicheError
+from metaniche.config import check_targets, nearest
+from metaniche.errors import ConfigError, MetanicheError
 from metaniche.io.keys import RESEARCH_USE_ONLY
 
 log = logging.getLogger(__name__)
 
+FILLED_LATER = ("callbacks",)  # by the run that uses them
+
 
 def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Make a command out of a function of a config: compose, check targets, run; a MetanicheError ends with one line."""
+    """Make a command out of a function of a config: compose, check targets, run; a mistake ends with one line."""
 
     def decorate(function: Callable[[DictConfig], None]) -> Callable[[], None]:
         @hydra.main(version_base="1.3", config_path="pkg://metaniche.configs", config_name=name)
@@ -27,15 +34,61 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             OmegaConf.set_readonly(config, True)
             try:
                 check_targets(config)
+                check_complete(config, name)
                 log.info("metaniche-%s. %s", name, RESEARCH_USE_ONLY)
                 function(config)
             except MetanicheError as error:
                 log.error("%s: %s", type(error).__name__, error)
                 sys.exit(2)
 
-        return command
+        @functools.wraps(command)
+        def worded() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors on instead of printing them
+            try:
+                command()
+            except HydraException as error:
+                sys.stderr.write(f"ConfigError: {explain(error, name, sys.argv[1:])}\n")
+                sys.exit(2)
+
+        return worded
 
     return decorate
+
+
+def check_complete(config: DictConfig, name: str) -> None:
+    """Raise ConfigError, with the command to type, where a value that only the user can give is missing."""
+    missing = sorted(k for k in OmegaConf.missing_keys(config) if k.split(".")[0] not in FILLED_LATER)
+    if missing:
+        command = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"Give a value to {', '.join(missing)}: metaniche-{name} {command}")
+
+
+def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
+    """What is wrong with the command line; an unknown key comes with the nearest one that there is."""
+    found = re.search(r"Could not override '([^']+)'", str(error))
+    if found is None:
+        return str(error).split("Config search path")[0].strip()
+    key = found[1].split("@")[0].replace("/", ".")
+    others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
+    known = _known_keys(name, others) or _known_keys(name, [])
+    return f"Unknown key `{key}`.{nearest(key, known)} metaniche-{name} --help lists the keys."
+
+
+def _known_keys(name: str, overrides: list[str]) -> list[str]:
+    """Every key of the config that these overrides make; none where they make none."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_module("metaniche.configs", version_base="1.3"):
+            config = hydra.compose(name, overrides)
+    except HydraException:
+        return []
+    return _keys(OmegaConf.to_container(config, resolve=False))
+
+
+def _keys(node: object, path: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    return [k for key, value in node.items() for k in (f"{path}{key}", *_keys(value, f"{path}{key}."))]
 
 
 def _calm_warnings() -> None:

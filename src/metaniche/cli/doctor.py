@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from metaniche import __version__, ops
+from metaniche import __version__
 from metaniche.errors import KernelError
 from metaniche.ops import backend
 from metaniche.ops.cuda import compile, cubins
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "numpy", "scipy", "cuda-bindings", "nvidia-cuda-nvrtc")
 def main() -> None:
     console = Console(soft_wrap=True)
     console.print(_table("metaniche", about()))
-    console.print(_table("op", [(op, "  ".join(backends(op))) for op in op_names()]))
+    console.print(_table("op", [(op, "  ".join(backends(op))) for op in backend.NATIVE]))
 
 
 def about() -> list[tuple[str, str]]:
@@ -38,10 +38,6 @@ def about() -> list[tuple[str, str]]:
         ("kernel cache", str(cubins.cache_folder())),
         ("NVRTC", _nvrtc()),
     ]
-
-
-def op_names() -> list[str]:
-    return sorted(name for name in ops.__all__ if name.islower())
 
 
 def backends(op: str) -> list[str]:

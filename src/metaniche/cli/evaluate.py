@@ -1,5 +1,7 @@
 """metaniche-evaluate: networks, simple baselines and the clinical model on the same folds; one table, one report."""
 
+import hashlib
+import json
 import logging
 import sys
 import time
@@ -24,7 +26,10 @@ from metaniche.report import build_report
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("auroc", "auprc", "sens90", "harrell_c", "uno_c", "ibs", "ece")
+SHOWN = (
+    "auroc_within", "auroc", "auprc", "sens_at_90_spec", "sens_at_95_spec", "harrell_c", "uno_c", "ibs", "calibration_slope",
+    "ece",
+)  # fmt: skip
 
 
 @verb("evaluate")
@@ -34,7 +39,8 @@ def main(config: DictConfig) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task)
-    networks = [_network(config, name, run_dir) for name in config.networks]
+    cells = run_dir / "cells" / _digest(config)
+    networks = [_network(config, name, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
@@ -57,19 +63,31 @@ def main(config: DictConfig) -> None:
                 n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
             )  # fmt: skip
         control = {
-            "model": found.model, "metric": found.metric, "auroc": found.estimate, "low": found.low, "high": found.high,
+            "model": found.model, "metric": found.metric, "estimate": found.estimate, "low": found.low, "high": found.high,
             "values": list(found.values),
         }  # fmt: skip
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
     _print(table)
+    if control:
+        log.info(
+            "Label-permutation control of %s: %s %.2f (%.2f-%.2f) over %d permutations; %s",
+            found.model, found.metric, found.estimate, found.low, found.high, len(found.values),
+            "chance, as it should be" if found.holds_chance else "NOT chance: something leaks",
+        )  # fmt: skip
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, run_dir: Path | None) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, cells: Path | None) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
-    cells = run_dir / "cells" if run_dir is not None and name == config.networks[0] else None
     fit = fit_config(config, load_group("model", name, config))
-    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=cells)
+    own = cells if name == config.networks[0] else None
+    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=own)
+
+
+def _digest(config: DictConfig) -> str:
+    """Of all that decides the cells' scores: what another configuration left in the folder is not drawn."""
+    content = {k: v for k, v in plain(config).items() if k not in ("paths", "run_name", "maps", "n_boot")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _baselines(config: DictConfig, cohort: PreparedCohort, task: Task) -> list[Estimator]:
@@ -89,7 +107,7 @@ def _finish(
     control: dict | None,
     started: float,
 ) -> None:
-    parts = sorted((run_dir / "cells").glob("*.parquet"))
+    parts = sorted((run_dir / "cells" / _digest(config)).glob("*.parquet"))
     if parts:
         own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
         collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())
@@ -128,12 +146,14 @@ class _Shown:
 def _print(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
     columns = [c for c in SHOWN if c in table]
-    shown = Table("model", *columns, "vs best baseline", title="Research use only")
+    against = {"vs best baseline": "diff_best", "vs clinical": "diff_clinical"}
+    against = {name: key for name, key in against.items() if key in table}
+    shown = Table("model", *columns, *against, title="Research use only")
     for name, row in table.sort_values(columns[0], ascending=False).iterrows():
         cells = [f"{row[c]:.2f} ({row[f'{c}_low']:.2f}-{row[f'{c}_high']:.2f})" for c in columns]
-        difference = "" if pd.isna(row["diff_best"]) else f"{row['diff_best']:+.2f} (p {row['diff_best_p']:.2f})"
-        shown.add_row(name, *cells, difference)
-    Console(width=None if sys.stdout.isatty() else 200).print(shown)
+        differences = ["" if pd.isna(row[k]) else f"{row[k]:+.2f} (p {row[f'{k}_p']:.2f})" for k in against.values()]
+        shown.add_row(name, *cells, *differences)
+    Console(width=None if sys.stdout.isatty() else 220).print(shown)
     for line in table.attrs["caption"]:
         log.info(line)
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -69,7 +69,8 @@ def _describe(
     collect_history(run_dir)
     if held_out is not None:
         samples = cohort.of(held_out.patients)
-        scores = predictor.score(samples, cohort.patients, coverage_floor=0.0)
+        # The temperature was fitted on these very patients: their figures are of the network as it was before.
+        scores = _uncalibrated(predictor).score(samples, cohort.patients, coverage_floor=0.0)
         write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
         collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
         if config.keep_held_out:
@@ -77,10 +78,16 @@ def _describe(
     write_run(
         run_dir, cohort, targets, model=config.model.name, duration_s=time.monotonic() - started,
         seeds=[config.seed + i for i in range(config.members)], experiment=config.run_name,
-        training=predictor.bundle.training | {"calibration": list(predictor.bundle.calibration)},
+        training=predictor.bundle.training
+        | {"calibration": list(predictor.bundle.calibration), "features": plain(config.data.features)},
     )  # fmt: skip
     if config.report:
         log.info("Wrote the report %s", build_report(run_dir))
+
+
+def _uncalibrated(predictor: Predictor) -> Predictor:
+    without = {k: v for k, v in predictor.bundle.calibration.items() if k != "temperature"}
+    return Predictor(replace(predictor.bundle, calibration=without))
 
 
 def _write_held_out(config: DictConfig, cohort: PreparedCohort, held_out: Targets, folder: Path) -> None:

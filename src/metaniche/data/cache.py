@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,22 +17,26 @@ from scipy import sparse
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
 from metaniche.graph import CellGraph
+from metaniche.io import keys
 from metaniche.io.write import replacing
 
 TENSORS, CELLS, ABOUT = "tensors.safetensors", "cells.parquet", "sample.json"
 _GRAPH = "graph."
 
 
-def save_sample(folder: Path, sample: PreparedSample, source: dict | None = None) -> Path:
+def save_sample(
+    folder: Path, sample: PreparedSample, source: dict | None = None, found_types: Sequence[str] | None = None
+) -> Path:
     """Write one sample into a folder of its own below `folder`, all of it or nothing.
 
-    `source` (plain values) tells what the sample was made from; `is_saved` compares it.
+    `source` (plain values) tells what the sample was made from; `is_saved` compares it. `found_types` are the names of
+    cell types in the source, for `read_about`.
     """
     target = sample_folder(folder, sample.sample_id)
     try:
         with replacing(target) as temporary:
             temporary.mkdir()
-            _write(temporary, sample, source)
+            _write(temporary, sample, source, found_types)
     except OSError:
         # Another process put the same sample there first: both wrote the same content.
         if not is_saved(folder, sample.sample_id, source):
@@ -81,7 +86,7 @@ def sample_folder(folder: Path, sample_id: str) -> Path:
     return Path(folder) / quote(sample_id, safe=" ").replace(".", "%2E")
 
 
-def _write(folder: Path, sample: PreparedSample, source: dict | None) -> None:
+def _write(folder: Path, sample: PreparedSample, source: dict | None, found_types: Sequence[str] | None) -> None:
     tensors = {_GRAPH + name: tensor.contiguous() for name, tensor in sample.graph.tensors().items()}
     tensors |= _matrix_tensors(sample.x) | {"file_order": torch.from_numpy(sample.file_order.astype(np.int64))}
     save_file(tensors, folder / TENSORS)
@@ -95,6 +100,7 @@ def _write(folder: Path, sample: PreparedSample, source: dict | None) -> None:
         "n_cells": sample.n_cells,
         "n_edges": sample.graph.n_edges,
         "source": source,
+        keys.FOUND_TYPES: None if found_types is None else list(found_types),
     }
     (folder / ABOUT).write_text(json.dumps(about))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ class Cohort:
     def from_dataset(cls, name: str, config: CohortConfig) -> Cohort:
         """A named public cohort of `io.datasets`."""
         module = datasets.load(name)
-        _check_type_names(config, module.CELL_TYPES, where=f"dataset {name}")
+        check_type_names(config, module.CELL_TYPES, where=f"dataset {name}")
         samples, patients = module.tables()
         cohort = cls._of(config, samples, patients, module.read_sample, dict(module.LEFT_OUT), f"dataset {name}")
         return replace(cohort, version=digest(*module.FILES))
@@ -130,10 +130,13 @@ class Cohort:
         return replace(cohort, version=files_version(samples[PATH]))
 
     @classmethod
-    def from_anndata(cls, adata: AnnData, patients: pd.DataFrame, config: CohortConfig) -> Cohort:
+    def from_anndata(
+        cls, adata: AnnData, patients: pd.DataFrame, config: CohortConfig, *, every_type: bool = True
+    ) -> Cohort:
         """A cohort in memory: one AnnData with `obs["sample_id"]` and `obs["patient_id"]`.
 
-        `patients` is indexed by `patient_id` or has it as a column.
+        `patients` is indexed by `patient_id` or has it as a column. `every_type` False: new tissue, in which types that
+        the config names need not occur.
         """
         where = f"cohort {config.name}"
         for key in (keys.SAMPLE, keys.PATIENT):
@@ -154,7 +157,8 @@ class Cohort:
             )
         if config.needs_types:
             require_column(adata.obs, config.cell_type_key, where)
-            _check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
+            if every_type:
+                check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
         samples = check_samples(pairs, where=where)
         if keys.PATIENT not in patients:
             patients = patients.rename_axis(keys.PATIENT).reset_index()
@@ -192,7 +196,7 @@ class Cohort:
         is one and counts are expected; no columns for feature kind "none").
 
         `obsm["spatial"]` stays as read. Multiply it by `uns["metaniche"]["um_per_unit"]`, which is always set here,
-        to get micrometres.
+        to get micrometres. `uns["metaniche"]["found_types"]` names the cell types of the source.
 
         Raises InputError, naming file and key, for whatever `io.guards.check_sample` refuses; warns of what it
         suspects.
@@ -204,6 +208,7 @@ class Cohort:
         adata = self.read(sample_id)
         if keys.FILE_ROW not in adata.obs:
             adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
+        found = adata.obs[config.cell_type_key].dropna().unique() if config.cell_type_key in adata.obs else ()
         adata = _with_types(_with_raw_values(adata, config), config, where)
         check_sample(
             adata,
@@ -218,6 +223,7 @@ class Cohort:
             **(record if isinstance(record, Mapping) else {}),
             keys.UM_PER_UNIT: resolve_um_per_unit(adata, config.um_per_unit, where=where),
             keys.FEATURE_KIND: config.feature_kind,
+            keys.FOUND_TYPES: sorted(map(str, found)),
         }
         return adata
 
@@ -253,8 +259,8 @@ def _with_types(adata: AnnData, config: CohortConfig, where: str) -> AnnData:
     return adata[~dropped].copy()
 
 
-def _check_type_names(config: CohortConfig, known: Sequence[str], where: str) -> None:
-    """A misspelt malignant type would silently make every cell of it healthy."""
+def check_type_names(config: CohortConfig, known: Iterable[str], where: str) -> None:
+    """Raise InputError for a type of the config that is not known: misspelt, it would make every such cell healthy."""
     types = {*(str(name) for name in known), *config.type_aliases.values()}
     asked = (*config.malignant_types, *config.drop_types, *config.type_aliases)
     unknown = [name for name in asked if name not in types]

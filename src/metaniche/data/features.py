@@ -106,10 +106,17 @@ class Features:
         return np.concatenate(blocks, axis=1)
 
     def coverage(self, sample: PreparedSample) -> float:
-        """Measured part of what the features need, in [0, 1]: the genes or markers, or the cells of a known type."""
+        """The smallest of `coverages`: how much of what the features need was measured, in [0, 1]."""
+        return min(self.coverages(sample).values())
+
+    def coverages(self, sample: PreparedSample) -> dict[str, float]:
+        """The share of known "genes" (or markers) that were measured, and of cells with a known type ("types")."""
+        shares = {}
         if self.genes:
-            return float(np.isin(self.genes, sample.features).mean())
-        return float(_one_hot(sample, self.types).any(axis=1).mean())
+            shares["genes"] = float(np.isin(self.genes, sample.features).mean())
+        if self.types:
+            shares["types"] = float(_one_hot(sample, self.types).any(axis=1).mean())
+        return shares
 
     def state(self) -> dict:
         """Everything but the arrays, as plain JSON types."""

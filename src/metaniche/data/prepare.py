@@ -19,12 +19,13 @@ from rich.progress import track
 from scipy import sparse
 
 from metaniche.data.cache import is_saved, load_sample, read_about, save_sample
-from metaniche.data.cohort import Cohort, CohortConfig
+from metaniche.data.cohort import Cohort, CohortConfig, check_type_names
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets, Task, make_targets
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
+from metaniche.io.manifest import PATH
 from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
 
     Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
     cohort or graph config gets a folder of its own; a sample that has moved to another patient is made again. Several
-    processes may prepare one cohort at once.
+    processes may prepare one cohort at once. Raises InputError for a type of the config that no file of a manifest has.
     """
     folder = Path(folder) / cohort.config.name / _key(cohort, graph)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +101,13 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     for number, sample_id in enumerate(_shown(missing, progress), 1):
         adata = cohort.read_checked(sample_id)
         patient = str(cohort.samples.at[sample_id, keys.PATIENT])
-        save_sample(folder, prepare_sample(adata, sample_id, patient, cohort.config, graph), sources[sample_id])
+        sample = prepare_sample(adata, sample_id, patient, cohort.config, graph)
+        save_sample(folder, sample, sources[sample_id], adata.uns[keys.UNS][keys.FOUND_TYPES])
         if not sys.stdout.isatty() and (number % LOG_EVERY == 0 or number == len(missing)):
             log.info("%d/%d samples prepared", number, len(missing))
-    sizes = pd.DataFrame([read_about(folder, s) for s in cohort.samples.index], index=cohort.samples.index)
+    abouts = [read_about(folder, s) for s in cohort.samples.index]
+    _check_types_of_files(cohort, [about.get(keys.FOUND_TYPES) for about in abouts])
+    sizes = pd.DataFrame(abouts, index=cohort.samples.index)
     return PreparedCohort(
         name=cohort.config.name,
         folder=folder,
@@ -156,31 +160,29 @@ def prepare_anndata(
 
     `obs["sample_id"]` tells samples apart and `obs["patient_id"]` patients; without them all cells are one sample of one
     patient. `um_per_unit` overrides the unit the AnnData states in `uns["metaniche"]`; one of the two must be there.
-    `file_order` of the result refers to the rows of `adata`.
+    `file_order` of the result refers to the rows of `adata`. Types that the config names need not occur in it; where it
+    has no types at all, `obs["is_malignant"]` may say which cells are tumour cells.
     """
     adata = adata.copy()
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
             adata.obs[key] = name
-    types = (
-        {str(t) for t in adata.obs[config.cell_type_key].dropna().unique()}
-        if config.cell_type_key in adata.obs
-        else set()
-    )
-    config = replace(
-        config,
-        um_per_unit=um_per_unit,
-        malignant_types=tuple(t for t in config.malignant_types if t in types),
-        drop_types=tuple(t for t in config.drop_types if t in types),
-        type_aliases={k: v for k, v in config.type_aliases.items() if k in types},
-    )
+    config = replace(config, um_per_unit=um_per_unit)
+    if config.cell_type_key not in adata.obs and keys.MALIGNANT in adata.obs:
+        config = replace(config, malignant_types=(), drop_types=(), type_aliases={})
     patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))
-    cohort = Cohort.from_anndata(adata, patients, config)
+    cohort = Cohort.from_anndata(adata, patients, config, every_type=False)
     return [
         prepare_sample(cohort.read_checked(s), s, str(cohort.samples.at[s, keys.PATIENT]), config, graph)
         for s in cohort.samples.index
     ]
+
+
+def _check_types_of_files(cohort: Cohort, found: Sequence[Sequence[str] | None]) -> None:
+    """What a cohort on disk has is known when all its files were read; others are checked when they are opened."""
+    if PATH in cohort.samples and cohort.config.needs_types and None not in found:
+        check_type_names(cohort.config, {name for names in found for name in names}, f"cohort {cohort.config.name}")
 
 
 def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:

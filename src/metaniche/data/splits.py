@@ -199,11 +199,13 @@ def _one_group_each(patients: np.ndarray, groups: pd.Series | None) -> np.ndarra
 def hold_out(targets: Targets, share: float, seed: int = 0) -> tuple[Targets, Targets | None]:
     """Training and held-out targets: about `share` of the patients, stratified; all of them train when `share` is 0.
 
-    Raises SplitError for a share that is not in [0, 0.5].
+    Raises SplitError for a share that is neither 0 nor about one part in k (0.5, 0.33, 0.25, 0.2, ...).
     """
-    if not 0 <= share <= 0.5:
-        raise SplitError(f"Expected a held-out share between 0 and 0.5, found {share}.")
     if share == 0:
         return targets, None
+    if not 0 < share <= 0.5 or abs(share * round(1 / share) - 1) > 0.05:
+        raise SplitError(
+            f"Expected a held-out share of 0 or one part in k (0.5, 0.33, 0.25, 0.2, 0.1, ...), found {share}."
+        )
     fold = patient_folds(targets, n_folds=round(1 / share), n_repeats=1, seed=seed)[0]
     return targets.of(fold.train), targets.of(fold.test)

@@ -32,21 +32,21 @@ _IDENTITY = "config.json"
 
 
 def claim(run_dir: Path, identity: Mapping[str, Any], resume: bool) -> None:
-    """Make a run folder one's own, or go on in it. Raises ConfigError when another configuration ran there.
+    """Make a run folder one's own, or go on in it. Raises ConfigError when something else trained there.
 
     `identity` is all that decides the result, as plain JSON types.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / _IDENTITY
     mine = json.loads(json.dumps(identity, sort_keys=True, default=str))
-    if path.exists():
+    if path.exists() and any(run_dir.glob("member*")):
         theirs = json.loads(path.read_text())
-        if theirs != mine and resume:
+        if theirs != mine:
             raise ConfigError(
                 f"{run_dir} holds a run with another configuration; different: {', '.join(_differences(theirs, mine))}. "
                 "Give this run another run_name, or delete the folder."
             )
-        if theirs == mine and not resume and any(run_dir.glob("member*")):
+        if not resume:
             raise ConfigError(f"{run_dir} holds this run already. Use resume=true to go on, or another run_name.")
     write_json(path, mine)
 

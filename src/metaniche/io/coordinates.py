@@ -39,6 +39,9 @@ def resolve_um_per_unit(adata: AnnData, declared: float | None, *, where: object
             found="no value",
             fix="Set um_per_unit in the cohort's config: 1.0 for micrometres, else the pixel size (such as 0.377).",
         )
+    if isinstance(value, str):
+        fix = "Give the pixel size in um, such as 0.377, or 1.0 for micrometres."
+        raise refusal(where, expected="um_per_unit to be a number", found=f"text {value!r}", fix=fix)
     if not isinstance(value, int | float | np.number) or not np.isfinite(value) or value <= 0:
         raise refusal(where, expected="um_per_unit above 0", found=repr(value), fix="Give the pixel size in um.")
     if declared is not None and own is not None and not np.isclose(float(declared), float(own), rtol=1e-3):

@@ -12,6 +12,7 @@ CONNECTIVITIES = "spatial_connectivities"
 FILE_ROW = "metaniche_row"
 UM_PER_UNIT = "um_per_unit"
 FEATURE_KIND = "feature_kind"
+FOUND_TYPES = "found_types"
 
 # written
 PREFIX = "metaniche"

@@ -21,20 +21,28 @@ VARIABLE = "METANICHE_BACKEND"
 # The extension modules by torch's name of the processor's instruction set, best first.
 MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseline"}
 
-# Ops without native code for the CPU, and ops with kernels in csrc/cuda.
-CPU_REFERENCE = frozenset({"delaunay_neighbors", "segment_max", "segment_mean", "segment_softmax", "segment_sum"})
-CUDA_KERNELS = frozenset(
-    {
-        "edge_attention",
-        "hilbert_order",
-        "knn_neighbors",
-        "radius_neighbors",
-        "segment_max",
-        "segment_mean",
-        "segment_softmax",
-        "segment_sum",
-    }
-)
+# The devices that each op has native code for, by the name that it passes to `choose`.
+NATIVE = {
+    "autocorrelation": ("cpu",),
+    "cluster_means_null": ("cpu",),
+    "cluster_means_permutations": ("cpu",),
+    "complex_expression": ("cpu",),
+    "csr_encoder": ("cpu",),
+    "delaunay_neighbors": (),
+    "edge_attention": ("cpu", "cuda"),
+    "edge_scores_null": ("cpu",),
+    "hilbert_order": ("cpu", "cuda"),
+    "knn_neighbors": ("cpu", "cuda"),
+    "ligrec_signal": ("cpu",),
+    "pair_logits": ("cpu",),
+    "radius_neighbors": ("cpu", "cuda"),
+    "segment_max": ("cpu", "cuda"),
+    "segment_softmax": ("cpu", "cuda"),
+    "segment_sum": ("cpu", "cuda"),
+    "transport": ("cpu",),
+    "transpose_graph": ("cpu",),
+    "type_pair_sums": ("cpu",),
+}
 
 log = logging.getLogger(__name__)
 _wanted: ContextVar[str | None] = ContextVar("backend", default=None)
@@ -76,7 +84,7 @@ def choose(op: str, device: torch.device, unable: str | None = None) -> str:
         name, why = best(op, device, unable)
         if (op, name) not in _told:
             _told.add((op, name))
-            log.info("%s runs on %s%s", op, name, f" ({why})" if why else "")
+            log.log(logging.INFO if why else logging.DEBUG, "%s runs on %s%s", op, name, f" ({why})" if why else "")
         return name
     if name == "reference":
         return name
@@ -114,12 +122,10 @@ def dense(*tensors: Tensor) -> list[Tensor]:
 
 def _missing(op: str, device: torch.device) -> str | None:
     """Why no native code runs `op` on the device, or None."""
+    if device.type not in NATIVE[op]:
+        return f"no native code for {device.type}"
     if device.type == "cpu":
-        if op in CPU_REFERENCE:
-            return "no native code for the CPU"
         return native_status() if native() is None else None
-    if device.type != "cuda" or op not in CUDA_KERNELS:
-        return f"no kernel for {device.type}"
     ready, why = cuda_status()
     return None if ready else why
 

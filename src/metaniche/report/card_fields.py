@@ -130,7 +130,7 @@ def _control(run: Run) -> str:
     metric = METRICS.get(control.get("metric", "auroc"))
     name = metric.label if metric else control["metric"]
     ends = f"{number(control.get('low'))} to {number(control.get('high'))}"
-    return f"With permuted labels {name} {number(control.get('auroc'))} ({ends})."
+    return f"With permuted labels {name} {number(control.get('estimate'))} ({ends})."
 
 
 def _performance(run: Run) -> str:

@@ -113,7 +113,7 @@ def map_pictures(run: Run) -> list[Picture]:
 def control_pictures(run: Run) -> list[Picture]:
     """The control with permuted labels beside the figure with the labels as they are."""
     control = run.info.get("permutation_control") or {}
-    if is_blank(control.get("auroc")):
+    if is_blank(control.get("estimate")):
         return []
     row, name = run.row(control.get("model", run.model)), control.get("metric", "auroc")
     label = METRICS[name].label if name in METRICS else name

@@ -33,6 +33,7 @@ from metaniche.training.module import NetworkModule
 log = logging.getLogger(__name__)
 
 MIN_CALIBRATION_UNITS = 10  # fewer held-out units cannot fit even one number
+TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
 TrainerFactory = Callable[[Path | None, int], pl.Trainer]
 
 
@@ -207,5 +208,10 @@ def _calibrated(
         z = logit / np.exp(log_temperature)
         return float(np.mean(np.logaddexp(0, z) - y * z))
 
-    best = minimize_scalar(loss, bounds=(-1.5, 2.0), method="bounded")
+    best = minimize_scalar(loss, bounds=TEMPERATURE_BOUNDS, method="bounded")
+    if min(abs(best.x - bound) for bound in TEMPERATURE_BOUNDS) < 1e-2:
+        log.warning(
+            "The temperature ended at its bound, %.1f: the held-out patients do not support calibrated risks.",
+            np.exp(best.x),
+        )
     return replace(bundle, calibration={"temperature": float(np.exp(best.x)), "n_calibration": len(y)})

@@ -14,6 +14,11 @@ from metaniche.ops.cuda.launch import use_machine
 BUILD = Path(__file__).parents[3] / "build" / "simt"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def backend():
+    """These tests choose for themselves: once is enough."""
+
+
 @pytest.fixture(autouse=True)
 def poisoned():
     """torch.empty is full of NaN, and of the largest integer."""
@@ -40,9 +45,7 @@ def on_gpu(monkeypatch):
     def pretend(name):
         module = import_module(f"metaniche.ops.{name}")
         with monkeypatch.context() as patch:
-            if hasattr(module, "_on_gpu"):
-                patch.setattr(module, "_on_gpu", lambda op, x: True)
-            elif hasattr(module, "runner"):
+            if hasattr(module, "runner"):
                 patch.setattr(module, "runner", lambda *_: "cuda")
             else:
                 patch.setattr(module, "choose", lambda *_: "cuda")

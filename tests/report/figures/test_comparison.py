@@ -48,7 +48,7 @@ def test_nothing_to_compare_says_so(table, metric):
 
 
 def test_control_shows_each_permutation_and_the_observed_figure():
-    control = {"auroc": 0.49, "low": 0.4, "high": 0.6, "values": [0.45, 0.5, 0.52]}
+    control = {"estimate": 0.49, "low": 0.4, "high": 0.6, "values": [0.45, 0.5, 0.52]}
     figure = permutation_control(control, (0.9, 0.8, 0.95), "Harrell's C")
     axes = figure.axes[0]
     assert _points(axes)["permutations"].get_xdata().tolist() == [0.45, 0.5, 0.52]
@@ -57,4 +57,4 @@ def test_control_shows_each_permutation_and_the_observed_figure():
 
 
 def test_control_without_interval_is_drawn():
-    assert [t.get_text() for t in permutation_control({"auroc": 0.5}).axes[0].texts] == ["0.50"]
+    assert [t.get_text() for t in permutation_control({"estimate": 0.5}).axes[0].texts] == ["0.50"]

@@ -8,6 +8,9 @@
 
 namespace metaniche {
 
+// Coordinates may be read this far past the last cell: loops over candidates run in whole vectors.
+constexpr i64 PADDING = 16;
+
 // A contiguous range of sorted cells.
 struct Run {
     i32 first, last;
@@ -129,7 +132,7 @@ private:
     }
 
     void gather(const float* pos, std::vector<i32>& order) {
-        for (auto& axis : axes_) axis.resize(n_);
+        for (auto& axis : axes_) axis.resize(n_ + PADDING);
 #pragma omp parallel for schedule(static)
         for (i64 s = 0; s < n_; ++s)
             for (int d = 0; d < Dim; ++d) axes_[d][s] = pos[i64(order[s]) * Dim + d];

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/arrays.h"
+#include "cpu/by_sender.h"
 #include "cpu/exp.h"
 
 namespace metaniche {
@@ -76,24 +77,14 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
     }
 }
 
-// The edges by sender: edges[ptr[j]:ptr[j + 1]] leave j, in ascending order, so that every sum has one order.
 struct BySender {
     std::vector<i64> ptr;
     std::vector<i64> edges;
     std::vector<i32> receivers;
-    explicit BySender(const Csr& graph) : ptr(graph.rows + 1, 0) {
-        const i64 n_edges = graph.indptr[graph.rows];
-        edges.resize(n_edges);
-        receivers.resize(n_edges);
-        for (i64 e = 0; e < n_edges; ++e) ++ptr[graph.indices[e] + 1];
-        for (i64 j = 0; j < graph.rows; ++j) ptr[j + 1] += ptr[j];
-        std::vector<i64> next(ptr.begin(), ptr.end() - 1);
-        for (i64 i = 0; i < graph.rows; ++i)
-            for (i64 e = graph.indptr[i]; e < graph.indptr[i + 1]; ++e) {
-                const i64 at = next[graph.indices[e]]++;
-                edges[at] = e;
-                receivers[at] = i32(i);
-            }
+    explicit BySender(const Csr& graph) : ptr(graph.rows + 1) {
+        edges.resize(graph.indptr[graph.rows]);
+        receivers.resize(edges.size());
+        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.data(), edges.data(), receivers.data());
     }
 };
 

@@ -1,8 +1,8 @@
-// Sums, means, maxima and softmax over the rows of a CSR, each in one fixed order: no atomics.
+// Sums, maxima and softmax over the rows of a CSR, each in one fixed order: no atomics.
 //
 // WARPS warps work on a row and COLUMNS lanes of each on neighbouring columns; the other lanes take every
 // STRIDE-th entry. blockIdx.y counts tiles of COLUMNS columns.
-// Specialised by VALUE (float or double), REDUCE (0 sum, 1 mean, 2 max), COLUMNS (power of two <= 32),
+// Specialised by VALUE (float or double), REDUCE (0 sum, 1 max), COLUMNS (power of two <= 32),
 // WARPS (1, or THREADS / 32), THREADS.
 #include "common/types.h"
 
@@ -61,17 +61,16 @@ segment_reduce(const VALUE* __restrict__ x, const i64* __restrict__ indptr, i64 
     const Place place;
     const bool inside = place.row < rows && place.column < width;
     const i64 first = inside ? indptr[place.row] : 0, last = inside ? indptr[place.row + 1] : 0;
-    VALUE own = REDUCE == 2 ? lowest() : VALUE(0);
+    VALUE own = REDUCE == 1 ? lowest() : VALUE(0);
     for (i64 e = first + place.entry; e < last; e += STRIDE) {
         const VALUE next = x[e * width + place.column];
-        own = REDUCE == 2 ? larger(own, next) : own + next;
+        own = REDUCE == 1 ? larger(own, next) : own + next;
     }
-    if (REDUCE == 2) {
+    if (REDUCE == 1) {
         own = join(own, place, part, [](VALUE a, VALUE b) { return larger(a, b); });
         if (first == last) own = VALUE(0);
     } else {
         own = join(own, place, part, [](VALUE a, VALUE b) { return sum(a, b); });
-        if (REDUCE == 1 && first < last) own /= VALUE(last - first);
     }
     if (inside && place.entry == 0) out[place.row * width + place.column] = own;
 }

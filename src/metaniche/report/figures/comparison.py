@@ -71,11 +71,11 @@ def permutation_control(
     Parameters
     ----------
     control
-        auroc (the estimate, whatever the metric), low, high, and optional values, one per permutation.
+        estimate, low, high, and optional values, one per permutation.
     observed
         estimate, low, high with the labels as they are.
     """
-    shown = {"labels permuted": [control.get(k) for k in ("auroc", "low", "high")]}
+    shown = {"labels permuted": [control.get(k) for k in ("estimate", "low", "high")]}
     if observed is not None:
         shown = {"labels as they are": list(observed)} | shown
     figure = new_figure(9.4, 0.95 + 0.36 * len(shown))

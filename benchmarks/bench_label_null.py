@@ -1,0 +1,104 @@
+"""Nulls of cell type labels: 30 types, 1,200 genes at 10 % density, 2,000 pairs, 1,000 permutations; enrichment."""
+
+from functools import partial
+
+from bench_neighbors import tissue
+from harness import Case
+
+TYPES, GENES, PAIRS, PERMUTATIONS, DENSITY = 30, 1200, 2000, 1000, 0.1
+RADIUS_UM = 22.0
+
+
+def inputs(n: int) -> dict:
+    import torch
+
+    from metaniche.ops import radius_neighbors
+
+    g = torch.Generator().manual_seed(0)
+    x = torch.log1p(5 * torch.rand(n, GENES, generator=g))
+    x *= torch.rand(n, GENES, generator=g) < DENSITY
+    types = torch.randint(TYPES, (n,), generator=g, dtype=torch.int32)
+    lig = torch.randint(0, GENES // 2, (PAIRS,), generator=g, dtype=torch.int32)
+    rec = torch.randint(GENES // 2, GENES, (PAIRS,), generator=g, dtype=torch.int32)
+    cells = tissue(n)
+    indptr, indices, _ = radius_neighbors(cells["pos"], cells["ptr"], RADIUS_UM)
+    return {"labels": (x, types, TYPES, lig, rec), "graph": (indptr, indices, types, TYPES)}
+
+
+def closed_form(given: dict) -> object:
+    from metaniche.ops import cluster_means_null
+
+    return cluster_means_null(*given["labels"])
+
+
+def permutations(given: dict, stop_after: int | None = None) -> object:
+    from metaniche.ops import cluster_means_permutations
+
+    return cluster_means_permutations(*given["labels"], PERMUTATIONS, stop_after=stop_after)
+
+
+def enrichment(given: dict) -> object:
+    from metaniche.ops import neighborhood_enrichment
+
+    return neighborhood_enrichment(*given["graph"])
+
+
+def annotated(types: object, x: object = None) -> object:
+    import anndata
+    import numpy as np
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    n = len(types)
+    obs = pd.DataFrame(
+        {"type": pd.Categorical([f"t{t:02d}" for t in types.tolist()])}, index=[str(i) for i in range(n)]
+    )
+    adata = anndata.AnnData(csr_matrix(np.zeros((n, 1), np.float32) if x is None else x.numpy()), obs=obs)
+    adata.var_names = [f"g{k}" for k in range(adata.n_vars)]
+    return adata
+
+
+def squidpy_ligrec(given: dict) -> object:
+    import pandas as pd
+    import squidpy
+
+    x, types, _, lig, rec = given["labels"]
+    pairs = pd.DataFrame({"source": [f"g{k}" for k in lig.tolist()], "target": [f"g{k}" for k in rec.tolist()]})
+    return squidpy.gr.ligrec(
+        annotated(types, x), cluster_key="type", interactions=pairs.drop_duplicates(), n_perms=PERMUTATIONS,
+        use_raw=False, copy=True, threshold=0.01, show_progress_bar=False, n_jobs=2, seed=0,
+    )  # fmt: skip
+
+
+def squidpy_enrichment(given: dict) -> object:
+    import numpy as np
+    import squidpy
+    from scipy.sparse import csr_matrix
+
+    indptr, indices, types, _ = given["graph"]
+    adata = annotated(types)
+    ones = np.ones(len(indices), np.float32)
+    adata.obsp["spatial_connectivities"] = csr_matrix((ones, indices.numpy(), indptr.numpy()), shape=(len(types),) * 2)
+    return squidpy.gr.nhood_enrichment(
+        adata, cluster_key="type", n_perms=PERMUTATIONS, seed=0, copy=True, show_progress_bar=False
+    )
+
+
+def scores(n: int, peers: bool) -> Case:
+    solvers = {
+        "1000 permutations": permutations,
+        "stopped after 20": partial(permutations, stop_after=20),
+        "closed form": closed_form,
+    }
+    if peers:
+        solvers["squidpy ligrec"] = squidpy_ligrec
+    name = f"cluster means, {n:,} cells"
+    return Case(name, partial(inputs, n), solvers, rounds=3, growth="label permutations", size=n)
+
+
+def enriched(n: int) -> Case:
+    solvers = {"closed form": enrichment, "squidpy nhood_enrichment": squidpy_enrichment}
+    return Case(f"enrichment, {n:,} cells", partial(inputs, n), solvers, growth="enrichment", size=n)
+
+
+CASES = [scores(10_000, True), scores(100_000, True), enriched(10_000), enriched(100_000)]

@@ -1,0 +1,23 @@
+// Expression of a complex from that of its subunits.
+#pragma once
+#include "common/types.h"
+
+#if !defined(__CUDACC__)
+#include <cmath>
+#endif
+
+namespace metaniche {
+
+// The minimum or the geometric mean of x[genes[0]], ..., x[genes[count - 1]]; count >= 1.
+METANICHE_BOTH float complex_of(const float* x, const i32* genes, i64 count, bool geometric) {
+    double value = x[genes[0]];
+    for (i64 s = 1; s < count; ++s) {
+        const double other = x[genes[s]];
+        if (geometric) value *= other;
+        else value = other < value || other != other ? other : value;
+    }
+    if (geometric && count > 1) value = pow(value, 1.0 / double(count));
+    return float(value);
+}
+
+}  // namespace metaniche

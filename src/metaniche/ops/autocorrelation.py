@@ -1,0 +1,224 @@
+"""Spatial autocorrelation of many genes at once, with exact moments under permutation of the cells."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from metaniche.errors import GraphError
+from metaniche.ops.backend import choose, native
+from metaniche.ops.neighbors import CPU
+from metaniche.ops.reference import autocorrelation as reference
+from metaniche.ops.segment import check_rows
+
+
+class Autocorrelation(NamedTuple):
+    """Statistic, its exact mean and variance when all permutations are equally likely, z-score and two-sided p.
+
+    All (G,) or (P,) float64; p is that of a normal with these moments. A gene without variance has no statistic: NaN.
+    So has the variance of fewer than four cells (bivariate: two).
+    """
+
+    statistic: Tensor
+    expected: Tensor
+    variance: Tensor
+    z: Tensor
+    p: Tensor
+
+
+def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Autocorrelation:
+    """Moran's I of every gene, as squidpy's `spatial_autocorr` defines it.
+
+    .. math:: I = \\frac{N}{S_0} \\frac{\\sum_{ij} w_{ij} z_i z_j}{\\sum_i z_i^2}, \\quad z = x - \\bar x,
+        \\quad S_0 = \\sum_{ij} w_{ij}
+
+    Mean and variance are those under randomisation, so they include the kurtosis of the gene (Cliff and Ord 1981,
+    "Spatial Processes", ISBN 0850860814); squidpy's closed form takes the gene as normal.
+
+    Parameters
+    ----------
+    x_NG
+        (N, G) expression of the cells of one sample, float32 or float64. float32 is summed in float32 over the
+        neighbours of a cell and in float64 over cells.
+    indptr, indices, weight_E
+        CSR of the graph without self edges, (N + 1,) int64 and (E,) int32, and the weight of every edge.
+
+    Raises
+    ------
+    GraphError
+        When shapes, dtypes or values do not fit, on self edges, and when the weights sum to 0.
+    """
+    graph = _Graph(x_NG, indptr, indices, weight_E)
+    graph.refuse_self_edges()
+    cross, _, squares, fourths = graph.sums()
+    n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
+    expected = torch.full_like(cross, -1 / (n - 1) if n > 1 else math.nan)
+    kurtosis = n * fourths / squares**2
+    spread = n * ((n**2 - 3 * n + 3) * s1 - n * s2 + 3 * s0**2)
+    peaked = (n**2 - n) * s1 - 2 * n * s2 + 6 * s0**2
+    falling = (n - 1) * (n - 2) * (n - 3) * s0**2
+    variance = (spread - kurtosis * peaked) / falling - expected**2 if n > 3 else torch.full_like(cross, math.nan)
+    return _scored(n / s0 * cross / squares, expected, variance)
+
+
+def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Autocorrelation:
+    """Geary's C of every gene, as squidpy's `spatial_autocorr` defines it; below 1 where neighbours are alike.
+
+    .. math:: C = \\frac{N - 1}{2 S_0} \\frac{\\sum_{ij} w_{ij} (x_i - x_j)^2}{\\sum_i z_i^2}
+
+    Moments under randomisation (Cliff and Ord 1981), parameters and errors as in `moran`.
+    """
+    graph = _Graph(x_NG, indptr, indices, weight_E)
+    graph.refuse_self_edges()
+    cross, around, squares, fourths = graph.sums()
+    n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
+    kurtosis = n * fourths / squares**2
+    variance = torch.full_like(cross, math.nan)
+    if n > 3:
+        close = (n - 1) * s1 * (n**2 - 3 * n + 3 - (n - 1) * kurtosis)
+        shared = (n - 1) * s2 * (n**2 + 3 * n - 6 - (n**2 - n + 2) * kurtosis) / 4
+        far = s0**2 * (n**2 - 3 - (n - 1) ** 2 * kurtosis)
+        variance = (close - shared + far) / (n * (n - 2) * (n - 3) * s0**2)
+    # w (x_i - x_j)^2 summed over edges: the squares around every cell less twice the cross products.
+    statistic = (n - 1) / (2 * s0) * (around - 2 * cross) / squares
+    return _scored(statistic, torch.ones_like(cross), variance)
+
+
+def bivariate_moran(
+    x_NA: Tensor, y_NB: Tensor, pairs_P2: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor
+) -> Autocorrelation:
+    """Moran's R of pairs of genes: the correlation of y with what the senders around hold of x.
+
+    .. math:: R = \\frac{N}{S_0} \\frac{\\sum_{ij} w_{ij} y'_i x'_j}{\\sqrt{\\sum_i x_i'^2 \\sum_i y_i'^2}}, \\quad
+        x' = x - \\bar x, \\; y' = y - \\bar y
+
+    The global R of SpatialDM (Li et al. 2023, doi:10.1038/s41467-023-39608-w), which LIANA offers as
+    "morans", with row i = receiver and column j = sender. Mean and variance are exact for permutations of y over the
+    cells with x held: :math:`\\sum_i y'_i l_i` of a fixed lag :math:`l_i = \\sum_j w_{ij} x'_j` has mean 0 and
+    variance :math:`\\sum (l_i - \\bar l)^2 \\sum y_i'^2 / (N - 1)`.
+
+    Parameters
+    ----------
+    x_NA, y_NB
+        (N, A) of the senders and (N, B) of the receivers, both float32 or both float64.
+    pairs_P2
+        (P, 2) int64: columns of x and y.
+    indptr, indices, weight_E
+        As in `moran`; self edges are allowed.
+
+    Raises
+    ------
+    GraphError
+        When shapes, dtypes or values do not fit, and when the weights sum to 0.
+    """
+    graph = _Graph(x_NA, indptr, indices, weight_E)
+    y = _checked_values("y_NB", y_NB)
+    if y.shape[0] != x_NA.shape[0] or y_NB.dtype != x_NA.dtype:
+        raise GraphError(
+            f"Expected x and y of one dtype for the same cells, found {tuple(x_NA.shape)} {x_NA.dtype} and "
+            f"{tuple(y_NB.shape)} {y_NB.dtype}."
+        )
+    widths = torch.tensor([x_NA.shape[1], y_NB.shape[1]])
+    if pairs_P2.dtype != torch.int64 or pairs_P2.ndim != 2 or pairs_P2.shape[1] != 2:
+        raise GraphError(f"Expected `pairs_P2` (P, 2) int64, found {tuple(pairs_P2.shape)} {pairs_P2.dtype}.")
+    pairs = pairs_P2.cpu()
+    if ((pairs < 0) | (pairs >= widths)).any():
+        raise GraphError(f"Expected `pairs_P2` to name {widths[0]} columns of x and {widths[1]} of y, found others.")
+    cross, lags, y_squares = graph.bivariate_sums(y, pairs)
+    a, b = pairs.unbind(1)
+    n = graph.n
+    lag_sum, lag_squares, x_squares = lags[a].unbind(1)
+    scale = n / graph.s0 / (x_squares * y_squares[b]).sqrt()
+    spread = (lag_squares - lag_sum**2 / n).clamp(min=0) * y_squares[b]
+    variance = scale**2 * spread / (n - 1) if n > 1 else torch.full_like(cross, math.nan)
+    return _scored(scale * cross, torch.zeros_like(cross), variance)
+
+
+def _scored(statistic: Tensor, expected: Tensor, variance: Tensor) -> Autocorrelation:
+    z = (statistic - expected) / variance.sqrt()
+    return Autocorrelation(statistic, expected, variance, z, torch.erfc(z.abs() / math.sqrt(2)))
+
+
+class _Graph:
+    """Checked values and graph, with Cliff and Ord's sums of weights."""
+
+    def __init__(self, x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> None:
+        self.x = _checked_values("x", x)
+        n = self.x.shape[0]
+        pointer, columns, weight = (t.detach().cpu().contiguous() for t in (indptr, indices, weight_E))
+        check_rows(pointer, columns.numel())
+        if pointer.numel() != n + 1 or columns.dtype != torch.int32 or columns.ndim != 1:
+            raise GraphError(
+                f"Expected `indptr` of {n + 1} entries and `indices` (E,) int32, "
+                f"found {pointer.numel()} entries and {tuple(columns.shape)} {columns.dtype}."
+            )
+        if ((columns < 0) | (columns >= n)).any():
+            raise GraphError(f"Expected neighbours in [0, {n}), found others.")
+        if weight.shape != columns.shape or not weight.is_floating_point() or not torch.isfinite(weight).all():
+            raise GraphError(
+                f"Expected `weight_E` of shape {tuple(columns.shape)}, a float type and finite, "
+                f"found {tuple(weight.shape)} {weight.dtype}."
+            )
+        self.n, self.dtype = n, x.dtype
+        self.csr = pointer.numpy(), columns.numpy()
+        self.weight = weight.numpy()
+        # A copy: scipy joins repeated edges in place.
+        self.matrix = sparse.csr_array((self.weight.astype(np.float64), columns.numpy().copy(), pointer.numpy().copy()))
+        self.matrix.resize((n, n))
+        self.s0 = float(self.matrix.sum())
+        if self.s0 == 0:
+            raise GraphError(f"Expected weights that do not sum to 0, found {columns.numel()} edges that do.")
+
+    @property
+    def degree(self) -> np.ndarray:
+        """(N,) weights of the edges to and from each cell."""
+        return np.asarray(self.matrix.sum(0) + self.matrix.sum(1)).ravel()
+
+    @property
+    def s1(self) -> float:
+        """Half the sum of (w_ij + w_ji)^2."""
+        self.matrix.sum_duplicates()
+        return float((self.matrix.data**2).sum() + self.matrix.multiply(self.matrix.T.tocsr()).sum())
+
+    @property
+    def s2(self) -> float:
+        return float((self.degree**2).sum())
+
+    def refuse_self_edges(self) -> None:
+        own = np.count_nonzero(self.matrix.diagonal())
+        if own:
+            raise GraphError(f"Expected no cell as its own neighbour, found {own} that are. Drop the self edges.")
+
+    def sums(self) -> tuple[Tensor, ...]:
+        x = self.x.numpy()
+        degree, weight = self.degree, self.weight.astype(x.dtype)
+        if choose("autocorrelation", CPU) == "reference":
+            sums = reference.autocorrelation_sums(x, *self.csr, weight, degree)
+        else:
+            sums = np.empty((x.shape[1], 4))
+            native().autocorrelation_sums(x, *self.csr, weight, degree, sums)
+        return torch.from_numpy(sums).unbind(1)
+
+    def bivariate_sums(self, y: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
+        args = self.x.numpy(), y.numpy(), pairs.numpy().astype(np.int32, order="C"), *self.csr
+        weight = self.weight.astype(args[0].dtype)
+        if choose("autocorrelation", CPU) == "reference":
+            sums = reference.bivariate_sums(*args, weight)
+        else:
+            sums = np.empty(len(pairs)), np.empty((self.x.shape[1], 3)), np.empty(y.shape[1])
+            native().bivariate_sums(*args, weight, *sums)
+        return tuple(torch.from_numpy(part) for part in sums)
+
+
+def _checked_values(name: str, x: Tensor) -> Tensor:
+    extremes = torch.stack(torch.aminmax(x)) if x.numel() else x.new_zeros(1)  # NaN passes through
+    if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64) or not torch.isfinite(extremes).all():
+        raise GraphError(
+            f"Expected `{name}` (N, columns) float32 or float64 and finite, found {tuple(x.shape)} {x.dtype}."
+        )
+    return x.detach().cpu().contiguous()
