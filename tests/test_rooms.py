@@ -187,9 +187,10 @@ def test_every_room_says_what_comes_in_and_out(file):
 
 
 def test_import_is_light():
-    """`import metaniche` and the scverse face pull none of the heavy libraries."""
+    """`import metaniche`, `pp` and `tl` pull none of the heavy libraries; `pl` draws, and needs matplotlib."""
     heavy = ("torch", "lightning", "hydra", "matplotlib", "wandb", "anndata", "sklearn", "torch_geometric")
-    code = f"import sys, metaniche; sys.exit(' '.join(m for m in {heavy!r} if m in sys.modules) or 0)"
+    found = f"' '.join(m for m in {heavy!r} if m in sys.modules)"
+    code = f"import sys, metaniche, metaniche.pp, metaniche.tl; sys.exit({found} or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

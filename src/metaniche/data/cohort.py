@@ -156,7 +156,7 @@ class Cohort:
                 fix="Give the samples of different patients different ids.",
             )
         if config.needs_types:
-            require_column(adata.obs, config.cell_type_key, where)
+            require_column(adata.obs, config.cell_type_key, where, "cell_type_key")
             if every_type:
                 check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
         samples = check_samples(pairs, where=where)
@@ -239,7 +239,7 @@ def _with_raw_values(adata: AnnData, config: CohortConfig) -> AnnData:
 def _with_types(adata: AnnData, config: CohortConfig, where: str) -> AnnData:
     """The sample with the types of the config in `obs["cell_type"]`, as a categorical."""
     if config.needs_types:
-        require_column(adata.obs, config.cell_type_key, where)
+        require_column(adata.obs, config.cell_type_key, where, "cell_type_key")
     if config.cell_type_key not in adata.obs:
         return adata
     types = adata.obs[config.cell_type_key].astype("category")

@@ -13,9 +13,9 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 
 from metaniche.data.task import Targets
 from metaniche.errors import SplitError
+from metaniche.io.wording import listed
 
 SCHEMES = ("kfold", "leave_one_out", "leave_group_out")
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,9 @@ def check_split(train: Sequence[str], test: Sequence[str], *, groups: Mapping[st
 
 def _refuse(what: str, shared: set) -> None:
     if shared:
-        names = sorted(map(str, shared))
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise SplitError(
-            f"Expected every {what} on one side of the split, found {len(names)} on both sides: "
-            f"{', '.join(names[:SHOWN])}{more}. Keep them together (`groups` of patient_folds), or leave one side out."
+            f"Expected every {what} on one side of the split, found {len(shared)} on both sides: "
+            f"{listed(sorted(map(str, shared)))}. Keep them together (`groups` of patient_folds), or leave one side out."
         )
 
 
@@ -190,8 +188,8 @@ def _one_group_each(patients: np.ndarray, groups: pd.Series | None) -> np.ndarra
     wrong = distinct.index[distinct["nunique"] != 1]
     if len(wrong):
         raise SplitError(
-            f"Expected exactly one group per patient, found none or several for {', '.join(map(str, wrong[:SHOWN]))} "
-            f"({len(wrong)} patients). Complete the group column, or leave these patients out."
+            f"Expected exactly one group per patient, found none or several for {len(wrong)} patients "
+            f"({listed(wrong)}). Complete the group column, or leave these patients out."
         )
     return distinct["first"].astype(str).to_numpy()
 

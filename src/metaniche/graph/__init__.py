@@ -1,4 +1,4 @@
-"""AnnData in, CellGraph out (and tables of neighbours in micrometres). May import errors, ops and io."""
+"""Positions in micrometres in, CellGraph out. May import errors and ops."""
 
 from metaniche.graph.build import GraphConfig, build_graph, estimate_memory
 from metaniche.graph.cellgraph import RELATIONS, CellGraph, concat

@@ -15,7 +15,8 @@ from metaniche.graph.cellgraph import CellGraph
 from metaniche.ops import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
 
 BUILDERS = ("radius", "knn", "delaunay", "stored")
-EDGE_BYTES = 4 + 4 + 1
+EDGE_BYTES = 4 + 4 + 1  # sender, distance, relation
+DELAUNAY_DEGREE = 6  # the mean in the plane; a stored graph is taken to be as dense
 LARGE_BYTES = 1_000_000_000
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ def build_graph(
         (N, 2 or 3) float32 cell centres in micrometres.
     sample_ptr
         (S + 1,) int64, as in CellGraph.
+    config
+        Builder, distances of the relations and how many senders are kept.
     stored
         (N, N) sparse, for builder "stored": a non-zero at [i, j] makes j a sender of receiver i.
 
@@ -116,7 +119,7 @@ def estimate_memory(n_cells: int, area: float | Tensor, config: GraphConfig) -> 
     if config.builder == "radius":
         degree = contact + min(paracrine, config.max_paracrine or np.inf)
     else:
-        degree = min(reachable, {"knn": config.k}.get(config.builder, 6))
+        degree = min(reachable, config.k if config.builder == "knn" else DELAUNAY_DEGREE)
     # Cells: position, row pointer, Hilbert order; edges are held twice while they are sorted.
     return int(n_cells * (12 + 8 + 8) + 2 * n_cells * min(degree, max(n_cells - 1, 0)) * EDGE_BYTES)
 
@@ -166,7 +169,9 @@ def _stored(pos_um: Tensor, sample_ptr: Tensor, stored: sparse.csr_array | None)
             "Compute obsp['spatial_connectivities'] (squidpy.gr.spatial_neighbors) or choose another builder."
         )
     if stored.shape != (n, n):
-        raise GraphError(f"Expected a stored graph of shape {(n, n)}, found {stored.shape}.")
+        raise GraphError(
+            f"Expected a stored graph of shape {(n, n)}, found {stored.shape}. Compute it again after leaving out cells."
+        )
     links = sparse.coo_array(stored)
     keep = (links.data != 0) & (links.row != links.col)
     links = sparse.csr_array((np.ones(keep.sum(), bool), (links.row[keep], links.col[keep])), shape=(n, n))

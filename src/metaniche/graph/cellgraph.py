@@ -123,9 +123,16 @@ class CellGraph:
         for name, total in (("indptr", e), ("sample_ptr", n)):
             pointer = getattr(self, name)
             if pointer[0] != 0 or pointer[-1] != total or (pointer.diff() < 0).any():
-                raise GraphError(f"Expected `{name}` to ascend from 0 to {total}.")
+                falls = int((pointer.diff() < 0).sum())
+                raise GraphError(
+                    f"Expected `{name}` to ascend from 0 to {total}, "
+                    f"found {int(pointer[0])}..{int(pointer[-1])} with {falls} descents."
+                )
         if not torch.isfinite(self.pos_um).all() or not torch.isfinite(self.distance_um).all():
-            raise GraphError("Expected finite `pos_um` and `distance_um`.")
+            wrong = [int((~torch.isfinite(x)).sum()) for x in (self.pos_um, self.distance_um)]
+            raise GraphError(
+                f"Expected finite `pos_um` and `distance_um`, found {wrong[0]} and {wrong[1]} NaN or infinite values."
+            )
         if e == 0:
             return self
         if self.indices.min() < 0 or self.indices.max() >= n:
@@ -136,13 +143,22 @@ class CellGraph:
             raise GraphError(f"Expected relations below {len(self.relation_names)}, found {int(self.relation.max())}.")
         receivers, senders = self.receivers(), self.indices.long()
         same_row = receivers[1:] == receivers[:-1]
-        if (senders.diff()[same_row] <= 0).any():
-            raise GraphError("Expected senders to ascend strictly within each row.")
-        if (receivers == senders).any():
-            raise GraphError("Expected no self loops.")
+        falls = torch.nonzero(same_row & (senders.diff() <= 0)).flatten()
+        if falls.numel():
+            raise GraphError(
+                f"Expected senders to ascend strictly within each row, found {falls.numel()} that do not "
+                f"(first: {int(senders[falls[0] + 1])} after {int(senders[falls[0]])} in row {int(receivers[falls[0]])})."
+            )
+        loops = torch.nonzero(receivers == senders).flatten()
+        if loops.numel():
+            raise GraphError(
+                "Expected no self loops (a cell that is its own sender), "
+                f"found {loops.numel()} (first: cell {int(receivers[loops[0]])})."
+            )
         bounds = self.sample_ptr[1:-1]
-        if (torch.bucketize(receivers, bounds, right=True) != torch.bucketize(senders, bounds, right=True)).any():
-            raise GraphError("Expected no edge between two samples.")
+        across = torch.bucketize(receivers, bounds, right=True) != torch.bucketize(senders, bounds, right=True)
+        if across.any():
+            raise GraphError(f"Expected no edge between two samples, found {int(across.sum())}.")
         return self
 
     def _with_edges(self, keep: Tensor, receivers: Tensor) -> CellGraph:

@@ -108,7 +108,7 @@ def _check_cells(adata: AnnData, where: str) -> None:
 
 def _check_labels(adata: AnnData, where: str, cell_type_key: str | None) -> None:
     if cell_type_key is not None:
-        require_column(adata.obs, cell_type_key, where)
+        require_column(adata.obs, cell_type_key, where, "cell_type_key")
         if adata.obs[cell_type_key].isna().all():
             fix = "Fill the column, or use a cohort without cell types."
             raise refusal(where, expected=f"cell types in obs[{cell_type_key!r}]", found="missing values only", fix=fix)
@@ -123,12 +123,17 @@ def _check_labels(adata: AnnData, where: str, cell_type_key: str | None) -> None
             )
 
 
-def require_column(obs: pd.DataFrame, name: str, where: object) -> None:
-    """Raise InputError, with the nearest name, unless obs has this column."""
+def require_column(obs: pd.DataFrame, name: str, where: object, setting: str | None = None) -> None:
+    """Raise InputError, with the nearest name, unless obs has this column; `setting` names it in the cohort's config."""
     if name not in obs:
+        fix = (
+            f"Name the column in the cohort's config ({setting}), or add it."
+            if setting
+            else "Rename or add the column."
+        )
         raise refusal(
             where,
             expected=f"a column obs[{name!r}]",
             found=f"columns {listed(sorted(map(str, obs.columns)))}",
-            fix=f"{nearest(name, obs.columns)}Name the column in the cohort's config (cell_type_key), or add it.",
+            fix=f"{nearest(name, obs.columns)}{fix}",
         )

@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 
 from metaniche.errors import ConfigError
+from metaniche.io.wording import nearest
 
 DATASETS = {name: f"{__name__}.{name}" for name in ("crc_codex", "her2st", "tnbc_mibi")}
 
@@ -18,5 +19,7 @@ DATASETS = {name: f"{__name__}.{name}" for name in ("crc_codex", "her2st", "tnbc
 def load(name: str) -> ModuleType:
     """The module of a named cohort. Raises ConfigError for an unknown name."""
     if name not in DATASETS:
-        raise ConfigError(f"Expected a dataset among {sorted(DATASETS)}, found {name!r}.")
+        raise ConfigError(
+            f"Expected a dataset among {sorted(DATASETS)}, found {name!r}. {nearest(name, DATASETS)}".rstrip()
+        )
     return import_module(DATASETS[name])
