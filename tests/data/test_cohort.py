@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from slide import make_slide
 
 from metaniche.data.cohort import Cohort, CohortConfig
+from metaniche.data.task import Task, make_targets
 from metaniche.errors import InputError
 from metaniche.io import datasets
 
@@ -228,7 +229,7 @@ def test_public_cohorts_pass_every_check(name, mirror, monkeypatch):
 
 @pytest.mark.parametrize("name", ["crc_codex", "tnbc_mibi"])
 def test_pixels_of_public_cohorts_declared_as_micrometres_are_noticed(name, mirror, monkeypatch):
-    """The sample knows its own pixel size and refuses another; without that knowledge its spacing is suspicious."""
+    """The sample knows its own pixel size and refuses another; without that knowledge whole numbers give it away."""
     monkeypatch.setenv("METANICHE_MIRROR", str(mirror))
     module = datasets.load(name)
     settings = CohortConfig(name, 1.0, module.FEATURE_KIND)
@@ -243,8 +244,24 @@ def test_pixels_of_public_cohorts_declared_as_micrometres_are_noticed(name, mirr
 
     unaware = Cohort(settings, cohort.samples, cohort.patients, forgetful)
     for sample in cohort.samples.index[:5]:
-        with pytest.warns(UserWarning, match="um apart at the median; cells in tissue are 5-15 um apart"):
+        with pytest.raises(InputError, match="whole numbers, as pixels are"):
             unaware.read_checked(sample)
+
+
+SHIPPED = {
+    "crc_codex": ("cll_dii", "crc_os", "pn2", "stage_iv"),
+    "tnbc_mibi": ("recurrence", "rfs", "rfs_discrete", "node_positive"),
+    "her2st": ("nodal_status",),
+}
+
+
+@pytest.mark.parametrize(("name", "task"), [(name, task) for name, tasks in SHIPPED.items() for task in tasks])
+def test_every_shipped_task_of_a_public_cohort_finds_its_columns(name, task, mirror, monkeypatch):
+    monkeypatch.setenv("METANICHE_MIRROR", str(mirror))
+    cohort = Cohort.from_dataset(name, packaged(name)[1])
+    values = OmegaConf.to_container(OmegaConf.load(CONFIGS.parent / "task" / f"{task}.yaml"))
+    targets = make_targets(Task(**values), cohort.patients, cohort.samples)
+    assert len(targets.table) >= 8
 
 
 def test_patients_left_out_of_public_cohorts_are_named(mirror, monkeypatch):

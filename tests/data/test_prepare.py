@@ -246,3 +246,12 @@ def test_a_misspelt_type_of_a_manifest_is_named_on_every_call(source, tmp_path, 
     for _ in range(2):
         with pytest.raises(InputError, match=r"Did you mean '(tumour|debris)'"):
             prepare(opened(replace(CONFIG, **wrong)), GRAPH, tmp_path, progress=False)
+
+
+def test_that_every_cell_counts_as_malignant_is_said(source, tmp_path, caplog):
+    prepare(source.cohort(replace(CONFIG, malignant_types=())), GRAPH, tmp_path, progress=False)
+    assert "nobody says which cells are malignant" in caplog.text
+    assert "'stroma', 'tumour'" in caplog.text
+    caplog.clear()
+    prepare(source.cohort(), GRAPH, tmp_path, progress=False)
+    assert "malignant" not in caplog.text

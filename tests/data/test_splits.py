@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaniche.data.splits import check_split, inner_folds, patient_folds
+from metaniche.data.splits import check_split, hold_out, inner_folds, patient_folds
 from metaniche.data.task import Targets, Task
 from metaniche.errors import SplitError
 
@@ -12,10 +12,10 @@ BINARY = Task("t", "t", label="y", positive=(1,))
 SURVIVAL = Task("s", "s", kind="cox", time="time", event="event")
 
 
-def patients_with(labels):
+def patients_with(labels, groups=None):
     names = [f"p{i:03d}" for i in range(len(labels))]
     table = pd.DataFrame({"patient_id": names, "y": np.asarray(labels, float)}, index=pd.Index(names, name="unit_id"))
-    return Targets(BINARY, table)
+    return Targets(BINARY, table, groups=groups)
 
 
 def cells_of(shares, n=10):
@@ -74,23 +74,38 @@ def test_leave_one_out_tests_each_patient_alone():
 
 
 def test_leave_group_out_leaves_a_site_out():
-    targets = patients_with([0, 1] * 4)
-    site = pd.Series(["x", "x", "x", "y", "y", "z", "z", "z"], index=targets.patients)
-    folds = patient_folds(targets, "leave_group_out", n_repeats=1, groups=site)
+    site = pd.Series(["x", "x", "x", "y", "y", "z", "z", "z"], index=[f"p{i:03d}" for i in range(8)])
+    folds = patient_folds(patients_with([0, 1] * 4, site), "leave_group_out", n_repeats=1)
     assert [set(site[list(f.test)]) for f in folds] == [{"x"}, {"y"}, {"z"}]
     with pytest.raises(SplitError, match=r"exactly one group.*p000"):
-        patient_folds(targets, "leave_group_out", groups=site.iloc[1:])
-    with pytest.raises(SplitError, match="Expected `groups`"):
-        patient_folds(targets, "leave_group_out")
+        patient_folds(patients_with([0, 1] * 4, site.iloc[1:]), "leave_group_out")
+    with pytest.raises(SplitError, match="Expected a group"):
+        patient_folds(patients_with([0, 1] * 4), "leave_group_out")
 
 
 @pytest.mark.parametrize("scheme", ["kfold", "leave_one_out"])
 def test_patients_linked_through_shared_slides_stay_together(scheme):
     """p0 and p1 share slide A, p1 and p2 share slide B: all three are one group."""
-    targets = patients_with([0, 1] * 6)
     slides = pd.Series(["A", "A", "B", "B", np.nan], index=["p000", "p001", "p001", "p002", "p003"])
-    for fold in patient_folds(targets, scheme, n_folds=3, n_repeats=2, groups=slides):
+    targets = patients_with([0, 1] * 6, slides)
+    for fold in patient_folds(targets, scheme, n_folds=3, n_repeats=2):
         assert len({p in fold.test for p in ("p000", "p001", "p002")}) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matched_pairs_are_not_parted_by_inner_folds_or_the_held_out_part(seed):
+    pairs = pd.Series([f"pair {i // 2}" for i in range(16)], index=[f"p{i:03d}" for i in range(16)])
+    targets = patients_with([0, 1] * 8, pairs)
+    splits = [(f.train, f.test) for f in inner_folds(targets, seed=seed)]
+    train, held_out = hold_out(targets, 0.25, seed)
+    for left, right in [*splits, (train.patients, held_out.patients)]:
+        assert not set(pairs[list(left)]) & set(pairs[list(right)])
+    assert all(t.groups is pairs for t in (train, held_out))
+
+
+def test_too_few_patients_to_hold_some_out_is_said_in_those_words():
+    with pytest.raises(SplitError, match=r"hold out 0\.2 of them, found 3.*holdout=0"):
+        hold_out(patients_with([0, 1, 1]), 0.2)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +127,7 @@ def test_one_patient_cannot_be_split():
         patient_folds(patients_with([1]), "leave_one_out")
     slides = pd.Series("only slide", index=["p000", "p001"])
     with pytest.raises(SplitError, match="at least 2 patients"):
-        patient_folds(patients_with([0, 1]), groups=slides)
+        patient_folds(patients_with([0, 1], slides))
 
 
 def test_check_split_names_what_stands_on_two_sides():

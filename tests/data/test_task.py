@@ -61,8 +61,28 @@ def test_absent_columns_and_empty_labels_are_named(small_cohort):
     _, patients, table = small_cohort
     with pytest.raises(InputError, match="ploidy"):
         make_targets(Task("t", "t", label="ploidy", positive=(1,)), patients, table)
-    with pytest.raises(InputError, match="no patient has a usable label"):
+    with pytest.raises(InputError, match=r"Expected sex in \['q'\] \(1\) or \['r'\] \(0\), found sex: 'f', 'm'"):
         make_targets(Task("t", "t", label="sex", positive=("q",), negative=("r",)), patients, table)
+    with pytest.raises(InputError, match=r"event 0 or 1, found .*event: '2'"):
+        make_targets(Task("c", "c", kind="cox", time="time", event="event"), patients.assign(event=2), table)
+
+
+@pytest.mark.parametrize(
+    ("settings", "group", "words"), [(("agee",), None, "Did you mean 'age'"), ((), "slide", "as group")]
+)
+def test_columns_that_the_patient_table_lacks_are_named(small_cohort, settings, group, words):
+    _, patients, table = small_cohort
+    task = Task("t", "t", label="metastasis", positive=(1,), clinical=settings)
+    with pytest.raises(InputError, match=words):
+        make_targets(task, patients, table, group=group)
+
+
+def test_who_is_left_out_is_said(small_cohort):
+    _, patients, table = small_cohort
+    patients = patients.assign(metastasis=[None, *patients["metastasis"][1:]])
+    targets = make_targets(Task("t", "t", label="metastasis", positive=(1,)), patients, table, group="sex")
+    assert targets.described() == "11 patients with a label, 1 left out (no usable metastasis): 'p0'"
+    assert targets.groups["p1"] == "m"
 
 
 def test_targets_of_some_patients(small_cohort):

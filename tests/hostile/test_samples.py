@@ -237,6 +237,10 @@ CASES = {
         spoil(names(MOUSE), organism="human"),
         ["human gene symbols", "mouse ones ('Cxcl12'", "orthologues"],
     ),
+    "pixels declared as micrometres": (
+        lambda: (in_pixels(sparse_tissue()), {"feature_kind": "none"}),
+        ["in micrometres, as um_per_unit 1 declares", "whole numbers, as pixels are", "um_per_unit': 1.0"],
+    ),
     "human genes for a mouse cohort": (
         spoil(lambda s: None, organism="mouse"),
         ["mouse gene symbols", "human ones ('CXCL12'", "organism: human"],
@@ -269,6 +273,18 @@ def test_refused_with_the_right_words(name):
     assert message.startswith(f"{WHERE}: expected ")
     assert all(word in message for word in words), message
     assert message.rstrip().endswith(".")
+
+
+def test_a_sample_that_says_it_is_in_micrometres_is_believed():
+    slide = in_pixels(sparse_tissue())
+    slide.uns["metaniche"] = {"um_per_unit": 1.0}
+    with pytest.warns(UserWarning, match="um apart at the median"):
+        assert check(slide, feature_kind="none") is slide
+
+
+def in_pixels(slide):
+    slide.obsm["spatial"] = np.rint(slide.obsm["spatial"])
+    return slide
 
 
 def lattice_in_pixels(slide):

@@ -38,7 +38,8 @@ def main(config: DictConfig) -> None:
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
-    targets = cohort.targets(task)
+    targets = cohort.targets(task, config.group)
+    log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
     networks = [_network(config, name, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
@@ -46,8 +47,7 @@ def main(config: DictConfig) -> None:
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
 
     def folds(of: Targets, n_repeats: int = config.n_repeats):
-        groups = cohort.patients[config.group] if config.group else None
-        return patient_folds(of, config.scheme, config.n_folds, n_repeats, config.seed, groups)
+        return patient_folds(of, config.scheme, config.n_folds, n_repeats, config.seed)
 
     made = folds(targets)
     log.info("%d models, %d folds, %d patients", len(estimators), len(made), len(targets.patients))

@@ -25,7 +25,7 @@ from metaniche.training.history import collect_history
 log = logging.getLogger(__name__)
 
 N_BOOT = 1000
-DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout")
+DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout", "group")
 
 
 @verb("train")
@@ -35,7 +35,8 @@ def main(config: DictConfig) -> None:
     fit = fit_config(config)
     claim(run_dir, {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs}, config.resume)
     cohort = open_cohort(config)
-    targets = cohort.targets(read_task(config))
+    targets = cohort.targets(read_task(config), config.group)
+    log.info("%s", targets.described())
     train, held_out = hold_out(targets, config.holdout, config.seed)
     log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
     bundle = fit_bundle(

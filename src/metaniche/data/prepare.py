@@ -26,6 +26,7 @@ from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
 from metaniche.io.manifest import PATH
+from metaniche.io.wording import listed
 from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
@@ -79,10 +80,10 @@ class PreparedCohort:
         wanted = set(patients)
         return [self.load(s) for s in self.samples.index[self.samples[keys.PATIENT].isin(wanted)]]
 
-    def targets(self, task: Task) -> Targets:
-        """The labels of a task; cells are looked at for cell-level tasks only."""
+    def targets(self, task: Task, group: str | None = None) -> Targets:
+        """The labels of a task; cells are looked at for cell-level tasks only. `group` as in `make_targets`."""
         prepared = [self.load(s) for s in self.samples.index] if task.level == "cell" else None
-        return make_targets(task, self.patients, self.samples, prepared)
+        return make_targets(task, self.patients, self.samples, prepared, group)
 
 
 def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = True) -> PreparedCohort:
@@ -108,6 +109,7 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     abouts = [read_about(folder, s) for s in cohort.samples.index]
     _check_types_of_files(cohort, [about.get(keys.FOUND_TYPES) for about in abouts])
     sizes = pd.DataFrame(abouts, index=cohort.samples.index)
+    _warn_if_all_malignant(cohort, folder)
     return PreparedCohort(
         name=cohort.config.name,
         folder=folder,
@@ -183,6 +185,17 @@ def _check_types_of_files(cohort: Cohort, found: Sequence[Sequence[str] | None])
     """What a cohort on disk has is known when all its files were read; others are checked when they are opened."""
     if PATH in cohort.samples and cohort.config.needs_types and None not in found:
         check_type_names(cohort.config, {name for names in found for name in names}, f"cohort {cohort.config.name}")
+
+
+def _warn_if_all_malignant(cohort: Cohort, folder: Path) -> None:
+    cells = load_sample(folder, cohort.samples.index[0]).cells
+    types = cells[keys.CELL_TYPE].unique() if keys.CELL_TYPE in cells else ()
+    if len(types) > 1 and cells[keys.MALIGNANT].all():
+        log.warning(
+            "%s: nobody says which cells are malignant, so every cell gets a metastatic potential. "
+            "Set data.malignant_types to some of %s, or fill obs[%r].",
+            cohort.config.name, listed(sorted(map(str, types)), 20), keys.MALIGNANT,
+        )  # fmt: skip
 
 
 def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:

@@ -34,20 +34,18 @@ def patient_folds(
     n_folds: int = 5,
     n_repeats: int = 3,
     seed: int = 0,
-    groups: pd.Series | None = None,
 ) -> list[Fold]:
     """Folds in which every labelled patient is tested once per repeat.
 
     Parameters
     ----------
     targets
-        Labelled units of any level; patients are split, and all units follow their patient.
+        Labelled units of any level; patients are split, and all units follow their patient. kfold and leave_one_out
+        keep patients that share a value of `targets.groups` (slide, block, matched pair) together, directly or through
+        others; leave_group_out leaves one value (centre, site, batch) out at a time.
     scheme
         kfold: stratified by label (by event for survival); leave_one_out: each patient is a test set; leave_group_out:
-        each group (centre, site, batch) is. The last two are the same in every repeat; only the models' seeds differ.
-    groups
-        Indexed by patient id (repeated where a patient has several). kfold and leave_one_out keep patients that share a
-        group (slide, block, matched pair) together; leave_group_out leaves one group out at a time.
+        each group is. The last two are the same in every repeat; only the models' seeds differ.
 
     Raises
     ------
@@ -58,6 +56,7 @@ def patient_folds(
     if n_repeats < 1:
         raise SplitError(f"Expected n_repeats >= 1, found {n_repeats}.")
     patients, strata = _patients_and_strata(targets)
+    groups = targets.groups
     bound = _one_group_each(patients, groups) if scheme == "leave_group_out" else _bound_groups(patients, groups)
     if np.unique(bound).size < 2:
         raise SplitError(
@@ -78,7 +77,7 @@ def patient_folds(
     return folds
 
 
-def inner_folds(targets: Targets, n_folds: int = 5, seed: int = 0, groups: pd.Series | None = None) -> list[Fold]:
+def inner_folds(targets: Targets, n_folds: int = 5, seed: int = 0) -> list[Fold]:
     """Folds within a training set, for nested cross-validation: `patient_folds`, fewer where classes are small.
 
     Empty where the training patients cannot be split (fewer than two of a class).
@@ -87,10 +86,10 @@ def inner_folds(targets: Targets, n_folds: int = 5, seed: int = 0, groups: pd.Se
     smallest = np.unique(strata, return_counts=True)[1].min()
     if targets.task.level != "patient" and smallest < 2:
         smallest = np.unique(patients).size
-    n_folds = int(min(n_folds, smallest, np.unique(_bound_groups(patients, groups)).size))
+    n_folds = int(min(n_folds, smallest, np.unique(_bound_groups(patients, targets.groups)).size))
     if n_folds < 2:
         return []
-    return patient_folds(targets, n_folds=n_folds, n_repeats=1, seed=seed, groups=groups)
+    return patient_folds(targets, n_folds=n_folds, n_repeats=1, seed=seed)
 
 
 def check_split(train: Sequence[str], test: Sequence[str], *, groups: Mapping[str, pd.Series] | None = None) -> None:
@@ -181,7 +180,7 @@ def _bound_groups(patients: np.ndarray, groups: pd.Series | None) -> np.ndarray:
 def _one_group_each(patients: np.ndarray, groups: pd.Series | None) -> np.ndarray:
     if groups is None:
         raise SplitError(
-            "Expected `groups` (patient id -> centre, site or batch) for scheme='leave_group_out', found None."
+            "Expected a group (a patient column: centre, site or batch) for scheme='leave_group_out', found none."
         )
     named = groups.dropna()
     distinct = named.groupby(named.index.astype(str)).agg(["nunique", "first"]).reindex(patients)
@@ -205,5 +204,11 @@ def hold_out(targets: Targets, share: float, seed: int = 0) -> tuple[Targets, Ta
         raise SplitError(
             f"Expected a held-out share of 0 or one part in k (0.5, 0.33, 0.25, 0.2, 0.1, ...), found {share}."
         )
-    fold = patient_folds(targets, n_folds=round(1 / share), n_repeats=1, seed=seed)[0]
+    n_folds, n_bound = round(1 / share), np.unique(_bound_groups(_patients_and_strata(targets)[0], targets.groups)).size
+    if n_bound < n_folds:
+        raise SplitError(
+            f"Expected at least {n_folds} patients (or groups of them kept together) to hold out {share:.2g} of them, "
+            f"found {n_bound}. Use more patients, a larger share, or holdout=0."
+        )
+    fold = patient_folds(targets, n_folds=n_folds, n_repeats=1, seed=seed)[0]
     return targets.of(fold.train), targets.of(fold.test)

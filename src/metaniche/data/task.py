@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
+from metaniche.io.wording import listed, nearest
 
 LEVELS = ("patient", "sample", "cell")
 KINDS = ("binary", "cox", "discrete_time", "sites")
@@ -84,11 +85,14 @@ class Targets:
         one column per site (0/1/NaN) for sites.
     left_out
         unit_id -> why it has no label.
+    groups
+        What binds patients together (slide, block, matched pair), indexed by patient id; every split keeps it whole.
     """
 
     task: Task
     table: pd.DataFrame
     left_out: dict[str, str] = field(default_factory=dict)
+    groups: pd.Series | None = None
 
     @property
     def patients(self) -> np.ndarray:
@@ -98,16 +102,36 @@ class Targets:
     def of(self, patients: Sequence[str]) -> Targets:
         """The targets of these patients only."""
         keep = self.table["patient_id"].isin(list(patients))
-        return Targets(self.task, self.table[keep], self.left_out)
+        return replace(self, table=self.table[keep])
+
+    def described(self) -> str:
+        """How many units have a label, and which ones were left out."""
+        units = f"{len(self.table)} {self.task.level}s with a label"
+        if not self.left_out:
+            return units
+        why = "; ".join(dict.fromkeys(self.left_out.values()))
+        return f"{units}, {len(self.left_out)} left out ({why}): {listed(self.left_out)}"
 
 
 def make_targets(
-    task: Task, patients: pd.DataFrame, samples: pd.DataFrame, prepared: Sequence[PreparedSample] | None = None
+    task: Task,
+    patients: pd.DataFrame,
+    samples: pd.DataFrame,
+    prepared: Sequence[PreparedSample] | None = None,
+    group: str | None = None,
 ) -> Targets:
     """Read a task's labels out of the patient table, the sample table, or the cells of prepared samples.
 
-    Units without a usable label are left out and listed. Raises InputError when a column is missing or no unit is left.
+    `group` names the patient column whose equal values bind patients together. Units without a usable label are left
+    out and listed. Raises InputError when a column is missing or no unit is left.
     """
+    for column in (*task.clinical, *([group] if group else [])):
+        if column not in patients:
+            what = "as group" if column == group else f"as clinical variable of task {task.name!r}"
+            raise InputError(
+                f"Expected a column {column!r} in the patient table ({what}), found {listed(patients.columns, 20)}. "
+                f"{nearest(column, patients.columns)}Name columns that are there (task.clinical, group)."
+            )
     if task.level == "patient":
         source = patients.assign(patient_id=patients.index.astype(str))
         source = source[source.index.isin(samples["patient_id"])]
@@ -133,9 +157,23 @@ def make_targets(
     table = pd.concat([units, labels], axis=1)[usable]
     if table.empty:
         raise InputError(
-            f"Task {task.name!r}: no {task.level} has a usable label in {wanted}. Check the task's values."
+            f"Task {task.name!r}: no {task.level} has a usable label. Expected {_wanted_values(task)}, "
+            f"found {_found_values(source[wanted])}. Set the task's values, e.g. task.positive=[...] and task.negative=[...]."
         )
-    return Targets(task, table, left_out)
+    return Targets(task, table, left_out, patients[group] if group else None)
+
+
+def _wanted_values(task: Task) -> str:
+    if task.kind == "sites":
+        return "0, 1 or nothing for each site"
+    if task.is_survival:
+        return f"{task.time} above 0 and {task.event} 0 or 1"
+    other = f"{list(task.negative)} (0)" if task.negative else "anything else (0)"
+    return f"{task.label} in {list(task.positive)} (1) or {other}"
+
+
+def _found_values(columns: pd.DataFrame) -> str:
+    return "; ".join(f"{name}: {listed(columns[name].astype('object').unique())}" for name in columns)
 
 
 def _labels(task: Task, source: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,7 +87,7 @@ def permute_labels(targets: Targets, seed: int) -> Targets:
         for rows in patient.groupby(patient).indices.values():
             values = table[columns].to_numpy()[rows]
             table.iloc[rows, table.columns.get_indexer(columns)] = rng.permutation(values)
-    return Targets(task, table, targets.left_out)
+    return replace(targets, table=table)
 
 
 def _shifted(progress: Progress | None, index: int, n_permutations: int) -> Progress | None:

@@ -17,5 +17,5 @@ def per_label(targets: Targets) -> dict[str, Targets]:
         known = targets.table[targets.table[site].notna()]
         binary = replace(task, kind="binary", label=site, positive=(1,), sites=())
         if len(known):
-            parts[site] = Targets(binary, known.assign(y=known[site]))
+            parts[site] = replace(targets, task=binary, table=known.assign(y=known[site]))
     return parts

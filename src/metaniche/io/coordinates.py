@@ -18,6 +18,7 @@ MAX_EXTENT_UM = 100_000.0
 SPACING_UM = (0.4, 500.0)
 # Single cells in tissue stand 5-15 um apart (median nearest neighbour); pixels are 0.2-0.5 um.
 CELL_SPACING_UM = 15.0
+MANY_CELLS = 200
 VISIUM_SPOT_UM = 55.0
 VISIUM_SPACING_UM = (90.0, 110.0)
 PROBE = 2000
@@ -54,8 +55,12 @@ def resolve_um_per_unit(adata: AnnData, declared: float | None, *, where: object
     return float(value)
 
 
-def check_coordinates(adata: AnnData, *, where: object, um_per_unit: float) -> None:
-    """Raise InputError unless `obsm["spatial"]` holds N finite points at distances possible in micrometres."""
+def check_coordinates(adata: AnnData, *, where: object, um_per_unit: float, feature_kind: str = "counts") -> None:
+    """Raise InputError unless `obsm["spatial"]` holds N finite points at distances possible in micrometres.
+
+    Cells (any `feature_kind` but counts, which may be spots) that stand farther apart than cells do, at whole numbers
+    that nobody but um_per_unit = 1 calls micrometres, are in pixels. A sample that says 1 itself is believed.
+    """
     xy = _points(adata, where)
     bad = ~np.isfinite(xy).all(axis=1)
     if bad.any():
@@ -74,6 +79,8 @@ def check_coordinates(adata: AnnData, *, where: object, um_per_unit: float) -> N
             fix="Store the cell centres, not the position of the field of view.",
         )
     _check_scale(adata, xy, extent, where, um_per_unit)
+    if feature_kind != "counts":
+        _check_pixels(adata, xy, where, um_per_unit)
 
 
 def nearest_distances(xy: np.ndarray) -> np.ndarray:
@@ -91,7 +98,7 @@ def unit_suspicions(adata: AnnData, *, um_per_unit: float, feature_kind: str) ->
     found = []
     if distance == 0:
         found.append("More than half of the cells stand exactly where another cell stands.")
-    if feature_kind != "counts" and len(xy) >= 200 and distance > CELL_SPACING_UM:
+    if feature_kind != "counts" and len(xy) >= MANY_CELLS and distance > CELL_SPACING_UM:
         found.append(
             f"Neighbouring cells are {distance:.1f} um apart at the median; cells in tissue are 5-15 um apart. "
             "If obsm['spatial'] is in pixels, set um_per_unit to the pixel size."
@@ -159,6 +166,22 @@ def _check_scale(adata: AnnData, xy: np.ndarray, extent: float, where: object, u
             fix=fix,
         )
     _check_visium(adata, distance, where, um_per_unit)
+
+
+def _check_pixels(adata: AnnData, xy: np.ndarray, where: object, um_per_unit: float) -> None:
+    record = adata.uns.get(keys.UNS)
+    stated = isinstance(record, Mapping) and keys.UM_PER_UNIT in record
+    if stated or um_per_unit != 1 or len(xy) < MANY_CELLS or (xy != np.rint(xy)).any():
+        return
+    distance = float(np.median(nearest_distances(xy)))
+    if distance > CELL_SPACING_UM:
+        raise refusal(
+            where,
+            expected="obsm['spatial'] in micrometres, as um_per_unit 1 declares",
+            found=f"whole numbers, as pixels are, and neighbouring cells {distance:.1f} apart at the median (in tissue 5-15)",
+            fix="Set um_per_unit to the pixel size; if these are micrometres, say so in the file: "
+            f"adata.uns[{keys.UNS!r}] = {{{keys.UM_PER_UNIT!r}: 1.0}}.",
+        )
 
 
 def _check_visium(adata: AnnData, distance: float, where: object, um_per_unit: float) -> None:

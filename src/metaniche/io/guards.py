@@ -63,7 +63,8 @@ def check_sample(
         raise refusal(where, expected="an AnnData", found=type(adata).__name__, fix="Read it with io.read.read_sample.")
     _check_cells(adata, where)
     _check_labels(adata, where, cell_type_key)
-    check_coordinates(adata, where=where, um_per_unit=resolve_um_per_unit(adata, um_per_unit, where=where))
+    scale = resolve_um_per_unit(adata, um_per_unit, where=where)
+    check_coordinates(adata, where=where, um_per_unit=scale, feature_kind=feature_kind)
     if feature_kind != "none":
         check_features(adata, where=where, feature_kind=feature_kind, organism=organism, panel=panel)
         check_matrix(adata.X, where=where, key="X", feature_kind=feature_kind)
