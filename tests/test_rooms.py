@@ -18,6 +18,7 @@ ORDER = [
     {"errors"},
     {"ops", "io", "metrics"},
     {"graph"},
+    {"signaling"},
     {"nn", "data"},
     {"models"},
     {"predict"},
@@ -47,6 +48,7 @@ LIVES_IN = {
     "matplotlib": ("report/", "pl.py"),
     "wandb": (),
     "pickle": (),
+    "liana": ("signaling/readers.py",),
     "cuda": ("ops/cuda/",),
 }  # fmt: skip
 # An attribute may be used only there.

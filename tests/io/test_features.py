@@ -4,7 +4,7 @@ import pytest
 from anndata import AnnData
 
 from metaniche.errors import InputError
-from metaniche.io.features import check_features
+from metaniche.io.features import check_features, looks_like
 
 HUMAN = ["ACTB", "C1orf112", "MT-CO1", "HLA-DRA", "FO538757.1", "A1BG", "CD4", "MKI67"]
 MOUSE = ["Actb", "mt-Nd1", "H2-K1", "Cd4", "Mki67", "Gm1234", "Epcam", "4930402H24Rik"]
@@ -47,3 +47,17 @@ def test_one_feature_of_the_panel_is_enough():
 def test_ensembl_ids_of_any_species_and_version(name):
     with pytest.raises(InputError, match="Ensembl ids"):
         check([name])
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (HUMAN, "human"),
+        (MOUSE, "mouse"),
+        (["ENSG00000107562", "ENSMUSG00000001"], "Ensembl"),
+        (["1", "2"], None),
+        ([], None),
+    ],
+)
+def test_what_names_look_like(names, kind):
+    assert looks_like(names) == kind

@@ -67,6 +67,14 @@ def check_features(
         )
 
 
+def looks_like(names: Collection[str]) -> str | None:
+    """How most of the names are written: "human" or "mouse" gene symbols, "Ensembl" ids, or None where nobody can say."""
+    names = pd.Index([str(name) for name in names], dtype=object)
+    shares = {kind: _share(names, form) for kind, form in (("Ensembl", _ENSEMBL), ("human", _HUMAN), ("mouse", _MOUSE))}
+    best = max(shares, key=shares.get)
+    return best if shares[best] > MOST else None
+
+
 def _check_symbols(adata: AnnData, names: pd.Index, where: object) -> None:
     if _share(names, _ENSEMBL) <= MOST:
         return
