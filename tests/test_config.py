@@ -97,6 +97,8 @@ def test_another_model_of_the_group_is_resolved_against_the_config():
     fit = cfg.fit_config(config, model)
     assert fit.architecture == "GATv2MIL"
     assert fit.parameters["radius_um"] == 99
+    changed = cfg.fit_config(config, cfg.load_group("model", "gatv2_mil", compose("evaluate", ["+model.width=64"])))
+    assert (fit.parameters["width"], changed.parameters["width"]) == (32, 64)
     with pytest.raises(ConfigError, match="Did you mean 'niche_gin'"):
         cfg.load_group("model", "niche_gim", config)
 
@@ -104,6 +106,9 @@ def test_another_model_of_the_group_is_resolved_against_the_config():
 def test_an_unknown_source_is_named():
     config = compose("train", ["experiment=crc_codex", "~data.source", "+data.source={folder: x}"])
     with pytest.raises(ConfigError, match="folder"):
+        cfg.read_cohort(config)
+    config = compose("train", ["experiment=crc_codex", "data.source=nothing"])
+    with pytest.raises(ConfigError, match=r"\{samples: TABLE, patients: TABLE\}.*found 'nothing'"):
         cfg.read_cohort(config)
 
 

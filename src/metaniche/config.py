@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -58,16 +60,45 @@ def check_targets(config: DictConfig) -> None:
 
 
 def load_group(group: str, name: str, config: DictConfig) -> DictConfig:
-    """One file of a config group, resolved against `config` (for recipes that name several models)."""
+    """One file of a config group, resolved against `config` (for recipes that name several models).
+
+    What `config` itself says in that group, such as +model.width=64 of metaniche-evaluate, replaces the file's values
+    where the file has the key.
+    """
     folder = Path(str(resources.files("metaniche.configs"))) / group
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
         raise ConfigError(f"Expected {group} to be one of {names}, found {name!r}.{nearest(name, names)}")
     base = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
-    base[group] = OmegaConf.load(folder / f"{name}.yaml")
+    base[group] = OmegaConf.merge(OmegaConf.load(folder / f"{name}.yaml"), _own_changes(config, group, folder, name))
     part = OmegaConf.create(OmegaConf.to_container(base[group], resolve=True))
     check_targets(OmegaConf.create({group: part}))
     return part
+
+
+def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dict:
+    """The keys of the group that `config` sets and the file `name` has. Raises ConfigError for one that no file has."""
+    own = config.get(group) or {}
+    if not isinstance(own, Mapping):
+        raise ConfigError(f"Expected settings in `{group}`, found {own!r}. To choose networks: networks=[{own}].")
+    if "_target_" in own:
+        return {}
+    known = {path.stem: set(OmegaConf.load(path)) for path in folder.glob("*.yaml")}
+    for key in own:
+        if key not in set().union(*known.values()) - {"name", "_target_"}:
+            every = sorted(set().union(*known.values()) - {"name", "_target_"})
+            raise ConfigError(f"Unknown key `{group}.{key}`.{nearest(key, every)} Known: {', '.join(every)}.")
+    return {key: value for key, value in own.items() if key in known[name]}
+
+
+def number(config: DictConfig, key: str, kind: type = int, least: float = 0) -> int | float:
+    """A number of the config. Raises ConfigError, with what was found, for anything else or below `least`."""
+    value = OmegaConf.select(config, key)
+    allowed = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"Expected {key} to be {what} of at least {least}, found {value!r}.")
+    return value
 
 
 def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
@@ -77,10 +108,26 @@ def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
     for key in values:
         if key not in known:
             raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, known)} Known: {', '.join(known)}.")
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        _check_scalar(hints[key], value, f"{where}.{key}")
     try:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except TypeError as error:
         raise ConfigError(f"`{where}` is incomplete: {error}.") from error
+
+
+def _check_scalar(hint: Any, value: Any, where: str) -> None:
+    """Raise ConfigError unless a value meant to be a number, a text or a switch is one."""
+    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    scalars = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    if not kinds <= set(scalars):
+        return
+    found = type(value)
+    if found not in kinds and not (found is int and float in kinds):
+        raise ConfigError(
+            f"Expected `{where}` to be {' or '.join(sorted(scalars[k] for k in kinds))}, found {value!r}."
+        )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -106,10 +153,17 @@ def read_cohort(config: DictConfig) -> Cohort:
     source = values.pop("source", None)
     values.pop("features", None), values.pop("sampling", None)
     if not isinstance(source, dict) or len(source) == 0:
-        raise ConfigError("Expected `data.source` to be {dataset: NAME}, {manifest: ...} or {synthetic: ...}.")
+        forms = "{dataset: NAME}, {samples: TABLE, patients: TABLE} or {synthetic: {...}}"
+        raise ConfigError(f"Expected `data.source` to be {forms}, found {source!r}.")
     if "synthetic" in source:
         from metaniche.data.synthetic import SyntheticConfig, generate
 
+        unused = sorted(set(values) - {"name"})
+        if unused:
+            raise ConfigError(
+                f"Unknown key `data.{unused[0]}` of a synthetic cohort.{nearest(unused[0], source['synthetic'])} "
+                "Its settings are data.source.synthetic.*."
+            )
         return generate(build(SyntheticConfig, source["synthetic"], "data.source.synthetic")).cohort()
     cohort = build(CohortConfig, values, "data")
     if "dataset" in source:
@@ -135,12 +189,22 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         parameters=values,
         features=build(FeatureConfig, plain(config.data).get("features"), "data.features"),
         sampling=build(SamplingConfig, plain(config.data).get("sampling"), "data.sampling"),
-        epochs=int(config.trainer.max_epochs),
-        members=int(config.members),
+        epochs=number(config, "trainer.max_epochs", least=1),
+        members=number(config, "members", least=1),
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
-        optimizer=instantiate(config.optim),
+        optimizer=_optimizer(config),
     )
+
+
+def _optimizer(config: DictConfig):
+    """Parameters -> Optimizer, tried once so that a wrong setting is found before training."""
+    optimizer = instantiate(config.optim)
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Expected `optim` to hold settings that {config.optim._target_} takes: {error}") from error
+    return optimizer
 
 
 def trainer_factory(config: DictConfig):

@@ -1,10 +1,12 @@
 """Mistakes on the command line end in one line of words, whichever library finds them first."""
 
+from importlib import import_module
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from verbs import run
+from verbs import TINY, run
 
 from metaniche.cli import check_complete, explain
 from metaniche.errors import ConfigError
@@ -29,6 +31,40 @@ def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words)
     assert f"ConfigError: {words}" in said
     assert "Traceback" not in said
     assert "+bundel" not in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "words"),
+    [
+        ("train", "members=two", "members to be a whole number of at least 1, found 'two'"),
+        ("train", "members=0", "members to be a whole number of at least 1, found 0"),
+        ("train", "trainer.max_epochs=ten", "trainer.max_epochs to be a whole number"),
+        ("train", "holdout=abc", "holdout to be a number"),
+        ("train", "seed=abc", "seed to be a whole number"),
+        ("train", "optim.lr=abc", "`optim` to hold settings that torch.optim.AdamW takes"),
+        ("train", "data.sampling.windows=0", "data.sampling.windows to be a whole number of at least 1"),
+        ("train", "model.heads=5", "multiple of model.heads, found 32 and 5"),
+        ("train", "graph.radius_um=abc", "`graph.radius_um` to be a number, found 'abc'"),
+        ("train", "+data.um_per_unit=9", "Unknown key `data.um_per_unit` of a synthetic cohort"),
+        ("train", "group=pairs", "Expected a column 'pairs' in the patient table (as group)"),
+        ("train", "use_clinical=true task.clinical=[]", "clinical variables for use_clinical=true, found none"),
+        ("evaluate", "+model.widht=64", "Unknown key `model.widht`. Did you mean 'width'?"),
+        ("evaluate", "n_boot=0", "n_boot to be a whole number of at least 1"),
+        ("evaluate", "networks=[] baselines=false", "Nothing to evaluate"),
+        ("evaluate", "task=node_positive task.clinical=[agee]", "Did you mean 'age'?"),
+    ],
+)
+def test_a_wrong_value_ends_in_words(tmp_path_factory, verb, override, words, monkeypatch, caplog):
+    """In this process: seventeen new ones would take a minute."""
+    folder = tmp_path_factory.getbasetemp() / "mistakes"
+    monkeypatch.setenv("METANICHE_ROOT", str(folder))
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none")  # the log of the tests stays as it is
+    monkeypatch.setattr("sys.argv", [verb, *TINY, *quiet, *override.split()])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as caught:
+        import_module(f"metaniche.cli.{verb}").main()
+    assert caught.value.code == 2
+    assert words in caplog.text
 
 
 def test_values_that_a_run_fills_in_are_not_asked_for():
@@ -59,3 +95,10 @@ def test_an_unknown_option_comes_with_the_options():
     said = explain(caught.value, "train", ["model=gatv"])
     assert "gatv2_mil" in said
     assert "provider" not in said
+
+
+@pytest.mark.parametrize("override", ["model=niche_gin", "model.width=64"])
+def test_evaluate_says_how_networks_are_chosen_and_changed(override):
+    with pytest.raises(HydraException) as caught:
+        composed("evaluate", override)
+    assert "networks=[niche_gin]; +model.width=64" in explain(caught.value, "evaluate", [override])

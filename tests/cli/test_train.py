@@ -3,6 +3,7 @@ import signal
 import subprocess
 
 import pandas as pd
+import pytest
 from verbs import TINY, command, environment, run
 
 
@@ -55,9 +56,14 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     assert "model.width (32 there, 16 now)" in said
 
 
-def test_two_processes_train_one_network(tmp_path):
-    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY)
+CELLS = ("task=invasive_spots", "task.label=cell_type", "task.positive=[malignant]", "task.negative=[caf]")
+
+
+@pytest.mark.parametrize("what", [(), ("model=niche_gin",), CELLS], ids=["relational_mil", "niche_gin", "cells"])
+def test_two_processes_train_one_network(tmp_path, what):
+    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *what)
     assert status == 0, said
+    assert "All distributed processes registered. Starting with 2 processes" in said
     assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
 
 

@@ -8,7 +8,14 @@ from metaniche.errors import ConfigError, InputError
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"level": "organ"}, {"kind": "ordinal"}, {"kind": "cox"}, {"kind": "sites"}, {"kind": "binary", "label": None}],
+    [
+        {"level": "organ"},
+        {"level": "cell", "kind": "cox", "time": "t", "event": "e"},
+        {"kind": "ordinal"},
+        {"kind": "cox"},
+        {"kind": "sites"},
+        {"kind": "binary", "label": None},
+    ],
 )
 def test_an_incomplete_task_is_refused(wrong):
     with pytest.raises(ConfigError, match="Task 't'"):

@@ -21,6 +21,13 @@ from metaniche.io.keys import RESEARCH_USE_ONLY
 
 log = logging.getLogger(__name__)
 
+# What to type instead of an override that one verb knows and another does not.
+INSTEAD = {
+    (
+        "evaluate",
+        "model",
+    ): "metaniche-evaluate compares networks: networks=[niche_gin]; +model.width=64 changes their width.",
+}
 FILLED_LATER = ("callbacks",)  # by the run that uses them
 
 
@@ -69,6 +76,9 @@ def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     if found is None:
         return str(error).split("Config search path")[0].strip()
     key = found[1].split("@")[0].replace("/", ".")
+    instead = INSTEAD.get((name, key.split(".")[0]))
+    if instead:
+        return f"`{key}` cannot be set so. {instead}"
     others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
     known = _known_keys(name, others) or _known_keys(name, [])
     return f"Unknown key `{key}`.{nearest(key, known)} metaniche-{name} --help lists the keys."

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, load_group, open_cohort, plain, read_task, trainer_factory
+from metaniche.config import fit_config, load_group, number, open_cohort, plain, read_task, trainer_factory
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
+from metaniche.errors import ConfigError
 from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_validate, standard_baselines
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
@@ -30,11 +31,14 @@ SHOWN = (
     "auroc_within", "auroc", "auprc", "sens_at_90_spec", "sens_at_95_spec", "harrell_c", "uno_c", "ibs", "calibration_slope",
     "ece",
 )  # fmt: skip
+NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "n_permutations": 1, "maps": 0}
 
 
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
+    for key, least in NUMBERS.items():
+        number(config, key, least=least)
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
@@ -43,6 +47,10 @@ def main(config: DictConfig) -> None:
     cells = run_dir / "cells" / _digest(config)
     networks = [_network(config, name, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
+    if not estimators:
+        raise ConfigError(
+            "Nothing to evaluate: networks=[] and baselines=false. Name a network or leave the baselines in."
+        )
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
 

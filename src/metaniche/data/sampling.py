@@ -35,6 +35,14 @@ class SamplingConfig:
     window_cells: int = 256
     batch_size: int = 8
 
+    def __post_init__(self) -> None:
+        for name, least in (("windows", 1), ("window_cells", 2), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(
+                    f"Expected data.sampling.{name} to be a whole number of at least {least}, found {value!r}."
+                )
+
 
 class NicheBatches(Dataset):
     """Training batches by number: item `epoch * steps + step` holds `batch_size` units with freshly drawn windows."""

@@ -61,6 +61,11 @@ class Task:
                 f"Task {self.name!r}: expected level in {LEVELS} and kind in {KINDS}, "
                 f"found level={self.level!r}, kind={self.kind!r}."
             )
+        if self.level == "cell" and self.kind != "binary":
+            raise ConfigError(
+                f"Task {self.name!r}: expected kind 'binary' at level 'cell', found {self.kind!r}. "
+                "Times and sites belong to patients or samples."
+            )
         needed = {"binary": ("label", "positive"), "cox": ("time", "event"), "sites": ("sites",)}
         for name in needed.get(self.kind, ("time", "event")):
             if not getattr(self, name):

@@ -26,6 +26,14 @@ class AdditiveAttentionPooling(nn.Module):
         self.weight = nn.Linear(width // 2, 1)
         nn.init.zeros_(self.weight.weight)  # starts as the mean over cells
 
+    def stay_uniform(self) -> None:
+        """Keep the attention of a new layer as it starts: every candidate weighs the same, nothing of it is trained.
+
+        Distributed training refuses parameters that no loss reaches, so whoever trains on cells alone calls this too.
+        """
+        for layer in (self.tanh, self.gate, self.weight):
+            layer.requires_grad_(False)
+
     def forward(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.score(h)
         score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))

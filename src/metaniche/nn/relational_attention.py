@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from metaniche.errors import ConfigError
 from metaniche.graph import CellGraph
 from metaniche.ops.edge_attention import edge_attention
 
@@ -23,7 +24,7 @@ class RelationalAttention(nn.Module):
     def __init__(self, width: int, heads: int, relations: Sequence[str], n_basis: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"Expected width to be a multiple of heads, found {width} and {heads}.")
+            raise ConfigError(f"Expected model.width to be a multiple of model.heads, found {width} and {heads}.")
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})

@@ -24,7 +24,8 @@ from metaniche.data.outcome import bin_edges, breslow, n_outputs
 from metaniche.data.sample import PreparedSample
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Targets, Task
-from metaniche.data.units import make_units, target_columns
+from metaniche.data.units import POOLS, make_units, target_columns
+from metaniche.errors import ConfigError
 from metaniche.models import ARCHITECTURES
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
@@ -59,6 +60,8 @@ class FitConfig:
         See `metaniche.data.units.make_units`.
     use_clinical
         Fuse the task's clinical variables late.
+    optimizer
+        Parameters -> Optimizer.
     """
 
     architecture: str = "RelationalMIL"
@@ -70,7 +73,16 @@ class FitConfig:
     pool: str = "all"
     use_clinical: bool = False
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
-    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ConfigError(f"Expected an architecture in {sorted(ARCHITECTURES)}, found {self.architecture!r}.")
+        for name in ("epochs", "members"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"Expected {name} to be a whole number of at least 1, found {value!r}.")
+        if self.pool not in POOLS:
+            raise ConfigError(f"Expected pool in {POOLS}, found {self.pool!r}.")
 
 
 def quiet_trainer(epochs: int) -> TrainerFactory:
@@ -121,7 +133,6 @@ def fit_bundle(
             val_patients=[s.patient_id for s in held_out],
             sampling=config.sampling,
             seed=seed + member,
-            num_workers=config.num_workers,
         )
         trainer = (make_trainer or quiet_trainer(config.epochs))(folder, seed + member)
         states.append(_fit_member(config, parameters, task, units, edges, data, trainer, folder, seed + member))
@@ -151,8 +162,11 @@ def fit_bundle(
 def _fit_clinical(
     task: Task, config: FitConfig, targets: Targets, patients: pd.DataFrame | None
 ) -> tuple[ClinicalFeatures, pd.DataFrame] | None:
-    if not (config.use_clinical and task.clinical and patients is not None):
+    if not config.use_clinical:
         return None
+    if not task.clinical or patients is None:
+        found = "no patient table" if task.clinical else f"none in task {task.name!r}"
+        raise ConfigError(f"Expected clinical variables for use_clinical=true, found {found}. Set task.clinical=[...].")
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
 
 
