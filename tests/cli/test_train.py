@@ -63,7 +63,7 @@ CELLS = ("task=invasive_spots", "task.label=cell_type", "task.positive=[malignan
 def test_two_processes_train_one_network(tmp_path, what):
     status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *what)
     assert status == 0, said
-    assert "All distributed processes registered. Starting with 2 processes" in said
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said
     assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
 
 
