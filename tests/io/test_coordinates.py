@@ -12,7 +12,7 @@ def test_units_come_from_the_config_or_the_sample():
     slide.uns["metaniche"] = {"um_per_unit": np.float64(0.377)}
     assert resolve_um_per_unit(slide, None, where="s") == 0.377
     assert resolve_um_per_unit(slide, 0.3771, where="s") == 0.3771
-    with pytest.raises(InputError, match="s: expected um_per_unit.*Give it here: 1.0 for micrometres"):
+    with pytest.raises(InputError, match=r"s: expected um_per_unit.*Give it here: 1\.0 for micrometres"):
         resolve_um_per_unit(make_slide(), None, where="s", remedy="Give it here")
     slide.uns["metaniche"] = "not a record"
     with pytest.raises(InputError, match="found str 'not a record'"):

@@ -18,5 +18,7 @@ def test_a_sample_says_of_itself_what_stands_there_or_nothing():
 def test_what_is_no_record_is_not_written_over(other):
     slide = make_slide()
     slide.uns["metaniche"] = other
-    with pytest.raises(InputError, match=r"slide\.h5ad: expected uns\['metaniche'\] to be metaniche's record.*adata\.uns\.pop"):
+    with pytest.raises(
+        InputError, match=r"slide\.h5ad: expected uns\['metaniche'\] to be metaniche's record.*adata\.uns\.pop"
+    ):
         own_record(slide, where="slide.h5ad")

@@ -176,7 +176,9 @@ def prepare_anndata(
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
             adata.obs[key] = name
-    config = replace(config, name=where, um_per_unit=resolve_um_per_unit(adata, um_per_unit, where=where, remedy=remedy))
+    config = replace(
+        config, name=where, um_per_unit=resolve_um_per_unit(adata, um_per_unit, where=where, remedy=remedy)
+    )
     if config.cell_type_key not in adata.obs and keys.MALIGNANT in adata.obs:
         config = replace(config, malignant_types=(), drop_types=(), type_aliases={})
     patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))

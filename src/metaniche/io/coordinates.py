@@ -30,7 +30,8 @@ def resolve_um_per_unit(
 ) -> float:
     """Micrometres per unit of `obsm["spatial"]`: as declared, or as the sample itself says in `uns["metaniche"]`.
 
-    `remedy` says where the caller's user declares it. Raises InputError when nobody says, when the two disagree, or when the value is not a positive number.
+    `remedy` says where the caller's user declares it. Raises InputError when nobody says, when the two disagree, or when
+    the value is not a positive number.
     """
     own = own_record(adata, where=where).get(keys.UM_PER_UNIT)
     value = own if declared is None else declared
