@@ -169,19 +169,19 @@ def test_a_file_is_no_folder_to_write_into(tmp_path, slide):
 def test_what_is_there_is_replaced_only_when_asked(tmp_path, slide):
     source, known = slide
     before = source.read_bytes()
-    for given, output in ((source, "out.h5ad"), (source.parent, "out")):
-        command = (*known, f"input={given}", f"output={tmp_path}/{output}")
-        assert run(*command)[0] == 0
-        status, said = run(*command)
-        assert status == 2
-        assert "already there" in said
-        assert "overwrite=true replaces them" in said
-        assert "Traceback" not in said
-        status, said = run(*command, "overwrite=true")
-        assert status == 0, said
-    (tmp_path / "out.h5ad").unlink()
-    with pytest.raises(InputError, match=r"1 of 2 already there \('.*out\.parquet'\)"):
-        check_output(source, tmp_path / "out.h5ad", of_folder=False, overwrite=False)
+    command = (*known, f"input={source.parent}", f"output={tmp_path}/out")
+    assert run(*command)[0] == 0
+    status, said = run(*command)
+    assert status == 2
+    assert "3 of 3 already there" in said
+    assert "overwrite=true replaces them" in said
+    assert "Traceback" not in said
+    status, said = run(*command, "overwrite=true")
+    assert status == 0, said
+    (tmp_path / "one.parquet").write_text("x")
+    with pytest.raises(InputError, match=r"1 of 2 already there \('.*one\.parquet'\)"):
+        check_output(source, tmp_path / "one.h5ad", of_folder=False, overwrite=False)
+    check_output(source, tmp_path / "one.h5ad", of_folder=False, overwrite=True)
     assert source.read_bytes() == before
 
 
