@@ -23,6 +23,11 @@ def composed(name, *overrides):
     [
         ((), "Give a value to bundle, input, output: metaniche-predict bundle=... input=... output=..."),
         (("bundel=x", "input=y", "output=z"), "Unknown key `bundel`. Did you mean 'bundle'?"),
+        (("bundle=x", "input=a b=c.h5ad", "output=z"), "Cannot read `input=a b=c.h5ad`. A value that holds a space"),
+        (
+            ("bundle=x", "input=y", "output=z.h5ad", "coverage_floor=abc"),
+            "Expected coverage_floor to be a number from 0 to 1",
+        ),
     ],
 )
 def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words):
@@ -65,6 +70,10 @@ def test_a_wrong_value_ends_in_words(tmp_path_factory, verb, override, words, mo
         import_module(f"metaniche.cli.{verb}").main()
     assert caught.value.code == 2
     assert words in caplog.text
+
+
+def test_a_value_with_blanks_is_read_when_it_is_quoted_as_the_hint_says():
+    assert composed("predict", 'input="a b=c.h5ad"').input == "a b=c.h5ad"
 
 
 def test_values_that_a_run_fills_in_are_not_asked_for():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from metaniche.config import check_targets, nearest
@@ -72,6 +72,11 @@ def check_complete(config: DictConfig, name: str) -> None:
 
 def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     """What is wrong with the command line; an unknown key comes with the nearest one that there is."""
+    if isinstance(error, OverrideParseException):
+        return (
+            f"Cannot read `{error.override}`. A value that holds a space, =, a comma, a bracket or a quote needs quotes of its "
+            f"own inside those of the shell: 'key=\"a b=c.h5ad\"'."
+        )
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found is None:
         return str(error).split("Config search path")[0].strip()

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from metaniche import __version__
+from metaniche.data.applicability import MIN_CELLS
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
@@ -111,7 +112,7 @@ def data_checks(cohort: PreparedCohort, targets: Targets) -> list[dict[str, str]
             "ok",
             f"in micrometres; {cohort.config.um_per_unit or 'each file states its'} um per unit as read",
         ),
-        ("Cells per sample", "ok" if sizes.min() >= 100 else "warning", f"{sizes.min():,} to {sizes.max():,}"),
+        ("Cells per sample", "ok" if sizes.min() >= MIN_CELLS else "warning", f"{sizes.min():,} to {sizes.max():,}"),
         ("Edges per cell", "ok", f"{samples['n_edges'].sum() / max(sizes.sum(), 1):.1f} on average"),
         ("Samples per patient", "ok", _range(samples.groupby(keys.PATIENT).size())),
     ]
