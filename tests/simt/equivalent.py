@@ -29,6 +29,7 @@ SAME = {
     ("n", 1, "lower(t, apart) < n"): GUARDED,
     ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
     ("degree", 1, "e += LANES"): GUARDED,
+    ("complexes", 1, "start += 32"): GUARDED,
     ("most", -1, "degree > most"): "of `most` entries all are kept",
 }
 

@@ -20,7 +20,9 @@ GATED = {
         for heads, width in ((4, 64), (8, 64), (4, 16), (1, 16))
         for dtype in (torch.float32, torch.bfloat16)
     ],
-    **{source: PACKED[source] for source in ("hilbert", "neighbors", "nearest")},
+    **{source: PACKED[source] for source in ("expression", "hilbert", "neighbors", "nearest")},
+    "ligrec": [v for v in PACKED["ligrec"] if v["FAR"] != 704],
+    "pair_logits": [v for v in PACKED["pair_logits"] if v["FAR"] != 704],
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],
 }
 
