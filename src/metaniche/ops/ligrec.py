@@ -137,7 +137,8 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
             f"Expected n_types >= 1 and a type for each of the {check.n_cells} cells, "
             f"found {n_types} and {type_N.numel()} types."
         )
-    check_indices(type_N, n_types, "type_N")
+    # Whatever the device: with a type out of range, edges would be counted for other types.
+    check_indices(type_N.cpu(), n_types, "type_N")
     chosen = choose("type_pair_sums", check.device, check.unable())
     if chosen == "reference":
         return reference.type_pair_sums(check, type_N, n_types)

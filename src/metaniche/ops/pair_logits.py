@@ -95,7 +95,7 @@ def _forward(*inputs):
     if chosen == "reference":
         return reference.pair_logits(ligand, receptor, weight, lig, rec, indptr, indices)
     if chosen == "cuda":
-        return cuda.forward(ligand, receptor, weight, lig, rec, *dense(indptr, indices))
+        return cuda.forward(ligand, receptor, weight, lig, rec, indptr.contiguous(), indices.contiguous())
     out = torch.empty(indices.numel(), weight.shape[0], dtype=weight.dtype)
     by_receptor = _pairs(rec, lig, receptor)
     weight_PH = weight.detach().t().contiguous()
@@ -113,7 +113,8 @@ def _backward(grad, *inputs):
     if chosen == "reference":
         return reference.pair_logits_backward(grad, ligand, receptor, weight, lig, rec, indptr, indices, wanted)
     if chosen == "cuda":
-        graph = dense(indptr, indices)
+        # Not detached: the transposed graph is kept for as long as `indices` lives.
+        graph = indptr.contiguous(), indices.contiguous()
         return cuda.backward(*dense(grad), ligand, receptor, weight, lig, rec, *graph, wanted)
     grad_ligand, grad_receptor, grad_weight = (
         torch.empty(x.shape if want else 0, dtype=weight.dtype)

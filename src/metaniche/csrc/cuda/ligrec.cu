@@ -79,11 +79,7 @@ __device__ __forceinline__ void sum_slots(const double (&value)[TILE], const i64
         double sum = 0.0;
         for (i64 p = from + lane; p < to; p += share) sum += value[p - first];
         for (int offset = share / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-        if (!inside || lane != 0) continue;
-        if (first == 0)
-            out[s] = float(sum);
-        else if (from < to)
-            out[s] = float(out[s] + sum);
+        if (inside && lane == 0) out[s] = float(first == 0 ? sum : out[s] + sum);
     }
 }
 
@@ -134,8 +130,8 @@ ligrec_signal(const i64* __restrict__ far_ptr, const i32* __restrict__ far_colum
     }
 }
 
-// A block works on a piece of the edges, which stand by receiver: piece_ptr[x]:piece_ptr[x + 1]. blockIdx.y counts
-// tiles of pairs, layer by layer of the weights. OUTPUT: out (pieces, layers, pairs) sums of each piece's signals.
+// A block works on a piece of the edges, piece_ptr[x]:piece_ptr[x + 1], which stand by receiver; no piece is empty.
+// blockIdx.y counts tiles of pairs, layer by layer of the weights. OUTPUT: out (pieces, layers, pairs) sums of each piece's signals.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 ligrec_pair_sums(const i64* __restrict__ far_ptr, const i32* __restrict__ far_columns,
                  const VALUE* __restrict__ far_values, const i64* __restrict__ near_ptr,
@@ -173,7 +169,7 @@ ligrec_pair_sums(const i64* __restrict__ far_ptr, const i32* __restrict__ far_co
         else
             add(senders, first, last, strength[e], far);
     });
-    if (!SATURATES && row >= 0) held.meet(far, near);
+    if (!SATURATES) held.meet(far, near);
 #pragma unroll
     for (int k = 0; k < HELD; ++k) {
         const i64 p = held.pair(k);

@@ -75,7 +75,7 @@ pair_logits_backward(const i64* __restrict__ far_ptr, const i32* __restrict__ fa
         __syncthreads();
         for (i64 k = near_ptr[row] + threadIdx.x; k < near_ptr[row + 1]; k += THREADS) {
             const i64 gene = columns == 0 ? k - near_ptr[row] : near_columns[k];
-            VALUE sum = tile > 0 ? grad_near[k] : VALUE(0);
+            VALUE sum = tile == 0 ? VALUE(0) : grad_near[k];
             for (i64 p = pair_ptr[gene]; p < pair_ptr[gene + 1]; ++p)
                 for (int h = 0; h < count; ++h)
                     sum += pair_weight[p * heads + tile + h] * around[pair_far[p] * COLUMNS + h];
