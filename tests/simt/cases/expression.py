@@ -17,8 +17,9 @@ def complexes():
     g = torch.Generator().manual_seed(1)
     ptr = torch.tensor([0, *SIZES]).cumsum(0)
     genes = torch.randint(GENES, (int(ptr[-1]),), generator=g, dtype=torch.int32)
-    # The last complex is the last gene, which the last cell expresses.
+    # The first complex is the first gene, the last one is the last.
     genes[-SIZES[-1] :] = GENES - 1
+    genes[0] = 0
     return ptr, genes
 
 
@@ -33,6 +34,7 @@ def oracle(x, ptr, genes, geometric):
 def check(device, geometric, sparse):
     g = torch.Generator().manual_seed(0)
     x = expression(CELLS, GENES, 0.6, g, sparse=False)
+    x[4, 0] = 1.0  # where the rows of cell 3, which expresses nothing, would go on
     ptr, genes = complexes()
     given = Expression.of((x.to_sparse_csr() if sparse else x).to(device), "x")
     found = op.complex_expression(given, ptr.to(device), genes.to(device), geometric).cpu()

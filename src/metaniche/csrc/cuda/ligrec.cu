@@ -11,7 +11,7 @@ namespace metaniche {
 
 constexpr int TILE = THREADS * HELD;
 // Blocks that a multiprocessor should hold at once; pairs held from edge to edge take registers.
-constexpr int BLOCKS = SATURATES ? 5 : 8;
+constexpr int BLOCKS = SATURATES ? 5 : 6;
 
 // The pairs first + thread, first + thread + THREADS, ... of one thread.
 struct Pairs {

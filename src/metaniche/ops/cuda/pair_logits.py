@@ -38,7 +38,7 @@ FORWARD = Kernel(
         Array("logits", None, ("edges", "heads")),
     ),
     THREADS,
-    registers=80,
+    registers=96,
     shared=SHARED,
 )
 BACKWARD = Kernel(
@@ -58,7 +58,7 @@ BACKWARD = Kernel(
         Array("grad_near", None, ("entries",)),
     ),
     THREADS,
-    registers=80,
+    registers=96,
     shared=SHARED,
 )
 KERNELS = (FORWARD, BACKWARD)
