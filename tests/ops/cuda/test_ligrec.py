@@ -58,6 +58,12 @@ def test_a_gene_that_no_pair_names_takes_no_room():
     assert op.held_for(2500, 2500, 5000, 8) == 4
 
 
-def test_pieces_stay_few_however_many_edges():
-    given = op.EDGES_A_PIECE * op.MOST_PIECES * 3
-    assert max(op.EDGES_A_PIECE, -(-given // op.MOST_PIECES)) == 3 * op.EDGES_A_PIECE
+def test_pieces_stay_few_however_many_edges(simt, monkeypatch):
+    """147 edges in at most ten pieces, beside those that end with their types."""
+    most, cut = [], op.pieces.cut
+    monkeypatch.setattr(op, "EDGES_A_PIECE", 2)
+    monkeypatch.setattr(op, "MOST_PIECES", 10)
+    monkeypatch.setattr(op.pieces, "cut", lambda ptr, edges: most.append(edges) or cut(ptr, edges))
+    with simt():
+        cases.check_types(cases.problem("cpu", "product"))
+    assert most == [15]
