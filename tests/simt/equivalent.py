@@ -29,6 +29,12 @@ SAME = {
     ("n", 1, "lower(t, apart) < n"): GUARDED,
     ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
     ("degree", 1, "e += LANES"): GUARDED,
+    ("complexes", 1, "start += 32"): GUARDED,
+    ("COLUMNS", 1, "lane < COLUMNS && head < heads"): "the next lane has the same sum of the same head",
+    ("heads", 1, "tile += COLUMNS"): GUARDED,
+    ("end", 1, "start += THREADS"): GUARDED,
+    ("slots", 1, "start += THREADS / share"): GUARDED,
+    ("pairs", 1, "tile += TILE"): "a tile without pairs adds nothing",
     ("most", -1, "degree > most"): "of `most` entries all are kept",
 }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
+from metaniche.ops.cuda import expression as cuda
 from metaniche.ops.reference import expression as reference
 from metaniche.ops.segment import check_rows
 
@@ -104,8 +105,11 @@ def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "min
     if how == "geometric_mean":
         check_not_negative(x, "x_NG")
     geometric = how == "geometric_mean"
-    if choose("complex_expression", x.values.device) == "reference":
+    chosen = choose("complex_expression", x.values.device)
+    if chosen == "reference":
         return reference.complex_expression(x, ptr, genes, geometric)
+    if chosen == "cuda":
+        return cuda.complex_expression(x, ptr.contiguous(), genes.contiguous(), geometric)
     return _native_complexes(x, ptr.contiguous(), genes.contiguous(), geometric)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metaniche.errors import KernelError
-from metaniche.ops.cuda import compile, edge_attention
+from metaniche.ops.cuda import compile, edge_attention, ligrec
 from metaniche.ops.cuda.registry import KERNELS, PACKED
 
 try:
@@ -20,7 +20,12 @@ GATED = {
         for heads, width in ((4, 64), (8, 64), (4, 16), (1, 16))
         for dtype in (torch.float32, torch.bfloat16)
     ],
-    **{source: PACKED[source] for source in ("hilbert", "neighbors", "nearest")},
+    **{source: PACKED[source] for source in ("expression", "hilbert", "neighbors", "nearest")},
+    "ligrec": [
+        *(v for v in PACKED["ligrec"] if v["FAR"] != 704),
+        ligrec.defines(1500, 1500, 3000, torch.float64, saturates=False),
+    ],
+    "pair_logits": [v for v in PACKED["pair_logits"] if v["FAR"] != 704],
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],
 }
 

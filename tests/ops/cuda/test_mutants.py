@@ -6,15 +6,18 @@
 import os
 
 import pytest
-from simt.cases import edge_attention, hilbert, neighbors, segment
+from simt.cases import edge_attention, expression, hilbert, ligrec, neighbors, pair_logits, segment
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
     "edge_attention": edge_attention.SHORT,
+    "expression": expression.SHORT,
     "hilbert": hilbert.SHORT,
+    "ligrec": ligrec.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,
+    "pair_logits": pair_logits.SHORT,
     "segment": segment.SHORT,
 }
 ALL = bool(os.environ.get("METANICHE_ALL_MUTANTS"))
@@ -68,5 +71,11 @@ def test_every_excuse_is_used():
 
 def test_every_barrier_is_a_site():
     lost = [m for source in CASES for m in mutants_of(source) if not m.shift]
-    assert {m.path for m in lost} == {"cuda/neighbors.cu", "cuda/segment.cu"}
+    assert {m.path for m in lost} == {
+        "cuda/layout.h",
+        "cuda/ligrec.cu",
+        "cuda/neighbors.cu",
+        "cuda/pair_logits.cu",
+        "cuda/segment.cu",
+    }
     assert not any(reason(m) for m in lost)

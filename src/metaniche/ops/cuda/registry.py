@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from metaniche.ops.cuda import edge_attention, hilbert, neighbors, segment
+from metaniche.ops.cuda import edge_attention, expression, hilbert, ligrec, neighbors, pair_logits, segment
 from metaniche.ops.cuda.specs import Defines
 
-KERNELS = (*edge_attention.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
+KERNELS = (
+    *edge_attention.KERNELS,
+    *expression.KERNELS,
+    *hilbert.KERNELS,
+    *ligrec.KERNELS,
+    *neighbors.KERNELS,
+    *pair_logits.KERNELS,
+    *segment.KERNELS,
+)
 PACKED: dict[str, tuple[Defines, ...]] = {
     edge_attention.SOURCE: edge_attention.PACKED,
+    expression.SOURCE: expression.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
+    ligrec.SOURCE: ligrec.PACKED,
     neighbors.SOURCE: neighbors.PACKED,
     neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
+    pair_logits.SOURCE: pair_logits.PACKED,
     segment.SOURCE: segment.PACKED,
 }
