@@ -13,7 +13,11 @@ def inputs(n: int, width: int) -> dict:
     import torch
 
     torch.manual_seed(0)
-    return {"x": torch.randn(n * K, width), "indptr": torch.arange(n + 1) * K, "row": torch.arange(n).repeat_interleave(K)}
+    return {
+        "x": torch.randn(n * K, width),
+        "indptr": torch.arange(n + 1) * K,
+        "row": torch.arange(n).repeat_interleave(K),
+    }
 
 
 def learned(given: dict, reduce: Callable) -> object:

@@ -50,7 +50,7 @@ class Case:
     """One problem, and who solves it.
 
     `make` returns the inputs; `solvers` maps a name to a function of the inputs, ours first. A solver whose package is
-    missing raises ImportError and is left out, by name. `growth` names the series of sizes that the case belongs to.
+    missing, or that fails, is left out, by name and reason. `growth` names the series of sizes that the case belongs to.
     `check` returns named figures of how well the solvers agree, computed once in a process of its own.
     """
 
@@ -175,6 +175,8 @@ def work(file: str, case: str, solver: str) -> None:
             answer = chosen.check(inputs) if solver == CHECK else timed(chosen.solvers[solver], inputs)
         except ImportError as error:
             answer = {"error": str(error)}
+        except Exception as error:  # a peer may fail in its own way: the others are still measured
+            answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
