@@ -71,7 +71,13 @@ def liana(given: dict) -> object:
 
     pairs = [(f"g{k}", f"g{(k - 1) % GENES}") for k in range(GENES)]
     return li.mt.bivariate(
-        annotated(given), local_name=None, global_name="morans", interactions=pairs, n_perms=None, use_raw=False, nz_prop=0
+        annotated(given),
+        local_name=None,
+        global_name="morans",
+        interactions=pairs,
+        n_perms=None,
+        use_raw=False,
+        nz_prop=0,
     )
 
 
