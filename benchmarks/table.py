@@ -77,12 +77,12 @@ def targets(cases: list) -> str:
 
 def said(target: harness.Target) -> str:
     """A target in words."""
-    than = f" of {target.than}" if target.than else ""
+    over = f"{target.solver} over {target.than or 'ours'}"
     return {
-        "slower": f"times the seconds{than}, {target.solver}",
-        "larger": f"times the extra memory{than}, {target.solver}",
-        "seconds": f"seconds, {target.solver}",
-        "extra_mb": f"extra MB, {target.solver}",
+        "slower": f"seconds of {over}",
+        "larger": f"extra memory of {over}",
+        "seconds": f"seconds of {target.solver}",
+        "extra_mb": f"extra MB of {target.solver}",
         "check": target.solver,
     }[target.field]
 
