@@ -54,7 +54,8 @@ class Case:
 
     `make` returns the inputs; `solvers` maps a name to a function of the inputs, ours first. A solver whose package is
     missing, or that fails, is left out, by name and reason. `growth` names the series of sizes that the case belongs to.
-    `check` returns named figures of how well the solvers agree, computed once in a process of its own.
+    `warm` makes of the inputs smaller ones for the warm-up round, where a full one is very long. `check` returns named
+    figures of how well the solvers agree, computed once in a process of its own.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Case:
     size: int = 0
     check: Callable[[dict], dict[str, float]] | None = None
     targets: tuple[Target, ...] = ()
+    warm: Callable[[dict], dict] = lambda inputs: inputs
 
 
 def main() -> None:
@@ -134,7 +136,7 @@ def interleaved(file: str, case: Case, rounds: int) -> tuple[dict[str, list[dict
     missing = {}
     for turn in range(rounds + 1):
         for solver in [s for s in workers if s not in missing]:
-            answer = workers[solver].run()
+            answer = workers[solver].run("run" if turn else "warm up")
             if "error" in answer:
                 missing[solver] = answer["error"]
                 workers[solver].stop()
@@ -154,9 +156,9 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=WAITING | os.environ
         )
 
-    def run(self) -> dict:
+    def run(self, request: str = "run") -> dict:
         try:
-            self.process.stdin.write("run\n")
+            self.process.stdin.write(request + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
@@ -174,10 +176,11 @@ def work(file: str, case: str, solver: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a peer prints must not mix with the answers
     chosen = next(c for c in load(file) if c.name == case)
     inputs = None
-    for _ in sys.stdin:
+    for request in sys.stdin:
         try:
             inputs = chosen.make() if inputs is None else inputs
-            answer = chosen.check(inputs) if solver == CHECK else timed(chosen.solvers[solver], inputs)
+            given = chosen.warm(inputs) if request == "warm up\n" else inputs
+            answer = chosen.check(given) if solver == CHECK else timed(chosen.solvers[solver], given)
         except ImportError as error:
             answer = {"error": str(error)}
         except Exception as error:  # a peer may fail in its own way: the others are still measured
