@@ -27,6 +27,12 @@ def tissue(n: int) -> dict:
     return {"pos": torch.from_numpy(pos), "ptr": torch.tensor([0, n])}
 
 
+def few(x: dict) -> dict:
+    """The first cells alone, for the warm-up."""
+    pos = x["pos"][:10_000]
+    return {"pos": pos, "ptr": x["ptr"].clamp(max=len(pos))}
+
+
 def our_knn(x: dict) -> object:
     from metaniche.ops import knn_neighbors
 
@@ -68,7 +74,7 @@ def squidpy(x: dict, **options: object) -> object:
 
 
 def cases(n: int) -> list[Case]:
-    common = {"make": partial(tissue, n), "size": n}
+    common = {"make": partial(tissue, n), "size": n, "warm": few}
     peers = n <= 1_000_000
     knn = {"metaniche": our_knn, "cKDTree, 2 workers": tree_knn} | (
         {"scikit-learn": sklearn_knn, "squidpy": partial(squidpy, n_neighs=K)} if peers else {}

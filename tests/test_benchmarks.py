@@ -168,3 +168,24 @@ def test_every_growth_series_has_sizes_to_compare(harness):
             sizes.setdefault(case.growth, set()).add(case.size)
     sizes.pop(None)
     assert all(len(found) > 1 for found in sizes.values())
+
+
+def test_a_peer_that_cannot_be_installed_is_named_and_the_others_are_installed(harness, monkeypatch, capsys):
+    import install_peers
+
+    asked, pins = [], []
+
+    def pip(command, check):
+        packages = command[command.index("--constraint") + 2 :]
+        asked.append(packages)
+        pins.append(Path(command[command.index("--constraint") + 1]).read_text())
+        return subprocess.CompletedProcess(command, int(any("liana" in p for p in packages)))
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    install_peers.main()
+    assert capsys.readouterr().out == "liana>=1.5 cannot be installed and is left out.\n"
+    assert asked[0] == ["torch"]
+    assert asked[1][-2:] == ["--editable", str(BENCHMARKS.parent)]
+    assert ["squidpy>=1.8"] in asked[3:]
+    assert "torch==" in pins[0]
+    assert "dateutil" not in pins[0]
