@@ -110,9 +110,10 @@ def measure(file: str, case: Case, rounds: int) -> dict:
         ours = ours or median
         row = {
             "seconds": median, "least": min(times), "most": max(times), "slower": median / ours,
-            "processor_seconds": statistics.median(a["processor_seconds"] for a in answers),
             "extra_mb": max(a["extra_mb"] for a in answers),
         }  # fmt: skip
+        if all(a["processor_seconds"] is not None for a in answers):
+            row["processor_seconds"] = statistics.median(a["processor_seconds"] for a in answers)
         result["solvers"][solver] = {k: float(f"{v:.4g}") for k, v in row.items()}
         print(
             f"{file}: {case.name}: {solver}: {median:.4g} s ({min(times):.3g} to {max(times):.3g}), "
@@ -198,6 +199,8 @@ def timed(solve: Callable[[dict], object], inputs: dict) -> dict:
     kept = solve(inputs)
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
     del kept
+    if Path(f"/proc/self/task/{os.getpid()}/children").read_text():
+        processor = None  # that of the processes it started is not known
     return {"seconds": seconds, "processor_seconds": processor, "extra_mb": memory("VmHWM") - before}
 
 

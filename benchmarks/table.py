@@ -16,8 +16,8 @@ AT_LEAST = ("slower", "larger")
 NOTE = """Every solver has a process of its own with the same inputs, and the solvers of a case take turns: medians over
 rounds (least to most), after a round that warms up caches and compilers. Other work ran on the machine, more at some times
 than at others, so a time by itself is an upper bound; what counts is the ratio within a case, to its first row. Processor
-seconds add up the threads of the process. Extra memory is the peak during the call over what was held before it, which holds
-the inputs; processes that a peer starts are not counted."""
+seconds add up the threads of the process, and are not given where a peer starts processes. Extra memory is the peak during the
+call over what was held before it, which holds the inputs; that of processes a peer starts is not counted."""
 
 
 def main() -> None:
@@ -51,10 +51,11 @@ def table(name: str, rows: list) -> str:
             told.append(f"Not measured: {case.name}.")
             continue
         for k, (solver, x) in enumerate(row["solvers"].items()):
+            processor = f"{x['processor_seconds']:.3g}" if "processor_seconds" in x else ""
             label = f"{case.name} ({row['rounds']} rounds)" if k == 0 else ""
             lines.append(
                 f"| {label} | {solver} | {x['seconds']:.3g} ({x['least']:.3g} to {x['most']:.3g}) | "
-                f"{x['slower']:.3g} | {x['processor_seconds']:.3g} | {x['extra_mb'] / 1000:.3g} |"
+                f"{x['slower']:.3g} | {processor} | {x['extra_mb'] / 1000:.3g} |"
             )
         told += [f"{case.name}: {solver} left out: {why}." for solver, why in row["missing"].items()]
         if row["check"]:
@@ -99,6 +100,8 @@ def reached(target: harness.Target, row: dict, clock: str = "seconds") -> float 
     if target.solver not in solvers or than not in solvers:
         return None
     of = {"slower": clock, "seconds": clock, "larger": "extra_mb", "extra_mb": "extra_mb"}[target.field]
+    if of not in solvers[target.solver] or of not in solvers[than]:
+        return None
     own = solvers[target.solver][of]
     return own / max(solvers[than][of], 1e-9) if target.field in AT_LEAST else own
 

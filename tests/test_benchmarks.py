@@ -9,6 +9,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 TOY = """
+import subprocess
 import time
 
 from harness import Case, Target
@@ -25,6 +26,10 @@ def slow(given):
 
 def hungry(given):
     return b"x" * 50_000_000
+
+
+def starts(given):
+    subprocess.Popen(["sleep", "2"], stdout=subprocess.DEVNULL)
 
 
 def absent(given):
@@ -52,7 +57,7 @@ def first(given):
     return {"numbers": given["numbers"][:1]}
 
 
-solvers = {"ours": quick, "counts": counts, "slow": slow, "hungry": hungry, "absent": absent, "broken": fails}
+solvers = {"ours": quick, "counts": counts, "slow": slow, "hungry": hungry, "starts": starts, "absent": absent, "broken": fails}
 targets = (
     Target("slow", "slower", 2), Target("slow", "slower", 1e9), Target("hungry", "extra_mb", 1),
     Target("difference", "check", 0.1), Target("absent", "slower", 2), Target("hungry", "larger", 2, than="slow"),
@@ -87,12 +92,13 @@ def test_solvers_are_timed_beside_each_other(toy):
     _, _, results = toy
     row = results["toy: 10 numbers"]
     assert row["rounds"] == 3
-    assert set(row["solvers"]) == {"ours", "counts", "slow", "hungry"}
-    ours, _, slow, hungry = row["solvers"].values()
+    assert set(row["solvers"]) == {"ours", "counts", "slow", "hungry", "starts"}
+    ours, _, slow, hungry, starts = row["solvers"].values()
     assert ours["slower"] == 1
     assert slow["seconds"] >= 0.05
     assert slow["slower"] == pytest.approx(slow["seconds"] / ours["seconds"], rel=0.01)
     assert slow["processor_seconds"] < slow["seconds"]
+    assert "processor_seconds" not in starts
     assert hungry["extra_mb"] > 40 > slow["extra_mb"]
     assert row["check"] == {"difference": 0}
 
