@@ -135,6 +135,9 @@ def panels(series: dict[str, dict[str, list]]) -> object:
             size, seconds = zip(*sorted(points))
             axes.plot(size, seconds, color=color, marker=mark, ms=3.5, lw=1.2, label=style.plain(solver))
         axes.set(xscale="log", yscale="log", title=name, xlabel="Cells", ylabel="Seconds")
+        axes.xaxis.set_major_formatter(lambda cells, _: f"{cells:,.0f}")
+        axes.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+        axes.minorticks_off()
         axes.grid(color=style.HAIR, lw=0.6)
         axes.legend(fontsize=6.5)
     return drawn
