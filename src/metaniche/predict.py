@@ -24,7 +24,7 @@ from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
 from metaniche.data.units import make_units, unit_of
-from metaniche.errors import InputError
+from metaniche.errors import CheckpointError, ConfigError, InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
@@ -320,7 +320,11 @@ class Predictor:
 
 def load(bundle: str | Path) -> Predictor:
     """Read a bundle folder. Raises CheckpointError when it is incomplete or damaged."""
-    return Predictor(Bundle.load(Path(bundle)))
+    read = Bundle.load(Path(bundle))
+    try:
+        return Predictor(read)
+    except (TypeError, KeyError, ConfigError) as error:
+        raise CheckpointError(f"{bundle}: its model.json does not fit this version of metaniche: {error}") from error
 
 
 def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, about: dict) -> AnnData:
