@@ -22,7 +22,7 @@ def of_senders(count, n=70):
     """A graph whose first tile has so many senders; row 3 hears all of them, the others a few."""
     near = torch.zeros(n, n, dtype=torch.bool)
     near[3, :count] = True
-    near[5, count - 1] = near[7, 0] = near[8, count // 2 : count] = True
+    near[5, count - 1] = near[7, 0] = near[8, count // 2 : count] = near[-1, 2] = True
     return near
 
 
