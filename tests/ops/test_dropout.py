@@ -1,16 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
-from metaniche.ops.dropout import check_dropout, draw
+from metaniche.ops.dropout import _splitmix64, check_dropout, draw
 from metaniche.ops.reference.dropout import factors
-
-
-def splitmix64(z):
-    """Python's whole numbers, cut to 64 bits."""
-    z = (z + 0x9E3779B97F4A7C15) % 2**64
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-    return z ^ z >> 31
+from metaniche.ops.reference.label_null import splitmix64
 
 
 def test_factors_follow_the_hash_of_seed_entry_and_column():
@@ -18,7 +12,8 @@ def test_factors_follow_the_hash_of_seed_entry_and_column():
     found = factors(50, 3, p, seed)
     for entry in range(50):
         for column in range(3):
-            number = splitmix64(splitmix64(splitmix64(seed) ^ entry) ^ column)
+            start = int(splitmix64(np.uint64(seed)))
+            number = _splitmix64(_splitmix64(start ^ entry) ^ column)
             assert found[entry, column] == (0 if number / 2**64 < p else 1 / (1 - p))
 
 

@@ -201,6 +201,18 @@ def test_registered_as_a_torch_op():
         torch.library.opcheck(torch.ops.metaniche.edge_attention.default, (*tensors, dropout, 7))
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.compile speaks of its own
+def test_torch_compile_takes_a_new_seed_at_every_step(backend):
+    if backend == "reference":
+        pytest.skip("torch.compile cannot follow segment_reduce")
+    _, args = problem(6, 1, 2, degree=3, grad=True)
+    compiled = torch.compile(edge_attention, backend="aot_eager")
+    for seed in (3, 2**40):
+        found, expected = (op(*args, dropout=0.4, seed=seed) for op in (compiled, edge_attention))
+        assert torch.equal(found, expected)
+        assert all(map(torch.equal, *(torch.autograd.grad(x.sum(), args[:3]) for x in (found, expected))))
+
+
 @pytest.mark.parametrize("channels", [8, 5, 64])
 def test_threads_change_nothing(channels):
     g = torch.Generator().manual_seed(channels)

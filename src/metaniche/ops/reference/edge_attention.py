@@ -126,7 +126,7 @@ class _Pattern:
 
 def _dropout(bias_EH: Tensor, dropout: float, seed: int) -> Tensor | None:
     """(H, E) what each weight is multiplied by, or None without dropout."""
-    return factors(*bias_EH.shape, dropout, seed).to(bias_EH).t().contiguous() if dropout else None
+    return factors(*bias_EH.shape, dropout, seed, bias_EH.device).to(bias_EH).t().contiguous() if dropout else None
 
 
 def _csr(ptr: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
