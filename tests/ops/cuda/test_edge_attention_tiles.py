@@ -42,7 +42,10 @@ def test_both_ways_give_the_same(simt):
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*results))
 
 
-def test_tiles_lead_back_to_the_graph():
+@pytest.mark.parametrize("at_once", [2**26, 500])
+def test_tiles_lead_back_to_the_graph(monkeypatch, at_once):
+    """Whether they are made in one part or in several."""
+    monkeypatch.setattr(tiles, "EDGES_AT_ONCE", at_once)
     for n, dtype in ((150, torch.uint8), (400, torch.int16)):
         near = cases.graph(n, 7)
         near[70] = True
@@ -58,7 +61,13 @@ def test_tiles_lead_back_to_the_graph():
             assert torch.equal(senders[made.local[own].long()], indices[own])
 
 
-def test_no_tiles_without_edges_or_order_or_reuse():
+@pytest.fixture
+def of_any_size(monkeypatch):
+    """Small graphs may have tiles."""
+    monkeypatch.setattr(tiles, "LEAST_ROWS", 0)
+
+
+def test_no_tiles_without_edges_or_order_or_reuse(of_any_size):
     nothing = torch.zeros(5, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
     assert tiles.tiling(*nothing) is None
     assert tiles.worthwhile(*nothing) is None
@@ -71,6 +80,13 @@ def test_no_tiles_without_edges_or_order_or_reuse():
     assert tiles.worthwhile(indptr, ascending) is not None
     apart = torch.eye(64, dtype=torch.bool)
     assert tiles.worthwhile(*csr(apart)) is None
+
+
+def test_small_graphs_go_by_rows():
+    indices = torch.zeros(tiles.LEAST_ROWS, dtype=torch.int32)
+    indptr = torch.arange(tiles.LEAST_ROWS + 1)
+    assert tiles.worthwhile(indptr, indices) is not None
+    assert tiles.worthwhile(indptr[:-1], indices[:-1]) is None
 
 
 def test_no_tiles_for_more_senders_than_places():
@@ -94,7 +110,7 @@ def test_layout_of_the_lanes(heads, width, dtype, expected):
     assert (how["GROUP"], how["SLOTS"], how["CHUNK"]) == expected
 
 
-def test_heads_that_do_not_fill_their_lanes_go_by_rows():
+def test_heads_that_do_not_fill_their_lanes_go_by_rows(of_any_size):
     graph = csr(cases.graph(70, 20))
     for heads, width, dtype, fits in (
         (4, 16, torch.bfloat16, True),
@@ -105,7 +121,7 @@ def test_heads_that_do_not_fill_their_lanes_go_by_rows():
         assert (tiles.chosen(torch.zeros(70, heads, width, dtype=dtype), *graph) is not None) == fits
 
 
-def test_the_public_op_takes_the_tiles_that_pay(simt, on_gpu):
+def test_the_public_op_takes_the_tiles_that_pay(simt, on_gpu, of_any_size):
     near = cases.graph(70, 12)
     grad, (q, k, v, indptr, indices, bias, null) = rows.problem(near, 4, 16, torch.float32, "cpu")
     floats = [x.requires_grad_() for x in (q, k, v, bias, null)]

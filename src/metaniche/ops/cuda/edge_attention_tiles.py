@@ -22,7 +22,11 @@ SHARED = 48 << 10
 MOST_CHANNELS_A_LANE = 8
 # Edges for each sender that a tile reads: below it the shared memory is not worth its barriers.
 REUSE = 2.0
+# Fewer tiles leave multiprocessors idle, and what small graphs could save is less than the making of their tiles.
+LEAST_ROWS = 256 * ROWS
 INT16_PLACES = 2**15
+# Edges that are sorted at once, at some 80 bytes each.
+EDGES_AT_ONCE = 2**26
 
 _TILES = (
     Array("tile_ptr", torch.int64, ("tiles+1",)),
@@ -102,30 +106,43 @@ def chosen(q_NHD: Tensor, indptr: Tensor, indices: Tensor) -> Tiles | None:
 
 @per_graph
 def worthwhile(indptr: Tensor, indices: Tensor) -> Tiles | None:
-    """The tiles, where a tile's senders are used by at least two edges on average, else None.
+    """The tiles of a graph of 16384 rows and more whose tiles use each sender for two edges on average, else None.
 
-    None as well where `tiling` has none. Made once a graph: a sort of E 64-bit numbers, some 60 bytes an edge for the
-    moment, 1 or 2 bytes an edge to keep, and two looks of the host at the device. The answer depends on the graph
-    alone, so that a resumed run computes the same.
+    None as well where `tiling` has none. Made once a graph: sorts of E 64-bit numbers in parts, some 80 bytes an edge
+    and 5 GiB at most for the moment, 1 or 2 bytes an edge to keep, and four looks of the host at the device for each
+    part. The answer depends on the graph alone, so that a resumed run computes the same.
     """
-    made = tiling(indptr, indices)
+    made = tiling(indptr, indices) if indptr.numel() > LEAST_ROWS else None
     return made if made is not None and indices.numel() >= REUSE * made.senders.numel() else None
 
 
 def tiling(indptr: Tensor, indices: Tensor) -> Tiles | None:
     """Tiles of a CSR; None without edges, where columns do not ascend within rows, or of more than 32768 senders."""
-    n, edges, device = indptr.numel() - 1, indices.numel(), indices.device
-    rows = torch.arange(n, device=device).repeat_interleave(indptr.diff(), output_size=edges)
-    if edges == 0 or bool((torch.diff(rows * n + indices) < 0).any()):
+    n, edges = indptr.numel() - 1, indices.numel()
+    step = ROWS * max(1, n * EDGES_AT_ONCE // max(edges, 1) // ROWS)
+    parts = [_part(indptr[first : first + step + 1], indices, n) for first in range(0, n, step)]
+    if edges == 0 or None in parts:
+        return None
+    counts, senders, local = (torch.cat(x) for x in zip(*parts))
+    small = int(counts.max()) <= 256
+    return Tiles(torch.cat((counts.new_zeros(1), counts.cumsum(0))), senders, local.to(torch.uint8) if small else local)
+
+
+def _part(indptr: Tensor, indices: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Senders a tile, the senders, and int16 places of some rows' edges."""
+    first, last = indptr[[0, -1]].tolist()
+    columns, tiles = indices[first:last], blocks_for(indptr.numel() - 1, ROWS)
+    rows = torch.arange(indptr.numel() - 1, device=indptr.device).repeat_interleave(
+        indptr.diff(), output_size=last - first
+    )
+    if bool((torch.diff(rows * n + columns) < 0).any()):
         return None
     tile = rows // ROWS
-    distinct, place = torch.unique(tile * n + indices, return_inverse=True)
-    ptr = torch.searchsorted(distinct, n * torch.arange(blocks_for(n, ROWS) + 1, device=device))
-    most = int(ptr.diff().max())
-    if most > INT16_PLACES:
+    distinct, place = torch.unique(tile * n + columns, return_inverse=True)
+    ptr = torch.searchsorted(distinct, n * torch.arange(tiles + 1, device=indptr.device))
+    if int(ptr.diff().max()) > INT16_PLACES:
         return None
-    local = (place - ptr[tile]).to(torch.uint8 if most <= 256 else torch.int16)
-    return Tiles(ptr, (distinct % n).to(torch.int32), local)
+    return ptr.diff(), (distinct % n).to(torch.int32), (place - ptr[tile]).to(torch.int16)
 
 
 def run(kernel: Kernel, drops: bool, q_NHD, k_NHD, v_NHD, indptr: Tensor, tiles: Tiles, *rest) -> None:
