@@ -38,7 +38,8 @@ def edge_attention(
     edge in the CSR, head): nothing is stored, and every backend drops the very same entries.
 
     Memory is O(E H + N H D), forward and backward; a row without edges gives 0. Half types are computed in
-    float32; on a GPU bfloat16 is also read and written as it is.
+    float32; on a GPU bfloat16 is also read and written as it is, and large graphs whose neighbours share senders are
+    worked on by tiles (`metaniche.ops.cuda.edge_attention_tiles`).
 
     Parameters
     ----------
