@@ -66,6 +66,19 @@ def edge_attention(
         When dropout or seed are out of range.
     """
     check_dropout(dropout, seed)
+    _check(q_NHD, k_NHD, v_NHD, indptr, indices, bias_EH, null_H)
+    asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
+    bias, null = bias_EH.to(dtype), null_H.to(dtype)
+    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
+        q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
+    with torch.autocast(q_NHD.device.type, enabled=False):
+        out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null, dropout, seed)
+    return out.to(asked)
+
+
+def _check(
+    q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, indptr: Tensor, indices: Tensor, bias_EH: Tensor, null_H: Tensor
+) -> None:
     if q_NHD.ndim != 3 or not q_NHD.shape == k_NHD.shape == v_NHD.shape:
         raise GraphError(
             "Expected q, k and v of one shape (N, H, D), found "
@@ -88,13 +101,6 @@ def edge_attention(
         low, high = (int(bound) for bound in torch.aminmax(indices))
         if low < 0 or high >= n:
             raise GraphError(f"Expected senders in [0, {n}), found {low}..{high}.")
-    asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
-    bias, null = bias_EH.to(dtype), null_H.to(dtype)
-    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
-        q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
-    with torch.autocast(q_NHD.device.type, enabled=False):
-        out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null, dropout, seed)
-    return out.to(asked)
 
 
 def _chosen(q: Tensor) -> str:
