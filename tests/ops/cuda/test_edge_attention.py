@@ -66,6 +66,7 @@ def test_the_edges_by_sender():
     indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0], dtype=torch.int32)
     ptr, receivers, order = op.by_sender(indptr, indices)
     assert (ptr.tolist(), receivers.tolist(), order.tolist()) == ([0, 2, 3], [0, 1, 0], [0, 2, 1])
+    assert op.by_sender(indptr, indices, 4)[0].tolist() == [0, 2, 3, 3, 3]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

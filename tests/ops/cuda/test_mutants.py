@@ -23,12 +23,12 @@ SHARE = 1 if ALL else 8
 
 
 # A header's mutants are tried under one of the sources that include it.
-TRIED_UNDER = {"cuda/attention.h": "edge_attention", "cuda/cell_list.h": "neighbors", "cuda/vector.h": "edge_attention"}
+HEADERS = {"cuda/attention.h": "edge_attention", "cuda/cell_list.h": "neighbors", "cuda/vector.h": "edge_attention"}
 
 
 def mutants(source):
     """Those that something can notice."""
-    own = [m for m in mutants_of(source) if TRIED_UNDER.get(m.path, source) == source]
+    own = [m for m in mutants_of(source) if HEADERS.get(m.path, source) == source]
     return [m for m in own if not reason(m)]
 
 

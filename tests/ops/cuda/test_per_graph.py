@@ -9,10 +9,10 @@ def test_made_once_a_graph_and_forgotten_with_it():
     calls = []
 
     @per_graph
-    def edges(indptr, indices):
+    def edges(indptr, indices, more=0):
         """How many."""
         calls.append(indices)
-        return indices.numel() + int(indices.sum())
+        return indices.numel() + int(indices.sum()) + more
 
     indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0], dtype=torch.int32)
     assert edges(indptr, indices) == edges(indptr, indices) == 4
@@ -20,7 +20,8 @@ def test_made_once_a_graph_and_forgotten_with_it():
     indices[2] = 1
     assert edges(indptr, indices) == 5
     assert edges(indptr.clone(), indices) == 5
-    assert len(calls) == 3
+    assert edges(indptr, indices, 2) == edges(indptr, indices, 2) == 7
+    assert len(calls) == 4
     assert edges.__doc__ == "How many."
     calls.clear()
     del indices

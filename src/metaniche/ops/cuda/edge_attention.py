@@ -153,11 +153,15 @@ def backward(
 
 
 @per_graph
-def by_sender(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The edges by sender: (N + 1,) places, (E,) receivers and (E,) places in the CSR, ascending for each sender."""
+def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges by sender: (N + 1,) places, (E,) receivers and (E,) places in the CSR, ascending for each sender.
+
+    There are as many senders as rows, or `n_senders`.
+    """
     n = indptr.numel() - 1
+    n_senders = n if n_senders is None else n_senders
     senders, order = torch.sort(indices, stable=True)
-    ptr = torch.searchsorted(senders, torch.arange(n + 1, device=indices.device, dtype=senders.dtype))
+    ptr = torch.searchsorted(senders, torch.arange(n_senders + 1, device=indices.device, dtype=senders.dtype))
     rows = torch.arange(n, device=indices.device, dtype=torch.int32)
     receivers = rows.repeat_interleave(indptr.diff(), output_size=indices.numel())[order]
     return ptr, receivers, order

@@ -13,16 +13,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 T = TypeVar("T")
 
 
-def per_graph(build: Callable[[Tensor, Tensor], T]) -> Callable[[Tensor, Tensor], T]:
-    """`build(indptr, indices)`, its result kept for as long as `indices` lives and neither tensor is written to."""
+def per_graph(build: Callable[..., T]) -> Callable[..., T]:
+    """`build(indptr, indices, *others)`, the last result kept while `indices` lives and neither tensor is written to."""
     known = WeakTensorKeyDictionary()
 
     @wraps(build)
-    def found(indptr: Tensor, indices: Tensor) -> T:
-        versions = indptr._version, indices._version
+    def found(indptr: Tensor, indices: Tensor, *others: int) -> T:
+        state = indptr._version, indices._version, others
         held = known.get(indices)
-        if held is None or held[0]() is not indptr or held[1] != versions:
-            known[indices] = held = weakref.ref(indptr), versions, build(indptr, indices)
+        if held is None or held[0]() is not indptr or held[1] != state:
+            known[indices] = held = weakref.ref(indptr), state, build(indptr, indices, *others)
         return held[2]
 
     found.known = known
