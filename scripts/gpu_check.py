@@ -22,10 +22,12 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
+import gpu_attention  # noqa: E402
 import gpu_bench  # noqa: E402
 import gpu_check_ligrec  # noqa: E402
 from simt.cases import (  # noqa: E402
     edge_attention,
+    edge_attention_tiles,
     expression,
     hilbert,
     ligrec,
@@ -41,6 +43,7 @@ from metaniche.ops.cuda.registry import PACKED  # noqa: E402
 
 CASES = (
     *edge_attention.CASES,
+    *edge_attention_tiles.CASES,
     *segment.CASES,
     *hilbert.CASES,
     *neighbors.CASES,
@@ -147,7 +150,13 @@ def large_cases() -> list[str]:
                 expected = run(pos, ptr)
             if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected)):
                 failures.append(f"{name} in {dim}-D differs from the reference (seed {seed})")
-    return failures + large_attention(n) + large_segments(n) + gpu_check_ligrec.large_ligrec(n, seed)
+    return [
+        *failures,
+        *large_attention(n),
+        *gpu_attention.compare(n),
+        *large_segments(n),
+        *gpu_check_ligrec.large_ligrec(n, seed),
+    ]
 
 
 def large_attention(n: int) -> list[str]:
@@ -212,7 +221,7 @@ def benchmark() -> list[str]:
     """The table; a peer that cannot run is named with its reason."""
     say("benchmark")
     speed = gpu_bench.bandwidth()
-    rows, notes = [timing.row() for timing in gpu_bench.ours(speed)], []
+    rows, notes = [timing.row() for timing in (*gpu_bench.ours(speed), *gpu_attention.timings(speed))], []
     for name, run in (
         ("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16)),
         ("torch-geometric", lambda: gpu_bench.geometric(100_000, 4, 64)),
@@ -232,6 +241,7 @@ def benchmark() -> list[str]:
         f"Event timing, {gpu_bench.ROUNDS} runs over {gpu_bench.SETS} input sets after a warm-up. Bound: the fewest",
         f"bytes (each input read once, each output written once) at {speed / 1e12:.2f} TB/s, the copy bandwidth of this run.",
         gpu_bench.transposed_once(),
+        gpu_attention.chosen_once(),
         "",
         "| op | size | median ms | range | bound ms | of the bound | peak GiB beyond inputs |",
         "|---|---|---:|---|---:|---:|---:|",

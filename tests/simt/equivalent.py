@@ -9,6 +9,7 @@ SHORTCUT = "a shortcut is missed and float64 decides the same"
 SAME = {
     ("32", -1, "offset < 32"): "offsets are powers of two",
     ("PIECES", 1, "for (int p = 0; p < PIECES; ++p)"): GUARDED,
+    ("count", 1, "from += CHUNK"): GUARDED,
     ("last", -1, "? e + b : last - 1"): "both branches name the last edge",
     ("last", 1, "best = fmaxf"): "the last edge counts twice in a maximum",
     ("most", 1, "bin < most ? bin : most"): "only rounding could put a cell beyond the last bin",

@@ -76,7 +76,7 @@ def test_members_differ_and_give_an_interval(parts):
 
 def test_a_stopped_run_goes_on_to_the_same_weights(parts, tmp_path):
     samples, _, targets = parts
-    config = replace(CONFIG, epochs=4)
+    config = replace(CONFIG, epochs=4, parameters={**CONFIG.parameters, "attention_dropout": 0.2})
     whole = fit_bundle(samples, targets, config, make_trainer=kept_trainer, run_dir=tmp_path / "whole")
     stopped = partial(kept_trainer, callbacks=[Kill()])
     with pytest.raises((KeyboardInterrupt, SystemExit)):

@@ -14,6 +14,7 @@ CTYPES = {
     "i64": torch.int64,
     "i32": torch.int32,
     "VALUE": None,
+    "LOCAL": "LOCAL",
 }
 NUMBERS = {"i64": "i64", "u64": "u64", "float": "f32", "double": "f64"}
 DOUBLE = Kernel(

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from metaniche.ops.cuda import edge_attention, expression, hilbert, ligrec, neighbors, pair_logits, segment
+from metaniche.ops.cuda import (
+    edge_attention,
+    edge_attention_tiles,
+    expression,
+    hilbert,
+    ligrec,
+    neighbors,
+    pair_logits,
+    segment,
+)
 from metaniche.ops.cuda.specs import Defines
 
 KERNELS = (
     *edge_attention.KERNELS,
+    *edge_attention_tiles.KERNELS,
     *expression.KERNELS,
     *hilbert.KERNELS,
     *ligrec.KERNELS,
@@ -16,6 +26,7 @@ KERNELS = (
 )
 PACKED: dict[str, tuple[Defines, ...]] = {
     edge_attention.SOURCE: edge_attention.PACKED,
+    edge_attention_tiles.SOURCE: edge_attention_tiles.PACKED,
     expression.SOURCE: expression.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
     ligrec.SOURCE: ligrec.PACKED,
