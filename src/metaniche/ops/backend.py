@@ -27,7 +27,7 @@ NATIVE = {
     "cluster_means_null": ("cpu",),
     "cluster_means_permutations": ("cpu",),
     "complex_expression": ("cpu",),
-    "csr_encoder": ("cpu",),
+    "csr_encoder": ("cpu", "cuda"),
     "delaunay_neighbors": (),
     "edge_attention": ("cpu", "cuda"),
     "edge_scores_null": ("cpu",),

@@ -6,11 +6,12 @@
 import os
 
 import pytest
-from simt.cases import edge_attention, hilbert, neighbors, segment
+from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
+    "csr_encoder": csr_encoder.SHORT,
     "edge_attention": edge_attention.SHORT,
     "hilbert": hilbert.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,

@@ -138,21 +138,24 @@ def backward(grad, q, k, v, indptr, indices, bias, null, out, lse) -> tuple[Tens
     return grad_q, grad_k, grad_v, grad_bias, -((null - lse).exp() * delta).sum(0)
 
 
-def by_sender(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The edges by sender: (N + 1,) places, (E,) receivers and (E,) places in the CSR, ascending for each sender.
 
-    Kept for as long as `indices` lives: the layers and steps of a training run share their graph.
+    There are as many senders as rows, or `n_senders`. Kept for as long as `indices` lives: the layers and steps of a
+    training run share their graph.
     """
-    known = _transposed.get(indices)
-    if known is not None and known[0]() is indptr and known[1] == (indptr._version, indices._version):
-        return known[2]
     n = indptr.numel() - 1
+    n_senders = n if n_senders is None else n_senders
+    state = indptr._version, indices._version, n_senders
+    known = _transposed.get(indices)
+    if known is not None and known[0]() is indptr and known[1] == state:
+        return known[2]
     senders, order = torch.sort(indices, stable=True)
-    ptr = torch.searchsorted(senders, torch.arange(n + 1, device=indices.device, dtype=senders.dtype))
+    ptr = torch.searchsorted(senders, torch.arange(n_senders + 1, device=indices.device, dtype=senders.dtype))
     rows = torch.arange(n, device=indices.device, dtype=torch.int32)
     receivers = rows.repeat_interleave(indptr.diff(), output_size=indices.numel())[order]
     found = ptr, receivers, order
-    _transposed[indices] = weakref.ref(indptr), (indptr._version, indices._version), found
+    _transposed[indices] = weakref.ref(indptr), state, found
     return found
 
 

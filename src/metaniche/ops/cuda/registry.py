@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from metaniche.ops.cuda import edge_attention, hilbert, neighbors, segment
+from metaniche.ops.cuda import csr_encoder, edge_attention, hilbert, neighbors, segment
 from metaniche.ops.cuda.specs import Defines
 
-KERNELS = (*edge_attention.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
+KERNELS = (*csr_encoder.KERNELS, *edge_attention.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
 PACKED: dict[str, tuple[Defines, ...]] = {
+    csr_encoder.SOURCE: csr_encoder.PACKED,
     edge_attention.SOURCE: edge_attention.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
     neighbors.SOURCE: neighbors.PACKED,
