@@ -23,14 +23,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import gpu_bench  # noqa: E402
-from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment  # noqa: E402
+from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment, transport  # noqa: E402
 
 from metaniche import ops  # noqa: E402
 from metaniche.ops.backend import cuda_status, use_backend  # noqa: E402
 from metaniche.ops.cuda import cubins, driver  # noqa: E402
 from metaniche.ops.cuda.registry import PACKED  # noqa: E402
 
-CASES = (*edge_attention.CASES, *segment.CASES, *hilbert.CASES, *neighbors.CASES, *csr_encoder.CASES)
+CASES = (*edge_attention.CASES, *segment.CASES, *hilbert.CASES, *neighbors.CASES, *csr_encoder.CASES, *transport.CASES)
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
 # A peer is not started after this: the whole check stays below eight minutes.

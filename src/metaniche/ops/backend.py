@@ -39,7 +39,7 @@ NATIVE = {
     "segment_max": ("cpu", "cuda"),
     "segment_softmax": ("cpu", "cuda"),
     "segment_sum": ("cpu", "cuda"),
-    "transport": ("cpu",),
+    "transport": ("cpu", "cuda"),
     "transpose_graph": ("cpu",),
     "type_pair_sums": ("cpu",),
 }

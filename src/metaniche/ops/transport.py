@@ -13,7 +13,8 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
-from metaniche.ops.neighbors import CPU
+from metaniche.ops.cuda import transport as cuda
+from metaniche.ops.cuda import transport_newton
 from metaniche.ops.reference import transport as reference
 from metaniche.ops.segment import check_rows
 
@@ -48,7 +49,7 @@ class Transport:
     marginal_error_S: Tensor
     converged_S: Tensor
     _pairs: np.ndarray = field(repr=False)
-    _graph: tuple[np.ndarray, np.ndarray, np.ndarray] = field(repr=False)
+    _graph: tuple[Tensor, Tensor, Tensor] = field(repr=False)
 
     def amounts(self, pairs: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """What each cell sends and receives: (N, P), (N, P) float64 for the pairs at these positions, or all.
@@ -56,22 +57,31 @@ class Transport:
         Many pairs are streamed by asking for a block of them at a time.
         """
         chosen = self._pairs if pairs is None else self._pairs[self._checked(pairs)]
-        ligand, receptor = (np.ascontiguousarray(column) for column in chosen.T)
-        u, v = self.log_u_NL.exp().numpy(), self.log_v_NR.exp().numpy()
-        indptr, indices, kernel = self._graph
+        ligand, receptor = chosen.T.copy()
+        device = self.log_u_NL.device
+        chosen = choose("transport", device)
+        if chosen == "cuda":
+            return self._amounts_on_gpu(ligand, receptor)
+        u, v = (x.exp().cpu().numpy() for x in (self.log_u_NL, self.log_v_NR))
+        graph = indptr, indices, kernel = tuple(x.cpu().numpy() for x in self._graph)
         turned = sparse.csr_array((kernel, indices, indptr), shape=(len(u), len(v))).T.tocsr()
         by_sender = turned.indptr.astype(np.int64), turned.indices.astype(np.int32), turned.data
-        sent = _amounts(u, v, ligand, receptor, *by_sender)
-        received = _amounts(v, u, receptor, ligand, *self._graph)
-        return torch.from_numpy(sent), torch.from_numpy(received)
+        sent = _amounts(chosen, u, v, ligand, receptor, *by_sender)
+        received = _amounts(chosen, v, u, receptor, ligand, *graph)
+        return tuple(torch.from_numpy(x).to(device) for x in (sent, received))
+
+    def _amounts_on_gpu(self, ligand: np.ndarray, receptor: np.ndarray) -> tuple[Tensor, Tensor]:
+        u, v = self.log_u_NL.exp(), self.log_v_NR.exp()
+        own, other = (torch.from_numpy(column).to(u.device) for column in (ligand, receptor))
+        sent = cuda.amounts(u, v, own, other, cuda.turned(*self._graph))
+        return sent, cuda.amounts(v, u, other, own, self._graph)
 
     def plan(self, pair: int) -> Tensor:
         """(E,) float64: what the pair at this position sends over every edge."""
         ligand, receptor = self._pairs[self._checked([pair])[0]]
         indptr, indices, kernel = self._graph
-        u = self.log_u_NL[:, ligand].exp()[torch.from_numpy(indices).long()]
-        v = self.log_v_NR[:, receptor].exp().repeat_interleave(torch.from_numpy(indptr).diff())
-        return u * torch.from_numpy(kernel) * v
+        u = self.log_u_NL[:, ligand].exp()[indices.long()]
+        return u * kernel * self.log_v_NR[:, receptor].exp().repeat_interleave(indptr.diff())
 
     def _checked(self, pairs: Sequence[int]) -> np.ndarray:
         chosen = np.asarray(pairs, dtype=np.int64)
@@ -140,6 +150,7 @@ def transport(
         When shapes, dtypes or values do not fit, or when eps is too small for float64.
     """
     ptr = torch.tensor([0, ligand_NL.shape[0]]) if sample_ptr is None else sample_ptr.cpu()
+    device = ligand_NL.device
     given = ligand_NL, receptor_NR, pairs_P2, indptr, indices, cost_E
     ligand_NL, receptor_NR, pairs_P2, indptr, indices, cost_E = (x.detach().cpu() for x in given)
     _check_masses(ligand_NL, receptor_NR, pairs_P2)
@@ -150,16 +161,34 @@ def transport(
     graph = indptr.contiguous().numpy(), indices.contiguous().numpy()
     exponent = _exponents(cost_E, graph[0], ptr, eps)
     kernel = np.exp(-exponent)
-    if choose("transport", CPU) == "cpu":
-        solved = _solve(ligand, receptor, pairs, ptr, *graph, kernel, rho / eps, tolerance, max_iter)
-    else:
-        solved = reference.transport_solve(
-            ligand, receptor, pairs, ptr, *graph, exponent, rho / eps, tolerance, max_iter
+    chosen = choose("transport", device)
+    if chosen == "cuda":
+        return _solve_on_gpu(
+            device, ligand, receptor, pairs, ptr, *graph, kernel, rho / eps, tolerance, max_iter, amount_N
         )
-    log_u, log_v, iterations, error = solved
+    solve, weights = (_solve, kernel) if chosen == "cpu" else (reference.transport_solve, exponent)
+    log_u, log_v, iterations, error = solve(
+        ligand, receptor, pairs, ptr, *graph, weights, rho / eps, tolerance, max_iter
+    )
     log_u += np.log(amount_N)[:, None]
-    tensors = (torch.from_numpy(x) for x in (log_u, log_v, iterations, error, error <= tolerance))
-    return Transport(*tensors, _pairs=pairs, _graph=(*graph, kernel))
+    return _result(log_u, log_v, iterations, error, tolerance, pairs, (*graph, kernel), device)
+
+
+def _result(log_u, log_v, iterations, error, tolerance, pairs, graph, device) -> Transport:
+    tensors = (torch.as_tensor(x).to(device) for x in (log_u, log_v, iterations, error, error <= tolerance))
+    return Transport(*tensors, _pairs=pairs, _graph=tuple(torch.as_tensor(x).to(device) for x in graph))
+
+
+def _solve_on_gpu(
+    device, ligand, receptor, pairs, ptr, indptr, indices, kernel, penalty, tolerance, max_iter, amount_N
+):
+    _, group_of = _groups(pairs, ligand.shape[1], receptor.shape[1])
+    given = (torch.from_numpy(x).to(device) for x in (ligand, receptor, ptr, indptr, indices, kernel, amount_N))
+    ligand, receptor, ptr, *graph, amount = given
+    log_u, log_v, iterations, error = transport_newton.solve(
+        ligand, receptor, pairs, group_of, ptr, tuple(graph), penalty, tolerance, max_iter
+    )
+    return _result(log_u + amount.log()[:, None], log_v, iterations, error, tolerance, pairs, graph, device)
 
 
 def _solve(ligand, receptor, pairs, ptr, indptr, indices, kernel, penalty, tolerance, max_iter) -> reference.Solution:
@@ -184,8 +213,8 @@ def _groups(pairs: np.ndarray, n_ligands: int, n_receptors: int) -> tuple[int, n
     return len(names), group_of.astype(np.int32)
 
 
-def _amounts(*args: np.ndarray) -> np.ndarray:
-    if choose("transport", CPU) == "reference":
+def _amounts(chosen: str, *args: np.ndarray) -> np.ndarray:
+    if chosen == "reference":
         return reference.transport_amounts(*args)
     amounts = np.empty((len(args[0]), len(args[2])))
     native().transport_amounts(*args, amounts)

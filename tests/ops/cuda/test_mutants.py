@@ -6,7 +6,7 @@
 import os
 
 import pytest
-from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment
+from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment, transport
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
@@ -17,14 +17,16 @@ CASES = {
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,
     "segment": segment.SHORT,
+    "transport": transport.SHORT,
 }
+HEADERS = {"cuda/cell_list.h": "neighbors", "cuda/row_team.h": "csr_encoder"}
 ALL = bool(os.environ.get("METANICHE_ALL_MUTANTS"))
 SHARE = 1 if ALL else 8
 
 
 def mutants(source):
-    """Those that something can notice; a header's under the first source that has it."""
-    own = [m for m in mutants_of(source) if m.path != "cuda/cell_list.h" or source == "neighbors"]
+    """Those that something can notice; a shared header's under one of the sources that have it."""
+    own = [m for m in mutants_of(source) if HEADERS.get(m.path, source) == source]
     return [m for m in own if not reason(m)]
 
 
