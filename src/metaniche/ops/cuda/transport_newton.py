@@ -55,7 +55,7 @@ class Columns:
 
     def each(self, x_SG: Tensor) -> Tensor:
         """(N, C) the number of each mass's problem."""
-        return x_SG[:, self.group][self.sample]
+        return x_SG.index_select(1, self.group).index_select(0, self.sample)
 
     def _reduced(self, reduce, x_NC: Tensor) -> Tensor:
         of_sample = reduce(reduce(x_NC.contiguous(), self.cut[0]), self.cut[1])
@@ -93,7 +93,7 @@ def solve(
     if not len(pairs_P2) or not len(ligand_NL):
         return log_u, log_v, sample_ptr.new_zeros(n_samples), ligand_NL.new_zeros(n_samples)
     ligands, receptors = (Columns(pairs_P2[:, k], group_of_P, sample_ptr) for k in (0, 1))
-    a, b = ligand_NL[:, ligands.ids], receptor_NR[:, receptors.ids]
+    a, b = ligand_NL.index_select(1, ligands.ids), receptor_NR.index_select(1, receptors.ids)
     newton = Newton(a, b, ligands, receptors, edges)
     newton.follow(penalty, tolerance, max_iter)
     # Mass that cannot move is all slack.
