@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import gpu_bench  # noqa: E402
+import gpu_sparse  # noqa: E402
 from simt.cases import csr_encoder, edge_attention, hilbert, neighbors, segment, transport  # noqa: E402
 
 from metaniche import ops  # noqa: E402
@@ -130,7 +131,7 @@ def large_cases() -> list[str]:
                 expected = run(pos, ptr)
             if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected)):
                 failures.append(f"{name} in {dim}-D differs from the reference (seed {seed})")
-    return failures + large_attention(n) + large_segments(n)
+    return failures + large_attention(n) + large_segments(n) + gpu_sparse.large(n)
 
 
 def large_attention(n: int) -> list[str]:
@@ -195,7 +196,7 @@ def benchmark() -> list[str]:
     """The table; a peer that cannot run is named with its reason."""
     say("benchmark")
     speed = gpu_bench.bandwidth()
-    rows, notes = [timing.row() for timing in gpu_bench.ours(speed)], []
+    rows, notes = [timing.row() for timing in (*gpu_bench.ours(speed), *gpu_sparse.timings(speed))], []
     for name, run in (
         ("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16)),
         ("torch-geometric", lambda: gpu_bench.geometric(100_000, 4, 64)),
