@@ -50,6 +50,7 @@ csr_entry_products(const i64* __restrict__ indptr, const i32* __restrict__ colum
         const i64 e = start + team.entry, here = e < last ? e : last - 1;
         const VALUE* other = dense + i64(columns[here]) * width;
         VALUE sum = VALUE(0);
+#pragma unroll 4
         for (i64 column = team.column; column < width; column += COLUMNS) sum += own[column] * other[column];
         sum = team.over_columns(sum);
         if (team.column == 0 && e < last) out[e] = sum;

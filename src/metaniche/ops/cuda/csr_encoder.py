@@ -22,7 +22,7 @@ TIMES_DENSE = Kernel(
     "csr_times_dense",
     (*_PATTERN, Array("values", None, ("entries",)), _DENSE, *_SIZES, Array("out", None, ("rows", "width"))),
     THREADS,
-    registers=64,
+    registers=80,
 )
 ENTRY_PRODUCTS = Kernel(
     SOURCE,

@@ -44,24 +44,28 @@ SENDERS = Kernel(
     "transport_senders",
     (*_EDGES, *_masses("arriving", "mass"), *_SIZES, _SLACK, *_masses("share", "u")),
     THREADS,
+    registers=48,
 )
 SENDERS_STEP = Kernel(
     SOURCE,
     "transport_senders_step",
     (*_EDGES, *_masses("arriving", "mass", "share"), *_SIZES, *_masses("answer")),
     THREADS,
+    registers=48,
 )
 RECEIVERS = Kernel(
     SOURCE,
     "transport_receivers",
     (*_EDGES, *_masses("arriving", "v"), *_SIZES, _SLACK, *_masses("total")),
     THREADS,
+    registers=48,
 )
 RECEIVERS_STEP = Kernel(
     SOURCE,
     "transport_receivers_step",
     (*_EDGES, *_masses("arriving", "v", "total", "step"), *_SIZES, *_masses("curved")),
     THREADS,
+    registers=48,
 )
 AMOUNTS = Kernel(
     SOURCE,
@@ -76,6 +80,7 @@ AMOUNTS = Kernel(
         Array("amounts", torch.float64, ("n", "pairs")),
     ),
     THREADS,
+    registers=48,
 )
 KERNELS = (SPREAD, SENDERS, SENDERS_STEP, RECEIVERS, RECEIVERS_STEP, AMOUNTS)
 
