@@ -96,7 +96,8 @@ def _weight_gradient(indptr, indices, values, grad, n_genes):
     if chosen == "reference":
         return reference.weight_gradient(indptr, indices, values, grad, n_genes)
     if chosen == "cuda":
-        return cuda.weight_gradient(*dense(indptr, indices, values, grad), n_genes)
+        # The turned matrix is kept with the very tensor `indices`, which a detached one would not be.
+        return cuda.weight_gradient(indptr.contiguous(), indices.contiguous(), *dense(values, grad), n_genes)
     out = torch.empty(n_genes, grad.shape[1], dtype=grad.dtype)
     native().csr_encoder_weight_gradient(*dense(indptr, indices, values, grad), out)
     return out

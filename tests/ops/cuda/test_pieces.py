@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metaniche.ops.cuda.pieces import pieces, sum_over
+from metaniche.ops.cuda.pieces import pieces
 
 
 @pytest.mark.parametrize("sizes", [(0, 3, 9, 1, 0, 8, 0), (4,), (0, 0), (), (20, 20)])
@@ -13,12 +13,3 @@ def test_pieces_cover_every_row_and_no_other(sizes):
     assert (bounds.diff() <= 4).all()
     assert torch.equal(bounds[of_row], indptr)
     assert int(bounds[-1]) == sum(sizes)
-
-
-def test_sums_of_rows_longer_than_a_piece(simt):
-    sizes = (5, 0, 11)
-    indptr = torch.tensor([0, *sizes]).cumsum(0)
-    x = torch.randn(16, 3, dtype=torch.float64)
-    with simt():
-        found = sum_over(x, pieces(indptr, 16, 4))
-    assert torch.allclose(found, torch.stack([part.sum(0) for part in x.split(sizes)]))

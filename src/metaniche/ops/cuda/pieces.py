@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.segment import segment_sum
-
 LENGTH = 2048
 
 
@@ -22,8 +20,3 @@ def pieces(indptr: Tensor, n_entries: int, length: int = LENGTH) -> tuple[Tensor
     row = torch.searchsorted(of_row, number, right=True) - 1
     bounds = indptr[row] + (number - of_row[row]) * length
     return bounds.clamp(max=n_entries), of_row
-
-
-def sum_over(x_ED: Tensor, cut: tuple[Tensor, Tensor]) -> Tensor:
-    """(R, D) sums of the entries of each row in one fixed order, by the rows' `pieces`."""
-    return segment_sum(segment_sum(x_ED, cut[0]), cut[1])
