@@ -25,7 +25,9 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 import gpu_attention  # noqa: E402
 import gpu_bench  # noqa: E402
 import gpu_check_ligrec  # noqa: E402
+import gpu_sparse  # noqa: E402
 from simt.cases import (  # noqa: E402
+    csr_encoder,
     edge_attention,
     edge_attention_tiles,
     expression,
@@ -34,6 +36,7 @@ from simt.cases import (  # noqa: E402
     neighbors,
     pair_logits,
     segment,
+    transport,
 )
 
 from metaniche import ops  # noqa: E402
@@ -50,6 +53,8 @@ CASES = (
     *expression.CASES,
     *ligrec.CASES,
     *pair_logits.CASES,
+    *csr_encoder.CASES,
+    *transport.CASES,
 )
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
@@ -156,6 +161,7 @@ def large_cases() -> list[str]:
         *gpu_attention.compare(n),
         *large_segments(n),
         *gpu_check_ligrec.large_ligrec(n, seed),
+        *gpu_sparse.large(n),
     ]
 
 
@@ -221,7 +227,8 @@ def benchmark() -> list[str]:
     """The table; a peer that cannot run is named with its reason."""
     say("benchmark")
     speed = gpu_bench.bandwidth()
-    rows, notes = [timing.row() for timing in (*gpu_bench.ours(speed), *gpu_attention.timings(speed))], []
+    timings = (*gpu_bench.ours(speed), *gpu_attention.timings(speed), *gpu_sparse.timings(speed))
+    rows, notes = [timing.row() for timing in timings], []
     for name, run in (
         ("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16)),
         ("torch-geometric", lambda: gpu_bench.geometric(100_000, 4, 64)),

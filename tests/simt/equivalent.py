@@ -8,6 +8,8 @@ SHORTCUT = "a shortcut is missed and float64 decides the same"
 
 SAME = {
     ("32", -1, "offset < 32"): "offsets are powers of two",
+    ("TEAM", -1, "offset < TEAM"): "offsets are powers of two, and no team has two lanes",
+    ("last", -1, "here = e < last ? e : last - 1"): "both branches name the last entry",
     ("PIECES", 1, "for (int p = 0; p < PIECES; ++p)"): GUARDED,
     ("count", 1, "from += CHUNK"): GUARDED,
     ("last", -1, "? e + b : last - 1"): "both branches name the last edge",

@@ -27,7 +27,7 @@ NATIVE = {
     "cluster_means_null": ("cpu",),
     "cluster_means_permutations": ("cpu",),
     "complex_expression": ("cpu", "cuda"),
-    "csr_encoder": ("cpu",),
+    "csr_encoder": ("cpu", "cuda"),
     "delaunay_neighbors": (),
     "edge_attention": ("cpu", "cuda"),
     "edge_scores_null": ("cpu",),
@@ -39,7 +39,7 @@ NATIVE = {
     "segment_max": ("cpu", "cuda"),
     "segment_softmax": ("cpu", "cuda"),
     "segment_sum": ("cpu", "cuda"),
-    "transport": ("cpu",),
+    "transport": ("cpu", "cuda"),
     "transpose_graph": ("cpu", "cuda"),
     "type_pair_sums": ("cpu", "cuda"),
 }

@@ -27,7 +27,10 @@ GATED = {
         for dtype in (torch.float32, torch.bfloat16)
         for rest in ((torch.uint8, False), (torch.int16, True))
     ],
-    **{source: PACKED[source] for source in ("expression", "hilbert", "neighbors", "nearest")},
+    **{
+        source: PACKED[source]
+        for source in ("csr_encoder", "expression", "hilbert", "neighbors", "nearest", "transport")
+    },
     "ligrec": [
         *(v for v in PACKED["ligrec"] if v["FAR"] != 704),
         ligrec.defines(1500, 1500, 3000, torch.float64, saturates=False),

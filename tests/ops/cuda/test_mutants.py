@@ -7,6 +7,7 @@ import os
 
 import pytest
 from simt.cases import (
+    csr_encoder,
     edge_attention,
     edge_attention_tiles,
     expression,
@@ -15,11 +16,13 @@ from simt.cases import (
     neighbors,
     pair_logits,
     segment,
+    transport,
 )
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
+    "csr_encoder": csr_encoder.SHORT,
     "edge_attention": edge_attention.SHORT,
     "edge_attention_tiles": edge_attention_tiles.SHORT,
     "expression": expression.SHORT,
@@ -29,7 +32,9 @@ CASES = {
     "nearest": neighbors.NEAREST_SHORT,
     "pair_logits": pair_logits.SHORT,
     "segment": segment.SHORT,
+    "transport": transport.SHORT,
 }
+HEADERS = {"cuda/cell_list.h": "neighbors", "cuda/row_team.h": "csr_encoder"}
 ALL = bool(os.environ.get("METANICHE_ALL_MUTANTS"))
 SHARE = 1 if ALL else 8
 
@@ -39,7 +44,7 @@ HEADERS = {"cuda/attention.h": "edge_attention", "cuda/cell_list.h": "neighbors"
 
 
 def mutants(source):
-    """Those that something can notice."""
+    """Those that something can notice; a shared header's under one of the sources that have it."""
     own = [m for m in mutants_of(source) if HEADERS.get(m.path, source) == source]
     return [m for m in own if not reason(m)]
 

@@ -13,13 +13,14 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from simt.machine import Machine
-from simt.cases import edge_attention, edge_attention_tiles, expression, hilbert, ligrec, neighbors, pair_logits, segment
+from simt.cases import (csr_encoder, edge_attention, edge_attention_tiles, expression, hilbert, ligrec, neighbors,
+                        pair_logits, segment, transport)
 from metaniche.ops.cuda.launch import use_machine
 torch.set_num_threads(1)
 with use_machine(Machine(Path(sys.argv[1]), seed=1, sanitize=True)):
     for case in (edge_attention.SHORT[0], *edge_attention_tiles.SHORT[:3], segment.SHORT[4], hilbert.SHORT[0],
                  neighbors.radius_plane, neighbors.thinning, neighbors.nearest_plane, *ligrec.SHORT[:4],
-                 pair_logits.SHORT[0], *expression.SHORT):
+                 pair_logits.SHORT[0], *expression.SHORT, csr_encoder.SHORT[0], transport.SHORT[0]):
         case("cpu")
 print("clean")
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metaniche.ops.cuda import (
+    csr_encoder,
     edge_attention,
     edge_attention_tiles,
     expression,
@@ -11,10 +12,12 @@ from metaniche.ops.cuda import (
     neighbors,
     pair_logits,
     segment,
+    transport,
 )
 from metaniche.ops.cuda.specs import Defines
 
 KERNELS = (
+    *csr_encoder.KERNELS,
     *edge_attention.KERNELS,
     *edge_attention_tiles.KERNELS,
     *expression.KERNELS,
@@ -23,8 +26,10 @@ KERNELS = (
     *neighbors.KERNELS,
     *pair_logits.KERNELS,
     *segment.KERNELS,
+    *transport.KERNELS,
 )
 PACKED: dict[str, tuple[Defines, ...]] = {
+    csr_encoder.SOURCE: csr_encoder.PACKED,
     edge_attention.SOURCE: edge_attention.PACKED,
     edge_attention_tiles.SOURCE: edge_attention_tiles.PACKED,
     expression.SOURCE: expression.PACKED,
@@ -34,4 +39,5 @@ PACKED: dict[str, tuple[Defines, ...]] = {
     neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
     pair_logits.SOURCE: pair_logits.PACKED,
     segment.SOURCE: segment.PACKED,
+    transport.SOURCE: transport.PACKED,
 }
