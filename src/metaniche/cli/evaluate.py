@@ -154,7 +154,7 @@ class _Shown:
 def _print(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
     columns = [c for c in SHOWN if c in table]
-    against = {"vs best baseline": "diff_best", "vs clinical": "diff_clinical"}
+    against = {"vs best baseline": "diff_baseline", "vs clinical": "diff_clinical"}
     against = {name: key for name, key in against.items() if key in table}
     shown = Table("model", *columns, *against, title="Research use only")
     for name, row in table.sort_values(columns[0], ascending=False).iterrows():

@@ -16,12 +16,11 @@ from metaniche.io import keys
 from metaniche.io.manifest import read_table
 from metaniche.io.read import read_sample
 from metaniche.io.wording import listed, refusal
-from metaniche.io.write import replacing, write_sample
+from metaniche.io.write import SUFFIXES, write_parquet, write_sample
 from metaniche.predict import Predictor, load
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".h5ad", ".zarr")
 UNITS = "units.parquet"
 ZARR_MARKS = (".zgroup", "zarr.json")  # one of them makes a folder a store
 
@@ -59,7 +58,7 @@ def main(config: DictConfig) -> None:
     for number, group in enumerate(groups, 1):
         log.info("%d/%d %s", number, len(groups), ", ".join(job.source.name for job in group))
         units.append(_score(predictor, group, options, scoring))
-    _write_table(pd.concat(units).reset_index(), output / UNITS)
+    write_parquet(pd.concat(units).reset_index(), output / UNITS)
 
 
 def check_output(source: Path, output: Path, of_folder: bool, overwrite: bool) -> None:
@@ -155,7 +154,7 @@ def _score(predictor: Predictor, jobs: list[Job], options: dict, scoring: dict) 
     for job, adata, samples in zip(jobs, read, prepared):
         scored = predictor.annotate(adata, samples, scores, coverage_floor=scoring["coverage_floor"], **options)
         write_sample(scored, job.output)
-        _write_table(_cells(scored), job.table)
+        write_parquet(_cells(scored), job.table)
         log.info("Wrote %s and %s", job.output, job.table)
     return scores.units
 
@@ -174,11 +173,6 @@ def _cells(adata) -> pd.DataFrame:
     written = [c for c in adata.obs if c.startswith(keys.PREFIX)]
     context = [c for c in (keys.SAMPLE, keys.PATIENT, keys.CELL_TYPE) if c in adata.obs]
     return adata.obs[context + written].astype(dict.fromkeys(context, object)).rename_axis("cell_id").reset_index()
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_parquet(temporary)
 
 
 def _patients(path: str | None) -> pd.DataFrame | None:

@@ -14,8 +14,9 @@ from metaniche.config import fit_config, number, open_cohort, plain, read_cohort
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
+from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
-from metaniche.evaluation.record import claim, collect_cells, write_comparison, write_run
+from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
 from metaniche.report import build_report

@@ -12,8 +12,8 @@ import pandas as pd
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.fold_store import write_parquet
 from metaniche.io import keys
+from metaniche.io.write import write_parquet
 from metaniche.predict import Predictor, Scores
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 
