@@ -30,7 +30,7 @@ NATIVE = {
     "csr_encoder": ("cpu",),
     "delaunay_neighbors": (),
     "edge_attention": ("cpu", "cuda"),
-    "edge_scores_null": ("cpu",),
+    "edge_scores_null": ("cpu", "cuda"),
     "hilbert_order": ("cpu", "cuda"),
     "knn_neighbors": ("cpu", "cuda"),
     "ligrec_signal": ("cpu",),

@@ -119,6 +119,14 @@ def check_indices(index: Tensor, stop: int, name: str) -> None:
             raise GraphError(f"Expected `{name}` in [0, {stop}), found {low}..{high}.")
 
 
+def type_counts(type_N: Tensor, n_types: int) -> Tensor:
+    """(T,) int64 cells of each type; GraphError on a type that is not in [0, T), on any device."""
+    counts = torch.bincount(type_N, minlength=n_types)
+    if counts.numel() != n_types:
+        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {counts.numel() - 1}.")
+    return counts
+
+
 def check_not_negative(x: Expression, name: str) -> None:
     """GraphError when any value is below 0."""
     if x.values.device.type == "cpu" and x.values.numel() and x.values.amin() < 0:

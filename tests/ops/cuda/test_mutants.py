@@ -6,12 +6,13 @@
 import os
 
 import pytest
-from simt.cases import edge_attention, hilbert, neighbors, segment
+from simt.cases import edge_attention, edge_null, hilbert, neighbors, segment
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
     "edge_attention": edge_attention.SHORT,
+    "edge_null": edge_null.SHORT,
     "hilbert": hilbert.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from metaniche.ops.cuda import edge_attention, hilbert, neighbors, segment
+from metaniche.ops.cuda import edge_attention, edge_null, hilbert, neighbors, segment
 from metaniche.ops.cuda.specs import Defines
 
-KERNELS = (*edge_attention.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
+KERNELS = (*edge_attention.KERNELS, *edge_null.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
 PACKED: dict[str, tuple[Defines, ...]] = {
     edge_attention.SOURCE: edge_attention.PACKED,
+    edge_null.SOURCE: edge_null.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
     neighbors.SOURCE: neighbors.PACKED,
     neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
