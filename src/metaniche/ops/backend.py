@@ -23,7 +23,7 @@ MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseli
 
 # The devices that each op has native code for, by the name that it passes to `choose`.
 NATIVE = {
-    "autocorrelation": ("cpu",),
+    "autocorrelation": ("cpu", "cuda"),
     "cluster_means_null": ("cpu",),
     "cluster_means_permutations": ("cpu",),
     "complex_expression": ("cpu",),

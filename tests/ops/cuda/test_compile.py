@@ -20,7 +20,7 @@ GATED = {
         for heads, width in ((4, 64), (8, 64), (4, 16), (1, 16))
         for dtype in (torch.float32, torch.bfloat16)
     ],
-    **{source: PACKED[source] for source in ("edge_null", "hilbert", "neighbors", "nearest")},
+    **{source: PACKED[source] for source in ("autocorrelation", "edge_null", "hilbert", "neighbors", "nearest")},
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],
 }
 

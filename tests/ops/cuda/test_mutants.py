@@ -6,11 +6,12 @@
 import os
 
 import pytest
-from simt.cases import edge_attention, edge_null, hilbert, neighbors, segment
+from simt.cases import autocorrelation, edge_attention, edge_null, hilbert, neighbors, segment
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
+    "autocorrelation": autocorrelation.SHORT,
     "edge_attention": edge_attention.SHORT,
     "edge_null": edge_null.SHORT,
     "hilbert": hilbert.SHORT,
@@ -69,5 +70,5 @@ def test_every_excuse_is_used():
 
 def test_every_barrier_is_a_site():
     lost = [m for source in CASES for m in mutants_of(source) if not m.shift]
-    assert {m.path for m in lost} == {"cuda/neighbors.cu", "cuda/segment.cu"}
+    assert {m.path for m in lost} == {"cuda/autocorrelation.cu", "cuda/neighbors.cu", "cuda/segment.cu"}
     assert not any(reason(m) for m in lost)

@@ -27,7 +27,7 @@ def problem(n, n_types, device, seed=0, density=0.2):
 def matrix(indptr, indices, score):
     n = len(indptr) - 1
     w = torch.zeros(n, n, dtype=torch.float64)
-    w[torch.arange(n).repeat_interleave(indptr.cpu().diff()), indices.cpu().long()] = score.cpu()
+    w[torch.arange(n).repeat_interleave(indptr.cpu().diff()), indices.cpu().long()] = score.cpu().double()
     return w
 
 

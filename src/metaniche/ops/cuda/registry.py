@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from metaniche.ops.cuda import edge_attention, edge_null, hilbert, neighbors, segment
+from metaniche.ops.cuda import autocorrelation, edge_attention, edge_null, hilbert, neighbors, segment
 from metaniche.ops.cuda.specs import Defines
 
-KERNELS = (*edge_attention.KERNELS, *edge_null.KERNELS, *hilbert.KERNELS, *neighbors.KERNELS, *segment.KERNELS)
+KERNELS = (
+    *autocorrelation.KERNELS,
+    *edge_attention.KERNELS,
+    *edge_null.KERNELS,
+    *hilbert.KERNELS,
+    *neighbors.KERNELS,
+    *segment.KERNELS,
+)
 PACKED: dict[str, tuple[Defines, ...]] = {
+    autocorrelation.SOURCE: autocorrelation.PACKED,
     edge_attention.SOURCE: edge_attention.PACKED,
     edge_null.SOURCE: edge_null.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
