@@ -29,6 +29,7 @@ SAME = {
     ("n", 1, "lower(t, apart) < n"): GUARDED,
     ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
     ("degree", 1, "e += LANES"): GUARDED,
+    ("n_types", 1, "first += 32"): GUARDED,
     ("most", -1, "degree > most"): "of `most` entries all are kept",
 }
 

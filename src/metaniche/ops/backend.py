@@ -24,8 +24,8 @@ MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseli
 # The devices that each op has native code for, by the name that it passes to `choose`.
 NATIVE = {
     "autocorrelation": ("cpu", "cuda"),
-    "cluster_means_null": ("cpu",),
-    "cluster_means_permutations": ("cpu",),
+    "cluster_means_null": ("cpu", "cuda"),
+    "cluster_means_permutations": ("cpu", "cuda"),
     "complex_expression": ("cpu",),
     "csr_encoder": ("cpu",),
     "delaunay_neighbors": (),

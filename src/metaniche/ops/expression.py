@@ -47,6 +47,11 @@ class Expression:
     def float32(self) -> Expression:
         return Expression(self.values.to(torch.float32), self.shape, self.ptr, self.columns)
 
+    def to(self, device: torch.device) -> Expression:
+        tensors = self.values, self.ptr, self.columns
+        values, ptr, columns = (None if tensor is None else tensor.to(device) for tensor in tensors)
+        return Expression(values, self.shape, ptr, columns)
+
     def sparse(self) -> Expression:
         """The same expression as CSR rows."""
         if self.ptr is not None:

@@ -20,7 +20,11 @@ GATED = {
         for heads, width in ((4, 64), (8, 64), (4, 16), (1, 16))
         for dtype in (torch.float32, torch.bfloat16)
     ],
-    **{source: PACKED[source] for source in ("autocorrelation", "edge_null", "hilbert", "neighbors", "nearest")},
+    **{
+        source: PACKED[source]
+        for source in ("autocorrelation", "edge_null", "hilbert", "label_moments", "neighbors", "nearest")
+    },
+    "label_null": [PACKED["label_null"][0], PACKED["label_null"][-1]],
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],
 }
 

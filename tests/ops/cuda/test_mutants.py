@@ -6,7 +6,7 @@
 import os
 
 import pytest
-from simt.cases import autocorrelation, edge_attention, edge_null, hilbert, neighbors, segment
+from simt.cases import autocorrelation, edge_attention, edge_null, hilbert, label_null, neighbors, segment
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
@@ -15,6 +15,8 @@ CASES = {
     "edge_attention": edge_attention.SHORT,
     "edge_null": edge_null.SHORT,
     "hilbert": hilbert.SHORT,
+    "label_moments": label_null.MOMENTS_SHORT,
+    "label_null": label_null.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,
     "segment": segment.SHORT,
@@ -70,5 +72,10 @@ def test_every_excuse_is_used():
 
 def test_every_barrier_is_a_site():
     lost = [m for source in CASES for m in mutants_of(source) if not m.shift]
-    assert {m.path for m in lost} == {"cuda/autocorrelation.cu", "cuda/neighbors.cu", "cuda/segment.cu"}
+    assert {m.path for m in lost} == {
+        "cuda/autocorrelation.cu",
+        "cuda/label_null.cu",
+        "cuda/neighbors.cu",
+        "cuda/segment.cu",
+    }
     assert not any(reason(m) for m in lost)

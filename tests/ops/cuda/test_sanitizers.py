@@ -13,13 +13,13 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from simt.machine import Machine
-from simt.cases import autocorrelation, edge_attention, edge_null, hilbert, neighbors, segment
+from simt.cases import autocorrelation, edge_attention, edge_null, hilbert, label_null, neighbors, segment
 from metaniche.ops.cuda.launch import use_machine
 torch.set_num_threads(1)
 with use_machine(Machine(Path(sys.argv[1]), seed=1, sanitize=True)):
     for case in (edge_attention.SHORT[0], segment.SHORT[4], hilbert.SHORT[0], neighbors.radius_plane,
                  neighbors.thinning, neighbors.nearest_plane, edge_null.few_types, autocorrelation.genes_130,
-                 autocorrelation.pairs_of_genes):
+                 autocorrelation.pairs_of_genes, label_null.counts, label_null.moments_dense):
         case("cpu")
 print("clean")
 """
