@@ -23,14 +23,32 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import gpu_bench  # noqa: E402
-from simt.cases import edge_attention, hilbert, neighbors, segment  # noqa: E402
+import gpu_check_nulls  # noqa: E402
+from simt.cases import (  # noqa: E402
+    autocorrelation,
+    edge_attention,
+    edge_null,
+    hilbert,
+    label_null,
+    neighbors,
+    segment,
+)
 
 from metaniche import ops  # noqa: E402
 from metaniche.ops.backend import cuda_status, use_backend  # noqa: E402
 from metaniche.ops.cuda import cubins, driver  # noqa: E402
 from metaniche.ops.cuda.registry import PACKED  # noqa: E402
 
-CASES = (*edge_attention.CASES, *segment.CASES, *hilbert.CASES, *neighbors.CASES)
+CASES = (
+    *edge_attention.CASES,
+    *segment.CASES,
+    *hilbert.CASES,
+    *neighbors.CASES,
+    *edge_null.CASES,
+    *autocorrelation.CASES,
+    *label_null.CASES,
+    *label_null.MOMENTS,
+)
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
 # A peer is not started after this: the whole check stays below eight minutes.
@@ -130,7 +148,7 @@ def large_cases() -> list[str]:
                 expected = run(pos, ptr)
             if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected)):
                 failures.append(f"{name} in {dim}-D differs from the reference (seed {seed})")
-    return failures + large_attention(n) + large_segments(n)
+    return failures + large_attention(n) + large_segments(n) + gpu_check_nulls.large_nulls(n, seed)
 
 
 def large_attention(n: int) -> list[str]:

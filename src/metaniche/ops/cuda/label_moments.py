@@ -101,4 +101,4 @@ def _powers_of_pairs(x: ByGene, lig_P: Tensor, rec_P: Tensor) -> Tensor:
     sizes = len(x.values), len(count), len(lig_P), pieces
     launch(PAIRS, DEFINES, blocks_for(pieces, THREADS // 32), *given, *sizes, sums)
     cross = segment_sum(sums, piece_ptr)
-    return torch.where(turned[:, None], cross[:, [0, 2, 1]], cross)
+    return torch.where(turned[:, None], torch.cat((cross[:, :1], cross[:, 1:].flip(1)), 1), cross)
