@@ -25,13 +25,17 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 import gpu_attention  # noqa: E402
 import gpu_bench  # noqa: E402
 import gpu_check_ligrec  # noqa: E402
+import gpu_check_nulls  # noqa: E402
 import gpu_sparse  # noqa: E402
 from simt.cases import (  # noqa: E402
+    autocorrelation,
     csr_encoder,
     edge_attention,
     edge_attention_tiles,
+    edge_null,
     expression,
     hilbert,
+    label_null,
     ligrec,
     neighbors,
     pair_logits,
@@ -55,6 +59,10 @@ CASES = (
     *pair_logits.CASES,
     *csr_encoder.CASES,
     *transport.CASES,
+    *edge_null.CASES,
+    *autocorrelation.CASES,
+    *label_null.CASES,
+    *label_null.MOMENTS,
 )
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
@@ -162,6 +170,7 @@ def large_cases() -> list[str]:
         *large_segments(n),
         *gpu_check_ligrec.large_ligrec(n, seed),
         *gpu_sparse.large(n),
+        *gpu_check_nulls.large_nulls(n, seed),
     ]
 
 

@@ -38,6 +38,7 @@ SAME = {
     ("end", 1, "start += THREADS"): GUARDED,
     ("slots", 1, "start += THREADS / share"): GUARDED,
     ("pairs", 1, "tile += TILE"): "a tile without pairs adds nothing",
+    ("n_types", 1, "first += 32"): GUARDED,
     ("most", -1, "degree > most"): "of `most` entries all are kept",
 }
 

@@ -48,6 +48,11 @@ class Expression:
     def float32(self) -> Expression:
         return Expression(self.values.to(torch.float32), self.shape, self.ptr, self.columns)
 
+    def to(self, device: torch.device) -> Expression:
+        tensors = self.values, self.ptr, self.columns
+        values, ptr, columns = (None if tensor is None else tensor.to(device) for tensor in tensors)
+        return Expression(values, self.shape, ptr, columns)
+
     def sparse(self) -> Expression:
         """The same expression as CSR rows."""
         if self.ptr is not None:
@@ -121,6 +126,14 @@ def check_indices(index: Tensor, stop: int, name: str) -> None:
         low, high = (int(bound) for bound in torch.aminmax(index))
         if low < 0 or high >= stop:
             raise GraphError(f"Expected `{name}` in [0, {stop}), found {low}..{high}.")
+
+
+def type_counts(type_N: Tensor, n_types: int) -> Tensor:
+    """(T,) int64 cells of each type; GraphError on a type that is not in [0, T), on any device."""
+    counts = torch.bincount(type_N, minlength=n_types)
+    if counts.numel() != n_types:
+        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {counts.numel() - 1}.")
+    return counts
 
 
 def check_not_negative(x: Expression, name: str) -> None:

@@ -29,8 +29,19 @@ GATED = {
     ],
     **{
         source: PACKED[source]
-        for source in ("csr_encoder", "expression", "hilbert", "neighbors", "nearest", "transport")
+        for source in (
+            "autocorrelation",
+            "csr_encoder",
+            "edge_null",
+            "expression",
+            "hilbert",
+            "label_moments",
+            "neighbors",
+            "nearest",
+            "transport",
+        )
     },
+    "label_null": [PACKED["label_null"][0], PACKED["label_null"][-1]],
     "ligrec": [
         *(v for v in PACKED["ligrec"] if v["FAR"] != 704),
         ligrec.defines(1500, 1500, 3000, torch.float64, saturates=False),

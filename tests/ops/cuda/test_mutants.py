@@ -7,11 +7,14 @@ import os
 
 import pytest
 from simt.cases import (
+    autocorrelation,
     csr_encoder,
     edge_attention,
     edge_attention_tiles,
+    edge_null,
     expression,
     hilbert,
+    label_null,
     ligrec,
     neighbors,
     pair_logits,
@@ -22,11 +25,15 @@ from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
 CASES = {
+    "autocorrelation": autocorrelation.SHORT,
     "csr_encoder": csr_encoder.SHORT,
     "edge_attention": edge_attention.SHORT,
     "edge_attention_tiles": edge_attention_tiles.SHORT,
+    "edge_null": edge_null.SHORT,
     "expression": expression.SHORT,
     "hilbert": hilbert.SHORT,
+    "label_moments": label_null.MOMENTS_SHORT,
+    "label_null": label_null.SHORT,
     "ligrec": ligrec.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,
@@ -91,7 +98,9 @@ def test_every_excuse_is_used():
 def test_every_barrier_is_a_site():
     lost = [m for source in CASES for m in mutants_of(source) if not m.shift]
     assert {m.path for m in lost} == {
+        "cuda/autocorrelation.cu",
         "cuda/edge_attention_tiles.cu",
+        "cuda/label_null.cu",
         "cuda/layout.h",
         "cuda/ligrec.cu",
         "cuda/neighbors.cu",

@@ -13,6 +13,8 @@ CTYPES = {
     "double": torch.float64,
     "i64": torch.int64,
     "i32": torch.int32,
+    "i16": torch.int16,
+    "u8": torch.uint8,
     "VALUE": None,
     "LOCAL": "LOCAL",
 }

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from metaniche.ops.cuda import (
+    autocorrelation,
     csr_encoder,
     edge_attention,
     edge_attention_tiles,
+    edge_null,
     expression,
     hilbert,
+    label_moments,
+    label_null,
     ligrec,
     neighbors,
     pair_logits,
@@ -17,11 +21,15 @@ from metaniche.ops.cuda import (
 from metaniche.ops.cuda.specs import Defines
 
 KERNELS = (
+    *autocorrelation.KERNELS,
     *csr_encoder.KERNELS,
     *edge_attention.KERNELS,
     *edge_attention_tiles.KERNELS,
+    *edge_null.KERNELS,
     *expression.KERNELS,
     *hilbert.KERNELS,
+    *label_moments.KERNELS,
+    *label_null.KERNELS,
     *ligrec.KERNELS,
     *neighbors.KERNELS,
     *pair_logits.KERNELS,
@@ -29,11 +37,15 @@ KERNELS = (
     *transport.KERNELS,
 )
 PACKED: dict[str, tuple[Defines, ...]] = {
+    autocorrelation.SOURCE: autocorrelation.PACKED,
     csr_encoder.SOURCE: csr_encoder.PACKED,
     edge_attention.SOURCE: edge_attention.PACKED,
     edge_attention_tiles.SOURCE: edge_attention_tiles.PACKED,
+    edge_null.SOURCE: edge_null.PACKED,
     expression.SOURCE: expression.PACKED,
     hilbert.SOURCE: hilbert.PACKED,
+    label_moments.SOURCE: label_moments.PACKED,
+    label_null.SOURCE: label_null.PACKED,
     ligrec.SOURCE: ligrec.PACKED,
     neighbors.SOURCE: neighbors.PACKED,
     neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
