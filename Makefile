@@ -17,7 +17,7 @@ demo: $(STAMP)
 	scripts/demo.sh $(BIN)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The CUDA kernels without a GPU: compiled for every architecture, run on the host, every mutant tried.
 kernels: $(STAMP)
