@@ -1,4 +1,4 @@
-"""Thin runner of `metaniche-predict` for clusters: python scripts/predict.py experiment=crc_codex predicter=slurm."""
+"""Thin runner of `metaniche-predict` for clusters: python scripts/predict.py bundle=bundle input=slides output=scored."""
 
 from metaniche.cli.predict import main
 
