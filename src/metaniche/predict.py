@@ -21,7 +21,7 @@ from metaniche.data.outcome import cell_potential, cox_survival, discrete_surviv
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
-from metaniche.data.units import make_units, unit_of
+from metaniche.data.units import make_bags, unit_of
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
@@ -189,7 +189,7 @@ class Predictor:
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
         """(members, K) unit logits, (N, K) cell logits, (N,) attention, (N, width) embedding; means over members."""
         clinical = None if self.clinical is None else (self.clinical, patients)
-        batch = collate(make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
+        batch = collate(make_bags(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
         outs = [m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
         return (

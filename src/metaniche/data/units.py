@@ -1,4 +1,4 @@
-"""Prepared samples, fitted features and targets -> units (bags of tissue with a label) for training and prediction."""
+"""Prepared samples, fitted features and targets -> a bag per unit, for training and prediction."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaniche.data.batch import Bag
+from metaniche.data.batch import Bag, Piece
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import Features
 from metaniche.data.sample import PreparedSample
-from metaniche.data.sampling import Piece
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 
 POOLS = ("all", "malignant")
 
 
-def make_units(
+def make_bags(
     samples: Sequence[PreparedSample],
     features: Features,
     task: Task,
@@ -54,7 +53,7 @@ def unit_of(sample: PreparedSample, task: Task) -> str:
 
 
 def unit_ids(samples: Sequence[PreparedSample], task: Task) -> list[str]:
-    """Units in the order in which `make_units` returns them without targets."""
+    """Units in the order in which `make_bags` returns them without targets."""
     return list(dict.fromkeys(unit_of(s, task) for s in samples))
 
 
@@ -65,7 +64,7 @@ def _piece(sample: PreparedSample, features: Features, cell_targets: Targets | N
         own = table.loc[table["sample_id"] == sample.sample_id, "y"]
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
-    return (
+    return Piece(
         torch.from_numpy(features.transform(sample)),
         sample.graph,
         torch.from_numpy(candidates.copy()),

@@ -43,7 +43,7 @@ class Bundle:
     task, features, clinical, graph, cohort
         Plain JSON states of Task, Features, ClinicalFeatures (or None), GraphConfig and CohortConfig.
     pool
-        Which cells are pooled to the unit: see `metaniche.data.units.make_units`.
+        Which cells are pooled to the unit: see `metaniche.data.units.make_bags`.
     arrays
         Arrays of the fitted Features.
     calibration

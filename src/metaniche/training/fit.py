@@ -18,16 +18,16 @@ from torch.optim import AdamW, Optimizer
 
 from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
-from metaniche.data.datamodule import TumourDataModule
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.outcome import bin_edges, breslow, n_outputs
 from metaniche.data.sample import PreparedSample
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Targets, Task
-from metaniche.data.units import make_units, target_columns
+from metaniche.data.units import make_bags, target_columns
 from metaniche.models import ARCHITECTURES
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
+from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.module import NetworkModule
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class FitConfig:
     members
         Networks in the ensemble, seeds `seed`, `seed + 1`, ...
     pool
-        See `metaniche.data.units.make_units`.
+        See `metaniche.data.units.make_bags`.
     use_clinical
         Fuse the task's clinical variables late.
     """
@@ -102,8 +102,8 @@ def fit_bundle(
     held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
     features = Features.fit(train, config.features, seed)
     clinical = _fit_clinical(task, config, targets, patients)
-    units = make_units(train, features, task, targets=targets, clinical=clinical, pool=config.pool)
-    val_units = make_units(held_out, features, task, targets=val_targets, clinical=clinical, pool=config.pool)
+    units = make_bags(train, features, task, targets=targets, clinical=clinical, pool=config.pool)
+    val_units = make_bags(held_out, features, task, targets=val_targets, clinical=clinical, pool=config.pool)
     parameters = {
         "n_features": len(features.names),
         "n_outputs": n_outputs(task),
