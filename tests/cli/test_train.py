@@ -3,6 +3,7 @@ import signal
 import subprocess
 
 import pandas as pd
+import pytest
 from verbs import TINY, command, environment, run
 
 
@@ -55,8 +56,17 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     assert "model.width (32 there, 16 now)" in said
 
 
-def test_two_processes_train_one_network(tmp_path):
-    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY)
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=niche_gin",),  # no gate
+        ("task=own", "task.level=cell", "task.label=cell_type", "task.positive=[malignant]"),  # a loss of cells alone
+    ],
+    ids=["patients", "no gate", "cells"],
+)
+def test_two_processes_train_one_network(tmp_path, overrides):
+    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *overrides)
     assert status == 0, said
     assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
 

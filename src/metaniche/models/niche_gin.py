@@ -5,15 +5,14 @@ from torch import Tensor, nn
 from torch_geometric.nn import GINConv
 
 from metaniche.graph import CellGraph
-from metaniche.models.mil import MIL, MILOutput
-from metaniche.ops.segment import segment_mean
+from metaniche.models.mil import MIL
 
 
 class NicheGIN(MIL):
-    """Three GIN layers over all neighbours, then the mean over every cell (Wu et al. 2022, 10.1038/s41551-022-00951-w).
+    """Three GIN layers over all neighbours, then the mean over candidates (Wu et al. 2022, 10.1038/s41551-022-00951-w).
 
-    A cell's embedding after three layers is its 3-hop niche; the mean over cells is the mean over niches, so the patient
-    logit is the mean of niche logits as in the original.
+    A cell's embedding after three layers is its 3-hop niche; with all cells as candidates the patient logit is the mean
+    of niche logits as in the original, else the mean over the niches of candidates.
     """
 
     def __init__(
@@ -27,6 +26,7 @@ class NicheGIN(MIL):
         layers: int = 3,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
+        self.pool.freeze_gate()
         self.convs = nn.ModuleList(
             GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)), train_eps=True)
             for _ in range(layers)
@@ -39,14 +39,5 @@ class NicheGIN(MIL):
             h = torch.relu(norm(conv(h, edge_index)))
         return h
 
-    def forward(
-        self, x: Tensor, graph: CellGraph, bag_ptr: Tensor, candidates: Tensor, clinical: Tensor | None = None
-    ) -> MILOutput:
-        h = self.encode(self.embed(x), graph)
-        cell_logits = self.pool.score(h)
-        bag_logits = segment_mean(cell_logits, bag_ptr)
-        if self.clinical is not None and clinical is not None:
-            bag_logits = bag_logits + self.clinical(torch.nan_to_num(clinical))
-        share = 1.0 / bag_ptr.diff().clamp(min=1)
-        attention = torch.repeat_interleave(share, bag_ptr.diff(), output_size=h.shape[0])
-        return MILOutput(cell_logits, attention, bag_logits, h)
+    def pooled(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pool.mean(h, bag_ptr, candidates)
