@@ -140,39 +140,41 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
         optimizer=instantiate(config.optim),
+        num_workers=int(config.num_workers),
     )
 
 
 def trainer_factory(config: DictConfig):
-    """(folder, seed) -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
+    """folder -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)
     return partial(_trainer, config)
 
 
-def _trainer(config: DictConfig, folder: Path | None, seed: int):
+def _trainer(config: DictConfig, folder: Path | None):
     from metaniche.training.checkpoint import AtomicCheckpointIO
 
-    if config.trainer.get("barebones"):
-        return instantiate(config.trainer)
+    trainer = plain(config.trainer)
+    if trainer.get("barebones"):
+        return instantiate(trainer)
+    plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
     if folder is None:  # a fold of a cross-validation keeps nothing
-        quiet = dict.fromkeys(("enable_checkpointing", "logger", "enable_progress_bar"), False)
-        trainer = plain(config.trainer) | quiet
-        plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
-        return instantiate(trainer, plugins=plugins or None, _convert_="all")
+        kept = dict.fromkeys(("enable_checkpointing", "logger", "enable_progress_bar"), False)
+    else:
+        plugins.insert(0, AtomicCheckpointIO())
+        kept = {
+            "callbacks": _callbacks(config, folder),
+            "logger": [instantiate(logger) for logger in plain(config.logger).values()] or False,
+            "default_root_dir": str(folder),
+        }
+    return instantiate(trainer, **kept, plugins=plugins or None, _convert_="all")
+
+
+def _callbacks(config: DictConfig, folder: Path) -> list:
     callbacks = OmegaConf.create(OmegaConf.to_container(config.callbacks, resolve=False))
     for callback, key in (("checkpoint", "dirpath"), ("history", "folder")):
         if callback in callbacks:
             callbacks[callback][key] = str(folder)
-    trainer = plain(config.trainer)
-    plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
-    return instantiate(
-        trainer,
-        callbacks=[instantiate(callback) for callback in callbacks.values()],
-        logger=[instantiate(logger) for logger in plain(config.logger).values()] or False,
-        plugins=[AtomicCheckpointIO(), *plugins],
-        default_root_dir=str(folder),
-        _convert_="all",
-    )
+    return [instantiate(callback) for callback in callbacks.values()]
 
 
 def _targets(node: Any, path: str = "") -> list[tuple[str, str]]:

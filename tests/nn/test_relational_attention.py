@@ -2,6 +2,7 @@ import pytest
 import torch
 from tissue import make_sample
 
+from metaniche.errors import ConfigError
 from metaniche.nn.distance import DistanceEncoding
 from metaniche.nn.relational_attention import RelationalAttention
 
@@ -39,5 +40,5 @@ def test_relations_have_their_own_weights(layer_and_edges):
 
 
 def test_width_must_be_a_multiple_of_heads():
-    with pytest.raises(ValueError, match="multiple of heads"):
+    with pytest.raises(ConfigError, match=r"multiple of model\.heads"):
         RelationalAttention(10, 4, ("contact",), 8)

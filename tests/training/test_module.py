@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tissue import READ
 
 from metaniche.data.batch import collate
 from metaniche.data.features import FeatureConfig, Features
@@ -22,7 +23,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_cohort):
         optimizer=lambda p: torch.optim.SGD(p, lr=1e30),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="finite loss"):
-        fit_bundle(samples, make_targets(TASK, patients, table), explode)
+        fit_bundle(samples, make_targets(TASK, patients, table), explode, **READ)
 
 
 def test_the_learning_rate_rises_then_falls():

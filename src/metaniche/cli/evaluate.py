@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
-    networks = [_network(config, name, cells) for name in config.networks]
+    networks = [_network(config, name, cohort, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
@@ -59,7 +59,7 @@ def main(config: DictConfig) -> None:
         log.info("Label-permutation control of %s", networks[0].name)
         with _Shown() as progress:
             found = permutation_control(
-                _network(config, networks[0].name, None), cohort, task, lambda t: folds(t, 1),
+                _network(config, networks[0].name, cohort, None), cohort, task, lambda t: folds(t, 1),
                 n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
             )  # fmt: skip
         control = {
@@ -77,11 +77,11 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, cells: Path | None) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path | None) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
     fit = fit_config(config, load_group("model", name, config))
     own = cells if name == config.networks[0] else None
-    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=own)
+    return NetworkEstimator(name, fit, cohort.graph, cohort.config, make_trainer=trainer_factory(config), cells_dir=own)
 
 
 def _digest(config: DictConfig) -> str:

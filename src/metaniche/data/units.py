@@ -33,8 +33,7 @@ def make_bags(
     `clinical` is a fitted transform and the patient table it reads. `pool` says which cells are pooled to the unit:
     all of them (every cell stands for its niche) or the malignant ones.
     """
-    if pool not in POOLS:
-        raise ConfigError(f"Expected pool to be one of {POOLS}, found {pool!r}.")
+    check_pool(pool)
     by_unit: dict[str, list[PreparedSample]] = {}
     for sample in samples:
         by_unit.setdefault(unit_of(sample, task), []).append(sample)
@@ -45,6 +44,12 @@ def make_bags(
         pieces = [_piece(s, features, targets if task.level == "cell" else None, pool) for s in members]
         bags.append(Bag(index, pieces, _target(unit, targets), _clinical(members[0].patient_id, clinical)))
     return bags
+
+
+def check_pool(pool: str) -> None:
+    """Raise ConfigError for a pool that `make_bags` does not know."""
+    if pool not in POOLS:
+        raise ConfigError(f"Expected pool to be one of {POOLS}, found {pool!r}. all pools every cell of the unit.")
 
 
 def unit_of(sample: PreparedSample, task: Task) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
+from metaniche.nn.heads import head_width
 from metaniche.ops.edge_attention import edge_attention
 
 
@@ -22,9 +23,7 @@ class RelationalAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, relations: Sequence[str], n_basis: int, dropout: float = 0.0) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"Expected width to be a multiple of heads, found {width} and {heads}.")
-        self.heads = heads
+        self.heads, self.head_width = heads, head_width(width, heads)
         self.norm = nn.LayerNorm(width)
         self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})
         self.bias = nn.ModuleDict({r: nn.Linear(n_basis, heads, bias=False) for r in relations})
@@ -37,7 +36,7 @@ class RelationalAttention(nn.Module):
         messages = []
         for relation, projection in self.project.items():
             graph, basis = edges[relation]
-            q, k, v = projection(normed).view(h.shape[0], 3, self.heads, -1).unbind(1)
+            q, k, v = projection(normed).view(h.shape[0], 3, self.heads, self.head_width).unbind(1)
             message = edge_attention(
                 q, k, v, graph.indptr, graph.indices, self.bias[relation](basis), self.null[relation]
             )
