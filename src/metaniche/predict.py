@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from metaniche import __version__
+from metaniche.annotate import annotated
 from metaniche.data.batch import collate
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
@@ -28,6 +29,7 @@ from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import check_patients
 from metaniche.io.wording import listed, nearest, refusal
+from metaniche.models import MIL
 from metaniche.models.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -70,12 +72,14 @@ class Predictor:
     bundle: Bundle
     task: Task = field(init=False)
     features: Features = field(init=False)
+    clinical: ClinicalFeatures | None = field(init=False)
+    graph: GraphConfig = field(init=False)
+    cohort: CohortConfig = field(init=False)
+    members: list[MIL] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.task = Task(**self.bundle.task)
-        self.features = Features.from_state(self.bundle.features, self.bundle.arrays)
+        self.task, self.features, self.clinical, self.graph, self.cohort = self.bundle.parts()
         self.members = self.bundle.members()
-        self.clinical = ClinicalFeatures(**self.bundle.clinical) if self.bundle.clinical else None
 
     @torch.inference_mode()
     def score(
@@ -141,8 +145,7 @@ class Predictor:
         self, adata: AnnData, *, um_per_unit: float | None = None, type_aliases: dict[str, str] | None = None
     ) -> list[PreparedSample]:
         """The samples of one AnnData, read as the bundle's own were. Raises InputError where cell types are missing."""
-        config = CohortConfig(**self.bundle.cohort)
-        config = replace(config, type_aliases=config.type_aliases | (type_aliases or {}))
+        config = replace(self.cohort, type_aliases=self.cohort.type_aliases | (type_aliases or {}))
         if self.features.types and config.cell_type_key not in adata.obs:
             raise refusal(
                 "adata",
@@ -151,7 +154,7 @@ class Predictor:
                 found=f"columns {listed(sorted(map(str, adata.obs.columns)))}",
                 fix=f"{nearest(config.cell_type_key, adata.obs.columns)}Rename or add the column.",
             )
-        samples = prepare_anndata(adata, config, GraphConfig(**self.bundle.graph), um_per_unit=um_per_unit)
+        samples = prepare_anndata(adata, config, self.graph, um_per_unit=um_per_unit)
         for sample in samples if config.malignant_types else ():
             if not sample.is_malignant.any():
                 log.warning(
@@ -167,7 +170,7 @@ class Predictor:
     ) -> AnnData:
         """A copy of `adata` with the scores of its `samples` and what is known of the model and the unit of length."""
         scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
-        return annotate(adata, samples, scores, self.describe() | {keys.UM_PER_UNIT: scale})
+        return annotated(adata, samples, scores, self.describe() | {keys.UM_PER_UNIT: scale})
 
     def describe(self) -> dict:
         """What every output says about the model behind it."""
@@ -258,30 +261,8 @@ class Predictor:
 
 
 def load(bundle: str | Path) -> Predictor:
-    """Read a bundle folder. Raises CheckpointError when it is incomplete or damaged."""
+    """Read a bundle folder. Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read."""
     return Predictor(Bundle.load(Path(bundle)))
-
-
-def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, about: dict) -> AnnData:
-    """A copy of `adata` with the scores at the rows of `samples`; rows that were dropped on reading stay NaN."""
-    out = adata.copy()
-    width = next(iter(scores.embedding.values())).shape[1]
-    per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
-    embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
-    by_sample = dict(
-        iter(scores.cells.groupby(keys.SAMPLE, sort=False))
-    )  # scores stand unit by unit, samples as in the file
-    for sample in samples:
-        for key, column in per_cell.items():
-            column[sample.file_order] = by_sample[sample.sample_id][key].to_numpy(np.float32)
-        embedding[sample.file_order] = scores.embedding[sample.sample_id]
-    for key, column in per_cell.items():
-        out.obs[key] = column
-    out.obsm[keys.EMBEDDING] = embedding
-    ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
-    units = scores.units[scores.units.index.isin(ids)].reset_index()
-    out.uns[keys.UNS] = {**out.uns.get(keys.UNS, {}), **about, "units": units}
-    return out
 
 
 def _cell_table(sample: PreparedSample, potential: np.ndarray, attention: np.ndarray) -> pd.DataFrame:

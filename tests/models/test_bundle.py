@@ -1,9 +1,13 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from tissue import COHORT, GRAPH
 
+from metaniche.data.features import FeatureConfig
+from metaniche.data.task import Task
 from metaniche.errors import CheckpointError
 from metaniche.models import AttentionMIL
 from metaniche.models.bundle import MODEL, WEIGHTS, Bundle
@@ -18,11 +22,11 @@ def bundle():
         architecture="AttentionMIL",
         parameters=parameters,
         states=states,
-        task={"name": "t"},
-        features={"kind": "none"},
+        task=asdict(Task("t", "a task", label="metastasis", positive=(1,))),
+        features={"config": asdict(FeatureConfig()), "kind": "none", "types": ["a"], "genes": []},
         arrays={"mean": np.arange(3, dtype=np.float32)},
-        graph={},
-        cohort={},
+        graph=asdict(GRAPH),
+        cohort=asdict(COHORT),
         calibration={"temperature": 1.5},
     )
 
@@ -61,7 +65,20 @@ def damage(folder, how):
             table["parameters"]["width"] = 16
         if how == "member missing":
             table["n_members"] = 3
+        if how in FOREIGN:
+            table[how] = FOREIGN[how]
         model.write_text(json.dumps(table))
+
+
+# States that another version may have written: an unknown key, a value that is none, too little.
+FOREIGN = {
+    "task": {"name": "t", "title": "t", "colour": "red"},
+    "features": {"kind": "none"},
+    "clinical": {"medians": {}},
+    "graph": {"builder": "voronoi"},
+    "cohort": {},
+}
+WORDS = {"task": "colour", "features": "config", "clinical": "medians", "graph": "voronoi", "cohort": "name"}
 
 
 @pytest.mark.parametrize(
@@ -70,8 +87,9 @@ def damage(folder, how):
         ("no weights", "weights.safetensors"),
         ("flipped bit", "sha256"),
         ("no json", "no JSON"),
-        ("unknown architecture", "os.system"),
-        ("format", "format 1"),
+        ("unknown architecture", "'AttentionMIL'.*found 'os.system'"),
+        ("format", "expected format 1, found 99.*train it again"),
+        *((how, rf"model\.json: expected a task, features.*{words}.*train it again") for how, words in WORDS.items()),
         ("other width", "belong together"),
         ("member missing", "belong together"),
     ],
