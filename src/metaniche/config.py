@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -43,6 +44,12 @@ ALLOWED = {
     },
 }
 
+# metaniche-evaluate has no one model.
+SEVERAL_NETWORKS = (
+    "metaniche-evaluate compares several networks: choose them by networks=[...]; model.KEY=VALUE sets KEY in every one of "
+    "them that has it."
+)
+
 T = TypeVar("T")
 
 
@@ -71,16 +78,53 @@ def load_group(group: str, name: str, config: DictConfig) -> DictConfig:
 
 
 def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
-    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name."""
+    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name, for a value of another
+    type than the field's, and for a key that is missing."""
     values = dict(values or {})
-    known = [f.name for f in dataclasses.fields(cls) if f.init]
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for key in values:
-        if key not in known:
-            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, known)} Known: {', '.join(known)}.")
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"`{where}` is incomplete: {error}.") from error
+        if key not in fields:
+            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, list(fields))} Known: {', '.join(fields)}.")
+    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [f"{where}.{name}" for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"`{where}` is incomplete: expected {', '.join(missing)}, found {sorted(values)}. Add it.")
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        check_type(f"{where}.{key}", value, hints[key])
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def check_type(where: str, value: Any, hint: Any) -> Any:
+    """`value`, if it is of the type that a field's annotation asks for. Raises ConfigError with key and value if not.
+
+    Only what a config can hold is told apart: numbers, texts, truth values, lists, tables, and nothing.
+    """
+    wanted = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if not any(_is_a(value, get_origin(kind) or kind) for kind in wanted):
+        words = " or ".join(_WORDS[get_origin(kind) or kind] for kind in wanted)
+        raise ConfigError(f"Expected `{where}` to be {words}, found {value!r}. Give {where}=... another value.")
+    return value
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Sequence: "a list",
+    dict: "a table",
+    Mapping: "a table",
+    NoneType: "null",
+}
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if kind is Sequence:
+        return isinstance(value, list | tuple)
+    return kind not in _WORDS or isinstance(value, kind)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -102,21 +146,28 @@ def open_cohort(config: DictConfig) -> PreparedCohort:
 
 def read_cohort(config: DictConfig) -> Cohort:
     """The cohort of `config.data`, not yet prepared."""
-    values = plain(config.data)
-    source = values.pop("source", None)
-    values.pop("features", None), values.pop("sampling", None)
-    if not isinstance(source, dict) or len(source) == 0:
-        raise ConfigError("Expected `data.source` to be {dataset: NAME}, {manifest: ...} or {synthetic: ...}.")
-    if "synthetic" in source:
+    values = {k: v for k, v in plain(config.data).items() if k not in ("source", "features", "sampling")}
+    source = plain(config.data).get("source")
+    kind = set(source) if isinstance(source, dict) else None
+    if kind == {"synthetic"}:
         from metaniche.data.synthetic import SyntheticConfig, generate
 
+        others = sorted(values.keys() - {"name"})
+        if others:
+            raise ConfigError(
+                "Expected only data.name, data.features and data.sampling beside data.source.synthetic, found "
+                f"{', '.join(f'data.{key}' for key in others)}. Leave out what synthetic tumours bring along."
+            )
         return generate(build(SyntheticConfig, source["synthetic"], "data.source.synthetic")).cohort()
     cohort = build(CohortConfig, values, "data")
-    if "dataset" in source:
+    if kind == {"dataset"}:
         return Cohort.from_dataset(source["dataset"], cohort)
-    if {"samples", "patients"} <= set(source):
+    if kind == {"samples", "patients"}:
         return Cohort.from_manifest(Path(source["samples"]), Path(source["patients"]), cohort)
-    raise ConfigError(f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic.")
+    raise ConfigError(
+        "Expected `data.source` to be {dataset: NAME}, {samples: TABLE, patients: TABLE} or {synthetic: {...}}, found "
+        f"{source!r}. data=manifest is the form for a cohort of your own."
+    )
 
 
 def read_task(config: DictConfig) -> Task:
@@ -124,7 +175,26 @@ def read_task(config: DictConfig) -> Task:
     return build(Task, plain(config.task), "task")
 
 
-def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig:
+def network_config(config: DictConfig, name: str) -> FitConfig:
+    """The fit of one of `config.networks`: its file, with the keys of `config.model` that it has.
+
+    Raises ConfigError for a key that none of the networks has, so that no wish is passed over in silence.
+    """
+    files = {n: plain(load_group("model", n, config)) for n in {name, *config.networks}}
+    wishes = {k: v for k, v in plain(config.model).items() if v is not None}
+    if wishes.keys() & {"name", "_target_"}:
+        raise ConfigError(f"Expected no model= beside networks=, found {wishes.get('name')!r}. {SEVERAL_NETWORKS}")
+    for key in wishes:
+        if not any(key in values for values in files.values()):
+            known = sorted({k for values in files.values() for k in values} - {"name", "_target_"})
+            raise ConfigError(
+                f"Expected a key of networks={list(config.networks)}, found `model.{key}`, which none of them has."
+                f"{nearest(key, known)} They have: {', '.join(known)}."
+            )
+    return fit_config(config, files[name] | {k: v for k, v in wishes.items() if k in files[name]})
+
+
+def fit_config(config: DictConfig, model: Mapping | None = None) -> FitConfig:
     """Everything a network's training needs, for `config.model` or another model of the same group."""
     check_targets(config)
     values = plain(model if model is not None else config.model)
@@ -135,12 +205,12 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         parameters=values,
         features=build(FeatureConfig, plain(config.data).get("features"), "data.features"),
         sampling=build(SamplingConfig, plain(config.data).get("sampling"), "data.sampling"),
-        epochs=int(config.trainer.max_epochs),
-        members=int(config.members),
+        epochs=check_type("trainer.max_epochs", config.trainer.max_epochs, int),
+        members=check_type("members", config.members, int),
         pool=config.pool,
-        use_clinical=bool(config.use_clinical),
+        use_clinical=check_type("use_clinical", config.use_clinical, bool),
         optimizer=instantiate(config.optim),
-        num_workers=int(config.num_workers),
+        num_workers=check_type("num_workers", config.num_workers, int),
     )
 
 

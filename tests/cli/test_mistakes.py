@@ -59,3 +59,9 @@ def test_an_unknown_option_comes_with_the_options():
     said = explain(caught.value, "train", ["model=gatv"])
     assert "gatv2_mil" in said
     assert "provider" not in said
+
+
+def test_evaluate_says_how_networks_are_chosen():
+    with pytest.raises(HydraException) as caught:
+        composed("evaluate", "model=gatv2_mil")
+    assert "choose them by networks=[...]" in explain(caught.value, "evaluate", ["model=gatv2_mil"])

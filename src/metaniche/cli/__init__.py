@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from metaniche.config import check_targets, nearest
+from metaniche.config import SEVERAL_NETWORKS, check_targets, nearest
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.io.keys import RESEARCH_USE_ONLY
 
@@ -69,6 +69,8 @@ def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     if found is None:
         return str(error).split("Config search path")[0].strip()
     key = found[1].split("@")[0].replace("/", ".")
+    if (name, key) == ("evaluate", "model"):
+        return SEVERAL_NETWORKS
     others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
     known = _known_keys(name, others) or _known_keys(name, [])
     return f"Unknown key `{key}`.{nearest(key, known)} metaniche-{name} --help lists the keys."

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, load_group, open_cohort, plain, read_task, trainer_factory
+from metaniche.config import network_config, open_cohort, plain, read_task, trainer_factory
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
@@ -23,6 +24,7 @@ from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.report import build_report
+from metaniche.training.fit import FitConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +37,14 @@ SHOWN = (
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
+    fits = {name: network_config(config, name) for name in config.networks}
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
-    networks = [_network(config, name, cohort, cells) for name in config.networks]
+    networks = [_network(config, name, fits[name], cohort, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
@@ -59,7 +62,7 @@ def main(config: DictConfig) -> None:
         log.info("Label-permutation control of %s", networks[0].name)
         with _Shown() as progress:
             found = permutation_control(
-                _network(config, networks[0].name, cohort, None), cohort, task, lambda t: folds(t, 1),
+                replace(networks[0], cells_dir=None), cohort, task, lambda t: folds(t, 1),
                 n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
             )  # fmt: skip
         control = {
@@ -77,9 +80,8 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path | None) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, fit: FitConfig, cohort: PreparedCohort, cells: Path) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
-    fit = fit_config(config, load_group("model", name, config))
     own = cells if name == config.networks[0] else None
     return NetworkEstimator(name, fit, cohort.graph, cohort.config, make_trainer=trainer_factory(config), cells_dir=own)
 

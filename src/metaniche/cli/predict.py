@@ -56,7 +56,9 @@ def _jobs(folder: Path, output: Path) -> list[Job]:
     """A job per file of a folder. Raises InputError where two would write one file or hold one sample."""
     paths = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
     if not paths:
-        raise InputError(f"Expected .h5ad or .zarr samples in {folder}, found none.")
+        found = listed(sorted(path.name for path in folder.iterdir()))
+        fix = "Give the folder that holds the samples, or write them as .h5ad."
+        raise refusal(folder, expected="samples whose names end in .h5ad or .zarr", found=found, fix=fix)
     stems = Counter([Path(UNITS).stem, *(p.stem for p in paths)])
     twice = [p.name for p in paths if stems[p.stem] > 1]
     if twice:
