@@ -43,8 +43,18 @@ wheel: pack
 smoke: wheel
 	$(BIN)/python scripts/smoke_wheel.py dist/*.whl
 
-bench: $(STAMP)
-	$(BIN)/python benchmarks/harness.py neighbors edge_attention ligrec label_null
+# The ops beside their peers, which live in a venv of their own; what was measured goes into docs/benchmarks.md.
+# BENCH="neighbors --rounds 3": only these files or cases.
+PEERS := .venv-peers
+BENCH ?=
+$(PEERS)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python benchmarks/install_peers.py
+	@touch $@
+
+bench: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/harness.py $(BENCH)
+	$(PEERS)/bin/python benchmarks/table.py
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist demo .pytest_cache .ruff_cache

@@ -1,73 +1,102 @@
-"""Moran's I and its bivariate kin beside squidpy (where it can be imported) and scipy: JSON lines on standard output."""
+"""Moran's I of 50 genes, and the bivariate Moran's R of 50 pairs of them, each with its closed-form null."""
 
-from __future__ import annotations
+from functools import partial
 
-import argparse
-import importlib.util
-import json
-import resource
-import time
+from bench_neighbors import K, tissue
+from harness import Case
 
-import numpy as np
-import torch
-from scipy import sparse
-
-from metaniche.ops import bivariate_moran, geary, hilbert_order, knn_neighbors, moran
+GENES = 50
 
 
-def make_tissue(cells: int, genes: int, seed: int = 0):
-    rng = torch.Generator().manual_seed(seed)
-    pos, ptr = torch.rand(cells, 2, generator=rng) * cells**0.5 * 10, torch.tensor([0, cells])
-    pos = pos[hilbert_order(pos, ptr)].contiguous()
-    indptr, indices, distance = knn_neighbors(pos, ptr, 15)
-    return torch.rand(cells, genes, generator=rng), (indptr, indices, torch.ones_like(distance))
+def inputs(n: int) -> dict:
+    import torch
+
+    from metaniche.ops import hilbert_order, knn_neighbors
+
+    cells = tissue(n)
+    pos = cells["pos"][hilbert_order(cells["pos"], cells["ptr"])].contiguous()
+    indptr, indices, distance = knn_neighbors(pos, cells["ptr"], K)
+    x = torch.rand(n, GENES, generator=torch.Generator().manual_seed(0))
+    return {"x": x, "graph": (indptr, indices, torch.ones_like(distance))}
 
 
-def scipy_moran(x, graph):
-    indptr, indices, weight = (part.numpy() for part in graph)
-    matrix = sparse.csr_matrix((weight, indices, indptr), (len(x), len(x)))
-    z = x.numpy() - x.numpy().mean(0)
-    return len(x) / matrix.sum() * (z * (matrix @ z)).sum(0) / (z**2).sum(0)
+def ours(given: dict) -> object:
+    from metaniche.ops import moran
+
+    return moran(given["x"], *given["graph"])
 
 
-def squidpy_moran(x, graph):
-    import anndata
-    import squidpy
+def our_pairs(given: dict) -> object:
+    import torch
 
-    indptr, indices, weight = (part.numpy() for part in graph)
-    adata = anndata.AnnData(x.numpy())
-    adata.obsp["spatial_connectivities"] = sparse.csr_matrix((weight, indices, indptr), (len(x), len(x)))
-    squidpy.gr.spatial_autocorr(adata, mode="moran", genes=list(adata.var_names), show_progress_bar=False)
+    from metaniche.ops import bivariate_moran
 
-
-def measured(op: str, size: dict, call, repeats: int) -> None:
-    before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps({"op": op, **size, "seconds": float(np.median(seconds)), "extra_mb": extra}))
+    pairs = torch.stack((torch.arange(GENES), torch.arange(GENES).roll(1)), 1)
+    return bivariate_moran(given["x"], given["x"], pairs, *given["graph"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="*", default=[10_000, 100_000])
-    parser.add_argument("--genes", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    for n in options.cells:
-        x, graph = make_tissue(n, options.genes)
-        size = {"cells": n, "genes": options.genes, "edges": len(graph[1])}
-        pairs = torch.arange(options.genes)[:, None].repeat(1, 2)
-        measured("moran", size, lambda x=x, g=graph: moran(x, *g), options.repeats)
-        measured("geary", size, lambda x=x, g=graph: geary(x, *g), options.repeats)
-        measured("bivariate_moran", size, lambda x=x, g=graph, p=pairs: bivariate_moran(x, x, p, *g), options.repeats)
-        measured("moran, scipy", size, lambda x=x, g=graph: scipy_moran(x, g), options.repeats)
-        if importlib.util.find_spec("squidpy"):
-            squidpy_moran(x[:1000], make_tissue(1000, options.genes)[1])  # compiles
-            measured("moran, squidpy", size, lambda x=x, g=graph: squidpy_moran(x, g), options.repeats)
+def weights(given: dict) -> object:
+    from scipy.sparse import csr_matrix
+
+    indptr, indices, weight = (part.numpy() for part in given["graph"])
+    return csr_matrix((weight, indices, indptr), (len(given["x"]),) * 2)
 
 
-if __name__ == "__main__":
-    main()
+def annotated(given: dict) -> object:
+    from anndata import AnnData
+
+    adata = AnnData(given["x"].numpy(), obsp={"spatial_connectivities": weights(given)})
+    adata.var_names = [f"g{k}" for k in range(GENES)]
+    return adata
+
+
+def scipy_statistic(given: dict) -> object:
+    """The statistic alone, without moments."""
+    z, matrix = given["x"].numpy() - given["x"].numpy().mean(0), weights(given)
+    return len(z) / matrix.sum() * (z * (matrix @ z)).sum(0) / (z**2).sum(0)
+
+
+def squidpy(given: dict) -> object:
+    import squidpy as sq
+
+    adata = annotated(given)
+    return sq.gr.spatial_autocorr(
+        adata, mode="moran", genes=list(adata.var_names), n_perms=None, copy=True, show_progress_bar=False
+    )
+
+
+def liana(given: dict) -> object:
+    """Global scores alone: the closed form of its null takes N x N, more than a minute at 10,000 cells."""
+    import liana as li
+
+    pairs = [(f"g{k}", f"g{(k - 1) % GENES}") for k in range(GENES)]
+    return li.mt.bivariate(
+        annotated(given),
+        local_name=None,
+        global_name="morans",
+        interactions=pairs,
+        n_perms=None,
+        use_raw=False,
+        nz_prop=0,
+    )
+
+
+def agreement(given: dict) -> dict[str, float]:
+    """Largest difference from scipy's statistic, of a number between -1 and 1."""
+    return {"largest difference from scipy": float(abs(ours(given).statistic.numpy() - scipy_statistic(given)).max())}
+
+
+def cases(n: int) -> list[Case]:
+    own = {"metaniche": ours}
+    two = {"metaniche": our_pairs}
+    if n <= 100_000:
+        own |= {"scipy, statistic alone": scipy_statistic, "squidpy": squidpy}
+        two |= {"liana, statistic alone": liana}
+    common = {"make": partial(inputs, n), "size": n}
+    return [
+        Case(f"Moran, {n:,} cells", solvers=own, growth="Moran", check=agreement, **common),
+        Case(f"bivariate Moran, {n:,} cells", solvers=two, growth="bivariate Moran", **common),
+    ]
+
+
+CASES = [case for n in (10_000, 100_000, 1_000_000) for case in cases(n)]

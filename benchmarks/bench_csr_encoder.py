@@ -1,64 +1,86 @@
-"""csr_encoder beside torch's and scipy's sparse products: JSON lines on standard output."""
+"""Sparse expression x dense weight: 20,000 genes, width 256, forward and gradient of the weight."""
 
-from __future__ import annotations
+from functools import partial
 
-import argparse
-import json
-import resource
-import time
-import warnings
+from harness import Case
 
-import numpy as np
-import torch
-from scipy import sparse
-
-from metaniche.ops import csr_encoder
+GENES, WIDTH = 20_000, 256
 
 
-def make_expression(cells: int, genes: int, per_cell: int, seed: int = 0):
-    rng = np.random.default_rng(seed)
-    indices = np.sort(rng.integers(0, genes, (cells, per_cell)), 1).astype(np.int32).ravel()
-    values = rng.random(cells * per_cell, dtype=np.float32)
-    return torch.arange(0, len(indices) + 1, per_cell), torch.from_numpy(indices), torch.from_numpy(values)
+def inputs(n: int, per_cell: int) -> dict:
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng(0)
+    step = GENES // per_cell  # one gene of each stretch: ascending, and no gene twice
+    genes = rng.integers(0, step, (n, per_cell), dtype=np.int32) + step * np.arange(per_cell, dtype=np.int32)
+    values = rng.random(n * per_cell, dtype=np.float32)
+    torch.manual_seed(0)
+    return {
+        "csr": (torch.arange(0, n * per_cell + 1, per_cell), torch.from_numpy(genes.ravel()), torch.from_numpy(values)),
+        "shape": (n, GENES), "weight": torch.randn(GENES, WIDTH),
+    }  # fmt: skip
 
 
-def measured(op: str, size: dict, call, repeats: int) -> None:
-    before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(json.dumps({"op": op, **size, "seconds": float(np.median(seconds)), "extra_mb": extra}))
+def matrix(given: dict) -> object:
+    from scipy.sparse import csr_matrix
+
+    indptr, genes, values = (part.numpy() for part in given["csr"])
+    return csr_matrix((values, genes, indptr), given["shape"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, nargs="*", default=[10_000, 100_000])
-    parser.add_argument("--genes", type=int, default=20_000)
-    parser.add_argument("--per-cell", type=int, default=1000)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    weight = torch.randn(options.genes, options.width, requires_grad=True)
-    plain = weight.detach()
-    for n in options.cells:
-        size = {"cells": n, "genes": options.genes, "per_cell": options.per_cell, "width": options.width}
-        csr = make_expression(n, options.genes, options.per_cell)
-        shape = (n, options.genes)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            theirs = torch.sparse_csr_tensor(csr[0], csr[1].long(), csr[2], shape)
-        matrix = sparse.csr_matrix((csr[2].numpy(), csr[1].numpy(), csr[0].numpy()), shape)
-        out = csr_encoder(*csr, weight)
-        direction = torch.randn_like(out)
-        measured("csr_encoder", size, lambda x=csr: csr_encoder(*x, plain), options.repeats)
-        measured("torch.sparse", size, lambda x=theirs: x @ plain, options.repeats)
-        measured("scipy", size, lambda x=matrix: x @ plain.numpy(), 1)
-        backward = {"outputs": out, "inputs": weight, "grad_outputs": direction, "retain_graph": True}
-        measured("csr_encoder gradient", size, lambda x=backward: torch.autograd.grad(**x), options.repeats)
-        measured("scipy gradient", size, lambda x=matrix, g=direction: x.T @ g.numpy(), 1)
+def ours(given: dict) -> object:
+    from metaniche.ops import csr_encoder
+
+    return csr_encoder(*given["csr"], given["weight"])
 
 
-if __name__ == "__main__":
-    main()
+def theirs(given: dict) -> object:
+    import torch
+
+    indptr, genes, values = given["csr"]
+    return torch.sparse_csr_tensor(indptr, genes.long(), values, given["shape"]) @ given["weight"]
+
+
+def scipy(given: dict) -> object:
+    return matrix(given) @ given["weight"].numpy()
+
+
+def our_gradient(given: dict) -> object:
+    weight = given["weight"].clone().requires_grad_()
+    ours(given | {"weight": weight}).sum().backward()
+    return weight.grad
+
+
+def scipy_gradient(given: dict) -> object:
+    """Forward and gradient, as ours."""
+    import numpy as np
+
+    x = matrix(given)
+    out = x @ given["weight"].numpy()
+    return x.T @ np.ones_like(out)
+
+
+def agreement(given: dict) -> dict[str, float]:
+    out, other = ours(given).numpy(), scipy(given)
+    return {"largest difference from scipy, of the largest entry": float(abs(out - other).max() / abs(other).max())}
+
+
+def case(n: int, per_cell: int, growth: bool) -> Case:
+    solvers = {"metaniche": ours}
+    if n <= 100_000:
+        solvers |= {"torch.sparse": theirs, "scipy": scipy}
+    name = f"{n:,} cells, {per_cell} genes each"
+    return Case(
+        name, partial(inputs, n, per_cell), solvers, rounds=5 if n < 100_000 else 3, size=n,
+        growth="sparse encoder" if growth else None, check=agreement if n == 10_000 else None,
+    )  # fmt: skip
+
+
+def gradient(n: int, per_cell: int) -> Case:
+    solvers = {"metaniche": our_gradient, "scipy": scipy_gradient}
+    return Case(f"forward and gradient, {n:,} cells", partial(inputs, n, per_cell), solvers, rounds=3, size=n)
+
+
+CASES = [case(10_000, 200, True), case(100_000, 200, True), case(1_000_000, 200, True)]
+CASES += [case(50_000, 1000, False), gradient(50_000, 200)]

@@ -3,7 +3,7 @@
 from functools import partial
 
 from bench_neighbors import K, tissue
-from harness import Case
+from harness import Case, Target
 
 
 def layer_inputs(n: int, heads: int, channels: int) -> dict:
@@ -49,18 +49,20 @@ def geometric(given: dict, layer: str) -> object:
     return next(made.parameters()).grad
 
 
-def cases(n: int, heads: int, channels: int, peers: bool, growth: bool) -> Case:
+def case(n: int, heads: int, channels: int, peers: bool = True, targets: tuple[Target, ...] = ()) -> Case:
     solvers = {"metaniche": ours}
     if peers:
         solvers |= {name: partial(geometric, layer=name) for name in ("TransformerConv", "GATv2Conv")}
     name = f"{n:,} cells x {K} x {heads} x {channels}"
     make = partial(layer_inputs, n, heads, channels)
-    return Case(name, make, solvers, rounds=5 if peers else 3, growth="attention 4 x 16" if growth else None, size=n)
+    growth = "attention 4 x 16" if channels == 16 else None
+    return Case(name, make, solvers, 5 if n < 100_000 else 3, growth, n, targets=targets)
 
 
+AGAINST = "TransformerConv"
 CASES = [
-    cases(10_000, 4, 16, True, True),
-    cases(100_000, 4, 16, True, True),
-    cases(1_000_000, 4, 16, False, True),
-    cases(100_000, 4, 64, True, False),
+    case(10_000, 4, 16),
+    case(100_000, 4, 16),
+    case(1_000_000, 4, 16, False, (Target("metaniche", "extra_mb", 4000),)),
+    case(100_000, 4, 64, True, (Target(AGAINST, "slower", 15), Target(AGAINST, "larger", 10))),
 ]

@@ -3,7 +3,7 @@
 from functools import partial
 
 from bench_neighbors import tissue
-from harness import Case
+from harness import Case, Target
 
 TYPES, GENES, PAIRS, DENSITY = 30, 700, 2000, 0.08
 RADIUS_UM = 22.0  # about 15 neighbours at the density of `tissue`
@@ -73,7 +73,9 @@ def case(n: int) -> Case:
     if n <= 100_000:
         solvers["scipy W @ L alone"] = products
     name = f"{n:,} cells x {PAIRS} pairs"
-    return Case(name, partial(inputs, n), solvers, rounds=3 if n > 100_000 else 5, growth="ligand-receptor", size=n)
+    targets = (Target("type sums", "seconds", 6), Target("type sums", "extra_mb", 500)) if n == 1_000_000 else ()
+    rounds = 3 if n > 100_000 else 5
+    return Case(name, partial(inputs, n), solvers, rounds, "ligand-receptor", n, targets=targets)
 
 
 CASES = [case(10_000), case(100_000), case(1_000_000)]

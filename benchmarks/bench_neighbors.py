@@ -3,11 +3,21 @@
 from functools import partial
 
 import numpy as np
-from harness import Case
+from harness import Case, Target
 
 K = 15
 DENSITY = 0.01  # cells per um^2
 RADIUS = float(np.sqrt(K / np.pi / DENSITY))
+
+EIGHT_GB = (Target("metaniche", "extra_mb", 8000),)
+KNN_TARGETS = {
+    1_000_000: (Target("cKDTree, 2 workers", "slower", 8), Target("squidpy", "slower", 25)),
+    10_000_000: EIGHT_GB,
+}
+RADIUS_TARGETS = {
+    1_000_000: (Target("cKDTree", "slower", 6), Target("squidpy", "slower", 50)),
+    10_000_000: EIGHT_GB,
+}
 
 
 def tissue(n: int) -> dict:
@@ -15,6 +25,12 @@ def tissue(n: int) -> dict:
 
     pos = np.random.default_rng(0).uniform(0, np.sqrt(n / DENSITY), (n, 2)).astype(np.float32)
     return {"pos": torch.from_numpy(pos), "ptr": torch.tensor([0, n])}
+
+
+def few(x: dict) -> dict:
+    """The first cells alone, for the warm-up."""
+    pos = x["pos"][:10_000]
+    return {"pos": pos, "ptr": x["ptr"].clamp(max=len(pos))}
 
 
 def our_knn(x: dict) -> object:
@@ -58,7 +74,7 @@ def squidpy(x: dict, **options: object) -> object:
 
 
 def cases(n: int) -> list[Case]:
-    common = {"make": partial(tissue, n), "size": n}
+    common = {"make": partial(tissue, n), "size": n, "warm": few}
     peers = n <= 1_000_000
     knn = {"metaniche": our_knn, "cKDTree, 2 workers": tree_knn} | (
         {"scikit-learn": sklearn_knn, "squidpy": partial(squidpy, n_neighs=K)} if peers else {}
@@ -66,11 +82,14 @@ def cases(n: int) -> list[Case]:
     radius = {"metaniche": our_radius} | (
         {"cKDTree": tree_radius, "squidpy": partial(squidpy, radius=RADIUS)} if peers else {}
     )
-    rounds = 5 if peers else 1
+    rounds = 5 if n <= 100_000 else 3
     return [
-        Case(f"kNN, {n:,} cells", solvers=knn, growth="kNN", rounds=rounds, **common),
-        Case(f"radius, {n:,} cells", solvers=radius, growth="radius", rounds=rounds, **common),
-    ]
+        Case(f"kNN, {n:,} cells", solvers=knn, growth="kNN", rounds=rounds, targets=KNN_TARGETS.get(n, ()), **common),
+        Case(
+            f"radius, {n:,} cells", solvers=radius, growth="radius", rounds=rounds,
+            targets=RADIUS_TARGETS.get(n, ()), **common,
+        ),
+    ]  # fmt: skip
 
 
 CASES = [case for n in (10_000, 100_000, 1_000_000, 10_000_000) for case in cases(n)]

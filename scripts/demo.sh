@@ -3,7 +3,7 @@
 set -euo pipefail
 bin=${1:-.venv/bin}
 export METANICHE_ROOT=demo
-rm -rf demo/runs
+rm -rf demo/runs demo/scored
 "$bin/metaniche-evaluate" experiment=demo run_name=evaluation
 "$bin/metaniche-train" experiment=demo run_name=train report=false keep_held_out=true
 "$bin/metaniche-predict" bundle=demo/runs/train/bundle input=demo/runs/train/held_out output=demo/scored

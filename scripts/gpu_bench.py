@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import gpu_bench_ligrec
+import gpu_bench_nulls
 import torch
 
 from metaniche.ops import edge_attention, hilbert_order, knn_neighbors, radius_neighbors, segment_sum
@@ -65,6 +67,8 @@ def ours(speed: float, n: int = 1_000_000) -> list[Timing]:
         )
     )
     del values, summed
+    found += gpu_bench_ligrec.ours(speed, _timed, graphs, n)
+    found += gpu_bench_nulls.ours(speed, _timed, graphs, n)
     for heads, width in ((4, 16), (4, 64)):
         for dtype in (torch.float32, torch.bfloat16):
             found += attention(speed, n, heads, width, dtype, graphs)

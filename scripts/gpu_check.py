@@ -22,15 +22,48 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
+import gpu_attention  # noqa: E402
 import gpu_bench  # noqa: E402
-from simt.cases import edge_attention, hilbert, neighbors, segment  # noqa: E402
+import gpu_check_ligrec  # noqa: E402
+import gpu_check_nulls  # noqa: E402
+import gpu_sparse  # noqa: E402
+from simt.cases import (  # noqa: E402
+    autocorrelation,
+    csr_encoder,
+    edge_attention,
+    edge_attention_tiles,
+    edge_null,
+    expression,
+    hilbert,
+    label_null,
+    ligrec,
+    neighbors,
+    pair_logits,
+    segment,
+    transport,
+)
 
 from metaniche import ops  # noqa: E402
 from metaniche.ops.backend import cuda_status, use_backend  # noqa: E402
 from metaniche.ops.cuda import cubins, driver  # noqa: E402
 from metaniche.ops.cuda.registry import PACKED  # noqa: E402
 
-CASES = (*edge_attention.CASES, *segment.CASES, *hilbert.CASES, *neighbors.CASES)
+CASES = (
+    *edge_attention.CASES,
+    *edge_attention_tiles.CASES,
+    *segment.CASES,
+    *hilbert.CASES,
+    *neighbors.CASES,
+    *expression.CASES,
+    *ligrec.CASES,
+    *pair_logits.CASES,
+    *csr_encoder.CASES,
+    *transport.CASES,
+    *edge_null.CASES,
+    *autocorrelation.CASES,
+    *label_null.CASES,
+    *label_null.MOMENTS,
+)
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
 # A peer is not started after this: the whole check stays below eight minutes.
@@ -130,7 +163,15 @@ def large_cases() -> list[str]:
                 expected = run(pos, ptr)
             if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected)):
                 failures.append(f"{name} in {dim}-D differs from the reference (seed {seed})")
-    return failures + large_attention(n) + large_segments(n)
+    return [
+        *failures,
+        *large_attention(n),
+        *gpu_attention.compare(n),
+        *large_segments(n),
+        *gpu_check_ligrec.large_ligrec(n, seed),
+        *gpu_sparse.large(n),
+        *gpu_check_nulls.large_nulls(n, seed),
+    ]
 
 
 def large_attention(n: int) -> list[str]:
@@ -195,7 +236,8 @@ def benchmark() -> list[str]:
     """The table; a peer that cannot run is named with its reason."""
     say("benchmark")
     speed = gpu_bench.bandwidth()
-    rows, notes = [timing.row() for timing in gpu_bench.ours(speed)], []
+    timings = (*gpu_bench.ours(speed), *gpu_attention.timings(speed), *gpu_sparse.timings(speed))
+    rows, notes = [timing.row() for timing in timings], []
     for name, run in (
         ("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16)),
         ("torch-geometric", lambda: gpu_bench.geometric(100_000, 4, 64)),
@@ -215,6 +257,7 @@ def benchmark() -> list[str]:
         f"Event timing, {gpu_bench.ROUNDS} runs over {gpu_bench.SETS} input sets after a warm-up. Bound: the fewest",
         f"bytes (each input read once, each output written once) at {speed / 1e12:.2f} TB/s, the copy bandwidth of this run.",
         gpu_bench.transposed_once(),
+        gpu_attention.chosen_once(),
         "",
         "| op | size | median ms | range | bound ms | of the bound | peak GiB beyond inputs |",
         "|---|---|---:|---|---:|---:|---:|",

@@ -4,7 +4,10 @@ import pytest
 from anndata import AnnData
 
 from metaniche import pl
+from metaniche.data.task import Targets, Task
 from metaniche.errors import InputError
+from metaniche.evaluation.predictions import CrossValidation
+from metaniche.evaluation.table import comparison_table
 
 
 @pytest.fixture
@@ -104,6 +107,17 @@ def test_comparison_takes_a_table_indexed_by_model():
     assert axes.get_xlabel() == "Harrell's C"
     by_metric = pl.comparison(table.assign(ibs=[0.1, 0.2], ibs_low=0, ibs_high=1), "ibs").axes[0]
     assert [t.get_text() for t in by_metric.get_yticklabels()] == ["a", "b"]
+
+
+def test_comparison_draws_a_comparison_table_with_its_kinds_and_differences(predictions):
+    units = predictions.assign(unit_id=predictions["patient_id"], repeat=0, fold=0, score=predictions["risk"])
+    units["role"], units["n_variables"] = units["model"].map({"m": "model", "n": "baseline"}), 1.0
+    labels = predictions.drop_duplicates("patient_id").set_index("patient_id", drop=False)[["patient_id", "y"]]
+    task = Task("spread", "spread", label="spread", positive=(1,))
+    targets = Targets(task, labels.rename_axis("unit_id"), {})
+    figure = pl.comparison(comparison_table(CrossValidation(units, (), targets, np.zeros(0)), n_boot=20))
+    assert len(figure.axes) == 2
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["network", "baseline"]
 
 
 @pytest.mark.parametrize("draw", [pl.roc, pl.kaplan_meier])

@@ -1,16 +1,19 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData, concat
-from tissue import READ, make_sample
+from tissue import GRAPH, READ, make_sample
 
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.errors import InputError
+from metaniche.errors import ConfigError, InputError
 from metaniche.io import keys
+from metaniche.io.read import read_sample
+from metaniche.io.write import write_sample
 from metaniche.predict import Predictor, load
 from metaniche.training.fit import FitConfig, fit_bundle
 
@@ -110,8 +113,9 @@ def test_a_bundle_on_disk_says_the_same(bundle, tmp_path):
 
 
 def test_unknown_units_are_asked_for(bundle):
-    with pytest.raises(InputError, match="um_per_unit"):
-        Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50)))
+    words = r"^new\.h5ad: expected um_per_unit.*Give um_per_unit \(on the command line: um_per_unit=0\.5\)"
+    with pytest.raises(InputError, match=words):
+        Predictor(bundle).prepare(as_anndata(make_sample("new", "p", seed=50)), where="new.h5ad")
 
 
 def test_types_under_other_names_score_the_same_once_they_are_named(bundle):
@@ -193,3 +197,133 @@ def test_clinical_variables_that_are_not_given_are_asked_for(clinical_bundle):
         predictor.score([sample], given.assign(patient_id="p07"))
     with pytest.raises(InputError, match=r"column\(s\) 'sex', found columns 'age', 'sexx'. Did you mean 'sexx'\?"):
         predictor.score([sample], given.rename(columns={"sex": "sexx"}))
+
+
+def test_a_mistake_in_the_data_names_the_new_data_and_not_the_training_cohort(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.obsm[keys.SPATIAL][3] = np.nan
+    with pytest.raises(InputError, match=r"^new\.h5ad, sample sample: expected obsm\['spatial'\] to be finite"):
+        Predictor(bundle).prepare(adata, um_per_unit=1.0, where="new.h5ad")
+    del adata.obs[keys.CELL_TYPE]
+    with pytest.raises(InputError, match=r"^new\.h5ad: expected a column obs\['cell_type'\]"):
+        Predictor(bundle).prepare(adata, um_per_unit=1.0, where="new.h5ad")
+
+
+@pytest.mark.parametrize("floor", ["abc", "0.5", None, True, -0.1, 50, np.nan])
+def test_a_floor_that_is_no_share_is_refused(bundle, floor):
+    sample = make_sample("new", "p", seed=50)
+    for scoring in (Predictor(bundle).predict, lambda s, **o: Predictor(bundle).score([s], **o)):
+        with pytest.raises(ConfigError, match=r"coverage_floor to be a number from 0 to 1, found .*default is 0\.5"):
+            scoring(sample, coverage_floor=floor)
+
+
+def test_a_path_is_no_anndata_and_the_message_says_how_to_read_it(bundle):
+    with pytest.raises(InputError, match=r"expected an AnnData, found str 'orig\.h5ad'.*read_sample"):
+        Predictor(bundle).predict("orig.h5ad")
+
+
+def test_a_text_where_the_record_belongs_is_refused_and_kept(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.uns[keys.UNS] = "text"
+    with pytest.raises(
+        InputError, match=r"adata: expected uns\['metaniche'\] to be metaniche's record.*found str 'text'"
+    ):
+        Predictor(bundle).predict(adata, um_per_unit=1.0)
+    assert adata.uns[keys.UNS] == "text"
+
+
+def test_an_alias_for_a_type_that_the_bundle_does_not_know_is_refused(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.obs[keys.CELL_TYPE] = adata.obs[keys.CELL_TYPE].cat.rename_categories({"malignant": "tumour"})
+    with pytest.raises(
+        InputError, match=r"type_aliases: expected types of the bundle, found 'Malignant'.*mean 'malignant'"
+    ):
+        Predictor(bundle).predict(adata, um_per_unit=1.0, type_aliases={"tumour": "Malignant"})
+
+
+def test_another_feature_kind_is_refused(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.uns[keys.UNS] = {keys.FEATURE_KIND: "counts"}
+    with pytest.raises(InputError, match=r"adata: expected features of kind 'intensity'.*found 'counts'"):
+        Predictor(bundle).predict(adata, um_per_unit=1.0)
+    adata.uns[keys.UNS] = {keys.FEATURE_KIND: "intensity"}
+    assert Predictor(bundle).predict(adata, um_per_unit=1.0) is not None
+
+
+def test_cells_without_any_neighbour_are_refused_where_the_network_needs_them(bundle):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.obsm[keys.SPATIAL] = np.stack(np.meshgrid(np.arange(10), np.arange(8)), -1).reshape(-1, 2) * 200.0
+    with pytest.raises(
+        InputError, match=r"adata, sample sample: expected cells with neighbours within 150 um.*none among 80"
+    ):
+        Predictor(bundle).predict(adata, um_per_unit=1.0)
+    without = replace(
+        bundle,
+        architecture="AttentionMIL",
+        states=[{k: v for k, v in s.items() if k.split(".")[0] in ("embed", "pool")} for s in bundle.states],
+    )
+    assert Predictor(without).prepare(adata, um_per_unit=1.0)
+
+
+PANEL = tuple(f"M{i}" for i in range(10))
+
+
+def test_another_platform_counts_what_it_shares_and_nothing_else(bundle, small_cohort):
+    """Six of ten markers in another order among three others, and pixels for micrometres: as the six markers alone."""
+    _, patients, table = small_cohort
+    trained_on = [make_sample(f"s{i}", f"p{i}", signal=3.0 * (i % 2), seed=i, markers=PANEL) for i in range(12)]
+    config = FitConfig(
+        parameters={"width": 8}, features=FeatureConfig(), epochs=1, sampling=SamplingConfig(windows=1, window_cells=40)
+    )
+    predictor = Predictor(fit_bundle(trained_on, make_targets(TASK, patients, table), config, **READ))
+    whole = as_anndata(make_sample("new", "p", seed=50, markers=PANEL, n_cells=120))
+    shared = whole[:, list(PANEL[2:8])].copy()
+    other = whole[:, ["M9", "M4", "M2", "M0", "M7", "M3", "M6", "M1", "M5"]].copy()
+    other.var_names = ["X9", "M4", "M2", "X0", "M7", "M3", "M6", "X1", "M5"]
+    other.obsm[keys.SPATIAL] = other.obsm[keys.SPATIAL] / 0.377
+    alone, scored = predictor.predict(shared, um_per_unit=1.0), predictor.predict(other, um_per_unit=0.377)
+    assert scored.uns[keys.UNS]["units"]["coverage"].tolist() == [0.6]
+    assert scored.uns[keys.UNS]["units"]["note"].tolist() == [""]
+    np.testing.assert_allclose(scored.obs[keys.POTENTIAL], alone.obs[keys.POTENTIAL], atol=1e-5)
+
+
+def test_values_off_the_scale_of_the_training_stand_in_the_note(bundle, caplog):
+    adata = as_anndata(make_sample("new", "p", seed=50, n_cells=120))
+    assert Predictor(bundle).predict(adata, um_per_unit=1.0).uns[keys.UNS]["units"]["note"].tolist() == [""]
+    assert "sd from" not in caplog.text
+    adata.X = adata.X * 1000
+    note = Predictor(bundle).predict(adata, um_per_unit=1.0).uns[keys.UNS]["units"]["note"].iloc[0]
+    assert "100 % of features lie more than 2 sd from the training mean ('CXCL12'" in note
+    assert note in caplog.text
+
+
+@pytest.mark.parametrize("n_cells", [3, 40])
+def test_few_cells_stand_in_the_note(bundle, n_cells, caplog):
+    out = Predictor(bundle).predict(as_anndata(make_sample("new", "p", seed=50, n_cells=n_cells)), um_per_unit=1.0)
+    assert f"only {n_cells} cells, fewer than 100" in out.uns[keys.UNS]["units"]["note"].iloc[0]
+    assert f"only {n_cells} cells" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"), [("all", "the risk is of the other cells"), ("malignant", "all cells were pooled")]
+)
+def test_a_risk_without_a_malignant_cell_says_of_what_it_is(bundle, pool, words):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    healthy = adata[adata.obs[keys.CELL_TYPE] != "malignant"].copy()
+    out = Predictor(replace(bundle, pool=pool)).predict(healthy, um_per_unit=1.0)
+    assert f"no malignant cell: {words}" in out.uns[keys.UNS]["units"]["note"].iloc[0]
+
+
+def test_a_prediction_carries_its_calibration_and_its_parameters(bundle, tmp_path):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    calibrated = replace(bundle, calibration={"temperature": 1.5, "n_calibration": 12})
+    aliases = {"T / NK": "t_cell"}
+    out = Predictor(calibrated).predict(adata, um_per_unit=1.0, coverage_floor=0.3, type_aliases=aliases)
+    write_sample(out, tmp_path / "out.h5ad")
+    about = read_sample(tmp_path / "out.h5ad").uns[keys.UNS]
+    assert about["calibration"] == "temperature on n=12"
+    used = {"pool": "all", "graph": asdict(GRAPH), "coverage_floor": 0.3, "type_aliases": aliases}
+    assert json.loads(about["parameters"]) == used
+    assert Predictor(bundle).calibration.startswith("none: too few patients")
+    survival = Predictor(replace(bundle, task=bundle.task | {"kind": "cox", "time": "time", "event": "event"}))
+    assert survival.calibration == "none: cox risks at patient level have none"

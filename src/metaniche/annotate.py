@@ -9,6 +9,7 @@ import numpy as np
 
 from metaniche.data.sample import PreparedSample
 from metaniche.io import keys
+from metaniche.io.record import own_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -29,8 +30,9 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     Returns
     -------
     AnnData with obs["metaniche_potential"] and obs["metaniche_attention"] (N,) float32, obsm["X_metaniche"] (N, width)
-    float32, and uns["metaniche"].
+    float32, and uns["metaniche"]. Raises InputError where uns["metaniche"] is not metaniche's.
     """
+    record = own_record(adata, where="adata")
     out = adata.copy()
     width = next(iter(scores.embedding.values())).shape[1]
     per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
@@ -46,5 +48,5 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     out.obsm[keys.EMBEDDING] = embedding
     ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
     units = scores.units[scores.units.index.isin(ids)].reset_index()
-    out.uns[keys.UNS] = {**out.uns.get(keys.UNS, {}), **about, "units": units}
+    out.uns[keys.UNS] = {**record, **about, "units": units}
     return out

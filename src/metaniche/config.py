@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -44,12 +45,6 @@ ALLOWED = {
     },
 }
 
-# metaniche-evaluate has no one model.
-SEVERAL_NETWORKS = (
-    "metaniche-evaluate compares several networks: choose them by networks=[...]; model.KEY=VALUE sets KEY in every one of "
-    "them that has it."
-)
-
 T = TypeVar("T")
 
 
@@ -65,66 +60,80 @@ def check_targets(config: DictConfig) -> None:
 
 
 def load_group(group: str, name: str, config: DictConfig) -> DictConfig:
-    """One file of a config group, resolved against `config` (for recipes that name several models)."""
+    """One file of a config group, resolved against `config` (for recipes that name several models).
+
+    What `config` itself says in that group, such as +model.width=64 of metaniche-evaluate, replaces the file's values
+    where the file has the key.
+    """
     folder = Path(str(resources.files("metaniche.configs"))) / group
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
         raise ConfigError(f"Expected {group} to be one of {names}, found {name!r}.{nearest(name, names)}")
     base = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
-    base[group] = OmegaConf.load(folder / f"{name}.yaml")
+    base[group] = OmegaConf.merge(OmegaConf.load(folder / f"{name}.yaml"), _own_changes(config, group, folder, name))
     part = OmegaConf.create(OmegaConf.to_container(base[group], resolve=True))
     check_targets(OmegaConf.create({group: part}))
     return part
 
 
-def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
-    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name, for a value of another
-    type than the field's, and for a key that is missing."""
-    values = dict(values or {})
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
-    for key in values:
-        if key not in fields:
-            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, list(fields))} Known: {', '.join(fields)}.")
-    required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [f"{where}.{name}" for name in required if name not in values]
-    if missing:
-        raise ConfigError(f"`{where}` is incomplete: expected {', '.join(missing)}, found {sorted(values)}. Add it.")
-    hints = get_type_hints(cls)
-    for key, value in values.items():
-        check_type(f"{where}.{key}", value, hints[key])
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dict:
+    """The keys of the group that `config` sets and the file `name` has. Raises ConfigError for one that no file has."""
+    own = config.get(group) or {}
+    if not isinstance(own, Mapping):
+        raise ConfigError(f"Expected settings in `{group}`, found {own!r}. To choose networks: networks=[{own}].")
+    if "_target_" in own:
+        raise ConfigError(
+            f"Expected settings in `{group}`, found all of {own.get('name')!r}. To choose networks: "
+            f"networks=[{own.get('name')}]."
+        )
+    known = {path.stem: set(OmegaConf.load(path)) for path in folder.glob("*.yaml")}
+    chosen = sorted({name, *config.get("networks", ())} & set(known))
+    every = sorted(set().union(*(known[n] for n in chosen)) - {"name", "_target_"})
+    for key in own:
+        if key not in every:
+            raise ConfigError(
+                f"Unknown key `{group}.{key}` of {', '.join(chosen)}.{nearest(key, every)} Known: {', '.join(every)}."
+            )
+    return {key: value for key, value in own.items() if key in known[name]}
 
 
-def check_type(where: str, value: Any, hint: Any) -> Any:
-    """`value`, if it is of the type that a field's annotation asks for. Raises ConfigError with key and value if not.
-
-    Only what a config can hold is told apart: numbers, texts, truth values, lists, tables, and nothing.
-    """
-    wanted = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if not any(_is_a(value, get_origin(kind) or kind) for kind in wanted):
-        words = " or ".join(_WORDS[get_origin(kind) or kind] for kind in wanted)
-        raise ConfigError(f"Expected `{where}` to be {words}, found {value!r}. Give {where}=... another value.")
+def number(config: DictConfig, key: str, kind: type = int, least: float = 0) -> int | float:
+    """A number of the config. Raises ConfigError, with what was found, for anything else or below `least`."""
+    value = OmegaConf.select(config, key)
+    allowed = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"Expected {key} to be {what} of at least {least}, found {value!r}.")
     return value
 
 
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    Sequence: "a list",
-    dict: "a table",
-    Mapping: "a table",
-    NoneType: "null",
-}
+def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
+    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name."""
+    values = dict(values or {})
+    known = [f.name for f in dataclasses.fields(cls) if f.init]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, known)} Known: {', '.join(known)}.")
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        _check_scalar(hints[key], value, f"{where}.{key}")
+    try:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as error:
+        raise ConfigError(f"`{where}` is incomplete: {error}.") from error
 
 
-def _is_a(value: Any, kind: type) -> bool:
-    if kind in (int, float):
-        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-    if kind is Sequence:
-        return isinstance(value, list | tuple)
-    return kind not in _WORDS or isinstance(value, kind)
+def _check_scalar(hint: Any, value: Any, where: str) -> None:
+    """Raise ConfigError unless a value meant to be a number, a text or a switch is one."""
+    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+    scalars = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    if not kinds <= set(scalars):
+        return
+    found = type(value)
+    if found not in kinds and not (found is int and float in kinds):
+        raise ConfigError(
+            f"Expected `{where}` to be {' or '.join(sorted(scalars[k] for k in kinds))}, found {value!r}."
+        )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -140,34 +149,38 @@ def plain(config: DictConfig | Mapping | None) -> dict:
 
 def open_cohort(config: DictConfig) -> PreparedCohort:
     """Read and prepare the cohort of `config.data` with the graph of `config.graph`; what is prepared already is reused."""
-    graph = build(GraphConfig, plain(config.graph), "graph")
-    return prepare(read_cohort(config), graph, Path(config.paths.cache))
+    return prepare(read_cohort(config), read_graph(config), Path(config.paths.cache))
+
+
+def read_graph(config: DictConfig) -> GraphConfig:
+    """The graph of `config.graph`."""
+    return build(GraphConfig, plain(config.graph), "graph")
 
 
 def read_cohort(config: DictConfig) -> Cohort:
     """The cohort of `config.data`, not yet prepared."""
-    values = {k: v for k, v in plain(config.data).items() if k not in ("source", "features", "sampling")}
-    source = plain(config.data).get("source")
-    kind = set(source) if isinstance(source, dict) else None
-    if kind == {"synthetic"}:
+    values = plain(config.data)
+    source = values.pop("source", None)
+    values.pop("features", None), values.pop("sampling", None)
+    if not isinstance(source, dict) or len(source) == 0:
+        forms = "{dataset: NAME}, {samples: TABLE, patients: TABLE} or {synthetic: {...}}"
+        raise ConfigError(f"Expected `data.source` to be {forms}, found {source!r}.")
+    if "synthetic" in source:
         from metaniche.data.synthetic import SyntheticConfig, generate
 
-        others = sorted(values.keys() - {"name"})
-        if others:
+        unused = sorted(set(values) - {"name"})
+        if unused:
             raise ConfigError(
-                "Expected only data.name, data.features and data.sampling beside data.source.synthetic, found "
-                f"{', '.join(f'data.{key}' for key in others)}. Leave out what synthetic tumours bring along."
+                f"Unknown key `data.{unused[0]}` of a synthetic cohort.{nearest(unused[0], source['synthetic'])} "
+                "Its settings are data.source.synthetic.*."
             )
         return generate(build(SyntheticConfig, source["synthetic"], "data.source.synthetic")).cohort()
     cohort = build(CohortConfig, values, "data")
-    if kind == {"dataset"}:
+    if "dataset" in source:
         return Cohort.from_dataset(source["dataset"], cohort)
-    if kind == {"samples", "patients"}:
+    if {"samples", "patients"} <= set(source):
         return Cohort.from_manifest(Path(source["samples"]), Path(source["patients"]), cohort)
-    raise ConfigError(
-        "Expected `data.source` to be {dataset: NAME}, {samples: TABLE, patients: TABLE} or {synthetic: {...}}, found "
-        f"{source!r}. data=manifest is the form for a cohort of your own."
-    )
+    raise ConfigError(f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic.")
 
 
 def read_task(config: DictConfig) -> Task:
@@ -175,28 +188,10 @@ def read_task(config: DictConfig) -> Task:
     return build(Task, plain(config.task), "task")
 
 
-def network_config(config: DictConfig, name: str) -> FitConfig:
-    """The fit of one of `config.networks`: its file, with the keys of `config.model` that it has.
-
-    Raises ConfigError for a key that none of the networks has, so that no wish is passed over in silence.
-    """
-    files = {n: plain(load_group("model", n, config)) for n in {name, *config.networks}}
-    wishes = {k: v for k, v in plain(config.model).items() if v is not None}
-    if wishes.keys() & {"name", "_target_"}:
-        raise ConfigError(f"Expected no model= beside networks=, found {wishes.get('name')!r}. {SEVERAL_NETWORKS}")
-    for key in wishes:
-        if not any(key in values for values in files.values()):
-            known = sorted({k for values in files.values() for k in values} - {"name", "_target_"})
-            raise ConfigError(
-                f"Expected a key of networks={list(config.networks)}, found `model.{key}`, which none of them has."
-                f"{nearest(key, known)} They have: {', '.join(known)}."
-            )
-    return fit_config(config, files[name] | {k: v for k, v in wishes.items() if k in files[name]})
-
-
-def fit_config(config: DictConfig, model: Mapping | None = None) -> FitConfig:
+def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig:
     """Everything a network's training needs, for `config.model` or another model of the same group."""
     check_targets(config)
+    read_graph(config)  # networks take its radius: what is wrong with it is said of the graph
     values = plain(model if model is not None else config.model)
     values.pop("name", None)
     architecture = values.pop("_target_").rsplit(".", 1)[-1]
@@ -205,13 +200,22 @@ def fit_config(config: DictConfig, model: Mapping | None = None) -> FitConfig:
         parameters=values,
         features=build(FeatureConfig, plain(config.data).get("features"), "data.features"),
         sampling=build(SamplingConfig, plain(config.data).get("sampling"), "data.sampling"),
-        epochs=check_type("trainer.max_epochs", config.trainer.max_epochs, int),
-        members=check_type("members", config.members, int),
+        epochs=number(config, "trainer.max_epochs", least=1),
+        members=number(config, "members", least=1),
         pool=config.pool,
-        use_clinical=check_type("use_clinical", config.use_clinical, bool),
-        optimizer=instantiate(config.optim),
-        num_workers=check_type("num_workers", config.num_workers, int),
+        use_clinical=bool(config.use_clinical),
+        optimizer=_optimizer(config),
     )
+
+
+def _optimizer(config: DictConfig):
+    """Parameters -> Optimizer, tried once so that a wrong setting is found before training."""
+    optimizer = instantiate(config.optim)
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Expected `optim` to hold settings that {config.optim._target_} takes: {error}") from error
+    return optimizer
 
 
 def trainer_factory(config: DictConfig):

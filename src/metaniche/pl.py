@@ -48,7 +48,7 @@ def metastatic_potential(
             f"Expected obs[{value!r}] and obsm[{keys.SPATIAL!r}], found {list(adata.obs)} and {list(adata.obsm)}. "
             "Run metaniche.tl.metastatic_potential(adata, model=...) first."
         )
-    scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
+    scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy="Give um_per_unit=")
     columns = [c for c in (keys.SAMPLE, keys.CELL_TYPE, keys.MALIGNANT, value) if c in adata.obs]
     cells = adata.obs[columns].copy()
     cells["x_um"], cells["y_um"] = (adata.obsm[keys.SPATIAL][:, :2] * scale).T

@@ -28,6 +28,7 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
     from metaniche.io import keys
     from metaniche.io.coordinates import check_coordinates, resolve_um_per_unit
     from metaniche.io.matrices import check_compressed
+    from metaniche.io.record import own_record
     from metaniche.io.wording import nearest
 
     known = [f.name for f in dataclasses.fields(GraphConfig)]
@@ -35,7 +36,7 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
         if key not in known:
             raise ConfigError(f"Unknown graph setting {key!r}. {nearest(key, known)}Known: {', '.join(known)}.")
     settings = GraphConfig(**config)
-    scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
+    scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy="Give um_per_unit=")
     names = adata.obs[keys.SAMPLE].astype(str) if keys.SAMPLE in adata.obs else pd.Series("sample", adata.obs_names)
     codes, samples = pd.factorize(names)
     for code, sample in enumerate(samples):
@@ -52,4 +53,4 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
     for key, values in (("connectivities", graph.relation.numpy() + 1), ("distances_um", graph.distance_um.numpy())):
         matrix = sparse.csr_array((values, graph.indices.numpy(), graph.indptr.numpy()), shape=(adata.n_obs,) * 2)
         adata.obsp[f"{keys.PREFIX}_{key}"] = sparse.csr_matrix(matrix[back][:, back])
-    adata.uns[keys.UNS] = {**adata.uns.get(keys.UNS, {}), keys.UM_PER_UNIT: scale}
+    adata.uns[keys.UNS] = {**own_record(adata, where="adata"), keys.UM_PER_UNIT: scale}

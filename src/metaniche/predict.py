@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 
 from metaniche import __version__
 from metaniche.annotate import annotated
+from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
 from metaniche.data.batch import collate
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
@@ -28,17 +30,16 @@ from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import check_patients
+from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
 from metaniche.models import MIL
 from metaniche.models.bundle import Bundle
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 log = logging.getLogger(__name__)
 
 COVERAGE_FLOOR = 0.5
 INTERVAL_Z = 1.645  # 90 % of a normal
+UNIT_REMEDY = "Give um_per_unit (on the command line: um_per_unit=0.5)"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Scores:
     ----------
     units
         A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
-        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, one column per site.
+        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `note` (what makes it doubtful,
+        see `metaniche.data.applicability.doubts`; empty where nothing does), one column per site.
     cells
         A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type,
         `metaniche_potential` (NaN for cells known not to be malignant, unless the task is about cells), `metaniche_attention`.
@@ -92,8 +94,9 @@ class Predictor:
         """Score prepared samples, unit by unit. `patients` (with patient_id as index or column) gives clinical variables.
 
         Raises InputError when a sample measures less than `coverage_floor` of the features the bundle was trained on, or
-        when the bundle uses clinical variables and `patients` lacks them.
+        when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
         """
+        coverage_floor = check_floor(coverage_floor)
         patients = self._clinical_table(samples, patients)
         coverage = {s.sample_id: self.features.coverage(s) for s in samples}
         for name, share in coverage.items():
@@ -109,6 +112,7 @@ class Predictor:
             rows[unit] = self._unit_row(bag_logits) | {
                 "patient_id": members[0].patient_id,
                 "coverage": min(coverage[s.sample_id] for s in members),
+                "note": "; ".join(doubts(members, self.features, self.bundle.pool)),
             }
             potential = cell_potential(self.task, cell_logits).numpy()
             start = 0
@@ -134,27 +138,48 @@ class Predictor:
         """Score one AnnData (one or many samples by obs["sample_id"]) and return a copy with metaniche's keys.
 
         Written: obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"], and uns["metaniche"] with
-        version, model hash, task, units with interval and coverage. `type_aliases` gives this data's names of cell types
-        the bundle's: {"Tumor": "tumor cells"}.
+        version, model hash, task, calibration, parameters (JSON), units with interval, coverage and note. `type_aliases`
+        gives this data's names of cell types the bundle's: {"Tumor": "tumor cells"}. Warns of every unit with a note.
         """
+        coverage_floor = check_floor(coverage_floor)
         samples = self.prepare(adata, um_per_unit=um_per_unit, type_aliases=type_aliases)
         scores = self.score(samples, patients, coverage_floor=coverage_floor)
-        return self.annotate(adata, samples, scores, um_per_unit=um_per_unit)
+        for row in scores.units[scores.units["note"] != ""].itertuples():
+            log.warning("%s: %s", row.Index, row.note)
+        return self.annotate(
+            adata, samples, scores, um_per_unit=um_per_unit, coverage_floor=coverage_floor, type_aliases=type_aliases
+        )
 
     def prepare(
-        self, adata: AnnData, *, um_per_unit: float | None = None, type_aliases: dict[str, str] | None = None
+        self,
+        adata: AnnData,
+        *,
+        um_per_unit: float | None = None,
+        type_aliases: dict[str, str] | None = None,
+        where: str = "adata",
     ) -> list[PreparedSample]:
-        """The samples of one AnnData, read as the bundle's own were. Raises InputError where cell types are missing."""
+        """The samples of one AnnData, read as the bundle's own were; `where` names it in messages.
+
+        Raises InputError where cell types are missing, the features are of another kind than the bundle's, an alias stands
+        for a type that the bundle does not know, or the network needs neighbours and no cell has one.
+        """
+        if not isinstance(adata, AnnData):
+            fix = "Read the file first: metaniche.io.read.read_sample(path)."
+            raise refusal(where, expected="an AnnData", found=f"{type(adata).__name__} {str(adata)[:60]!r}", fix=fix)
+        check_kind(own_record(adata, where=where).get(keys.FEATURE_KIND), self.features, where=where)
+        self._check_aliases(type_aliases or {}, self.cohort)
         config = replace(self.cohort, type_aliases=self.cohort.type_aliases | (type_aliases or {}))
         if self.features.types and config.cell_type_key not in adata.obs:
             raise refusal(
-                "adata",
+                where,
                 expected=f"a column obs[{config.cell_type_key!r}] of cell types, on which this bundle was trained "
                 f"({listed(self.features.types)})",
                 found=f"columns {listed(sorted(map(str, adata.obs.columns)))}",
                 fix=f"{nearest(config.cell_type_key, adata.obs.columns)}Rename or add the column.",
             )
-        samples = prepare_anndata(adata, config, self.graph, um_per_unit=um_per_unit)
+        samples = prepare_anndata(adata, config, self.graph, um_per_unit=um_per_unit, where=where, remedy=UNIT_REMEDY)
+        for sample in samples if self.members[0].reads_graph else ():
+            check_edges(sample, self.graph.radius_um, where=where)
         for sample in samples if config.malignant_types else ():
             if not sample.is_malignant.any():
                 log.warning(
@@ -166,11 +191,25 @@ class Predictor:
         return samples
 
     def annotate(
-        self, adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, *, um_per_unit: float | None = None
+        self,
+        adata: AnnData,
+        samples: Sequence[PreparedSample],
+        scores: Scores,
+        *,
+        um_per_unit: float | None = None,
+        coverage_floor: float = COVERAGE_FLOOR,
+        type_aliases: dict[str, str] | None = None,
     ) -> AnnData:
-        """A copy of `adata` with the scores of its `samples` and what is known of the model and the unit of length."""
-        scale = resolve_um_per_unit(adata, um_per_unit, where="adata")
-        return annotated(adata, samples, scores, self.describe() | {keys.UM_PER_UNIT: scale})
+        """A copy of `adata` with the scores of its `samples`, what is known of the model, and how the scores were made."""
+        scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy=UNIT_REMEDY)
+        parameters = {
+            "pool": self.bundle.pool,
+            "graph": self.bundle.graph,
+            "coverage_floor": coverage_floor,
+            "type_aliases": type_aliases or {},
+        }
+        about = {keys.UM_PER_UNIT: scale, "parameters": json.dumps(parameters)}
+        return annotated(adata, samples, scores, self.describe() | about)
 
     def describe(self) -> dict:
         """What every output says about the model behind it."""
@@ -184,8 +223,18 @@ class Predictor:
             "interval": "90 % spread of the ensemble on the logit scale"
             if len(self.members) > 1
             else "one network: none",
+            "calibration": self.calibration,
             "notice": keys.RESEARCH_USE_ONLY,
         }
+
+    @property
+    def calibration(self) -> str:
+        """How far a risk is a probability: "temperature on n=..." or "none: ..." with the reason."""
+        if "temperature" in self.bundle.calibration:
+            return f"temperature on n={self.bundle.calibration.get('n_calibration', 'unknown')}"
+        if self.task.kind != "binary" or self.task.level == "cell":
+            return f"none: {self.task.kind} risks at {self.task.level} level have none"
+        return "none: too few patients were held out in training"
 
     def _forward(
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None
@@ -242,6 +291,17 @@ class Predictor:
             fix = f"{nearest(unknown[0], patients.index)}The ids must be those of obs[{keys.PATIENT!r}]. {fix}"
             raise refusal("patients", expected="a row for the patient of every sample", found=found, fix=fix)
         return patients
+
+    def _check_aliases(self, aliases: dict[str, str], config: CohortConfig) -> None:
+        """An alias for a type that means nothing to the bundle would leave its cells unknown, without a word."""
+        known = sorted(
+            {*self.features.types, *config.malignant_types, *config.drop_types, *config.type_aliases.values()}
+        )
+        unknown = [name for name in aliases.values() if name not in known]
+        if known and unknown:
+            fix = f"{nearest(unknown[0], known)}An alias leads from a type of this data to one of the bundle."
+            found = f"{listed(unknown)}; it knows {listed(known, 40)}"
+            raise refusal("type_aliases", expected="types of the bundle", found=found, fix=fix)
 
     def _coverage_message(self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]) -> str:
         sample = next(s for s in samples if s.sample_id == sample_id)

@@ -1,10 +1,12 @@
 """Mistakes on the command line end in one line of words, whichever library finds them first."""
 
+from importlib import import_module
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from verbs import run
+from verbs import TINY, run
 
 from metaniche.cli import check_complete, explain
 from metaniche.errors import ConfigError
@@ -21,6 +23,11 @@ def composed(name, *overrides):
     [
         ((), "Give a value to bundle, input, output: metaniche-predict bundle=... input=... output=..."),
         (("bundel=x", "input=y", "output=z"), "Unknown key `bundel`. Did you mean 'bundle'?"),
+        (("bundle=x", "input=a b=c.h5ad", "output=z"), "Cannot read `input=a b=c.h5ad`. A value that holds a space"),
+        (
+            ("bundle=x", "input=y", "output=z.h5ad", "coverage_floor=abc"),
+            "Expected coverage_floor to be a number from 0 to 1",
+        ),
     ],
 )
 def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words):
@@ -29,6 +36,54 @@ def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words)
     assert f"ConfigError: {words}" in said
     assert "Traceback" not in said
     assert "+bundel" not in said
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "words"),
+    [
+        ("train", "members=two", "members to be a whole number of at least 1, found 'two'"),
+        ("train", "members=0", "members to be a whole number of at least 1, found 0"),
+        ("train", "trainer.max_epochs=ten", "trainer.max_epochs to be a whole number"),
+        ("train", "holdout=abc", "holdout to be a number"),
+        ("train", "seed=abc", "seed to be a whole number"),
+        ("train", "optim.lr=abc", "`optim` to hold settings that torch.optim.AdamW takes"),
+        ("train", "data.sampling.windows=0", "data.sampling.windows to be a whole number of at least 1"),
+        ("train", "model.heads=5", "multiple of model.heads, found width=32, heads=5"),
+        ("train", "graph.radius_um=abc", "`graph.radius_um` to be a number, found 'abc'"),
+        ("train", "+data.um_per_unit=9", "Unknown key `data.um_per_unit` of a synthetic cohort"),
+        ("train", "group=pairs", "Expected a column 'pairs' in the patient table (as group)"),
+        ("train", "use_clinical=true task.clinical=[]", "clinical variables for use_clinical=true, found none"),
+        (
+            "evaluate",
+            "+model.widht=64",
+            "niche_gin, relational_mil. Did you mean 'width'?",
+        ),
+        (
+            "evaluate",
+            "+model.heads=2 networks=[attention_mil]",
+            "Unknown key `model.heads` of attention_mil. Known: dropout",
+        ),
+        ("evaluate", "+model=niche_gin", "found all of 'niche_gin'. To choose networks: networks=[niche_gin]"),
+        ("evaluate", "n_boot=0", "n_boot to be a whole number of at least 1"),
+        ("evaluate", "networks=[] baselines=false", "Nothing to evaluate"),
+        ("evaluate", "task=node_positive task.clinical=[agee]", "Did you mean 'age'?"),
+    ],
+)
+def test_a_wrong_value_ends_in_words(tmp_path_factory, verb, override, words, monkeypatch, caplog):
+    """In this process: as many new ones would take a minute."""
+    folder = tmp_path_factory.getbasetemp() / "mistakes"
+    monkeypatch.setenv("METANICHE_ROOT", str(folder))
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none")  # the log of the tests stays as it is
+    monkeypatch.setattr("sys.argv", [verb, *TINY, *quiet, *override.split()])
+    GlobalHydra.instance().clear()
+    with pytest.raises(SystemExit) as caught:
+        import_module(f"metaniche.cli.{verb}").main()
+    assert caught.value.code == 2
+    assert words in caplog.text
+
+
+def test_a_value_with_blanks_is_read_when_it_is_quoted_as_the_hint_says():
+    assert composed("predict", 'input="a b=c.h5ad"').input == "a b=c.h5ad"
 
 
 def test_values_that_a_run_fills_in_are_not_asked_for():
@@ -61,7 +116,8 @@ def test_an_unknown_option_comes_with_the_options():
     assert "provider" not in said
 
 
-def test_evaluate_says_how_networks_are_chosen():
+@pytest.mark.parametrize("override", ["model=niche_gin", "model.width=64"])
+def test_evaluate_says_how_networks_are_chosen_and_changed(override):
     with pytest.raises(HydraException) as caught:
-        composed("evaluate", "model=gatv2_mil")
-    assert "choose them by networks=[...]" in explain(caught.value, "evaluate", ["model=gatv2_mil"])
+        composed("evaluate", override)
+    assert "networks=[niche_gin]; +model.width=64" in explain(caught.value, "evaluate", [override])

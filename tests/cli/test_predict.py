@@ -1,9 +1,12 @@
+import shutil
+
 import anndata
 import pandas as pd
 import pytest
 from verbs import run
 
 from metaniche.cli.predict import _jobs as planned
+from metaniche.cli.predict import check_output
 from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.write import write_sample
@@ -124,3 +127,95 @@ def test_a_folder_without_samples_is_told_what_it_holds(tmp_path):
     (tmp_path / "slide.csv").touch()
     with pytest.raises(InputError, match=r"names end in \.h5ad or \.zarr, found 'slide\.csv'\. Give the folder"):
         planned(tmp_path, tmp_path / "out")
+
+
+@pytest.fixture
+def slide(trained, tmp_path):
+    """A held-out file in a folder of its own, and what all commands on it share."""
+    folder, _ = trained
+    source = tmp_path / "in" / "orig.h5ad"
+    source.parent.mkdir()
+    shutil.copy(sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0], source)
+    return source, ("predict", folder, "bundle=runs/tiny/bundle")
+
+
+@pytest.mark.parametrize("name", ["orig.h5ad", "", "../in/orig.h5ad", "link.h5ad"])
+def test_an_input_is_never_written_over(tmp_path, slide, name):
+    source, _ = slide
+    (tmp_path / "in/link.h5ad").symlink_to(source)
+    given = source if name else source.parent
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="an output that is not the input"):
+            check_output(given, source.parent / name, not name, overwrite)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nodir/o.h5ad", r"expected an existing folder, found none at .*nodir\. Create it first"),
+        ("out.csv", r"ending in \.h5ad or \.zarr for one input file, found '\.csv'"),
+        ("isdir", r"found a folder\. Name the file: output=.*isdir/orig\.h5ad"),
+        ("own.zarr", r"expected a zarr store, or nothing, found other content"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_scoring(tmp_path, slide, name, words):
+    for folder in ("isdir", "own.zarr"):
+        (tmp_path / folder).mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=words):
+            check_output(slide[0], tmp_path / name, of_folder=False, overwrite=overwrite)
+
+
+def test_a_file_is_no_folder_to_write_into(tmp_path, slide):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="expected a folder to write into, found a file"):
+        check_output(slide[0].parent, tmp_path / "file", of_folder=True, overwrite=True)
+
+
+def test_what_is_there_is_replaced_only_when_asked(tmp_path, slide):
+    source, known = slide
+    before = source.read_bytes()
+    command = (*known, f"input={source.parent}", f"output={tmp_path}/out")
+    assert run(*command)[0] == 0
+    status, said = run(*command)
+    assert status == 2
+    assert "3 of 3 already there" in said
+    assert "overwrite=true replaces them" in said
+    assert "Traceback" not in said
+    status, said = run(*command, "overwrite=true")
+    assert status == 0, said
+    (tmp_path / "one.parquet").write_text("x")
+    with pytest.raises(InputError, match=r"1 of 2 already there \('.*one\.parquet'\)"):
+        check_output(source, tmp_path / "one.h5ad", of_folder=False, overwrite=False)
+    check_output(source, tmp_path / "one.h5ad", of_folder=False, overwrite=True)
+    assert source.read_bytes() == before
+
+
+def test_an_output_is_refused_before_the_bundle_is_read(tmp_path, slide):
+    status, said = run("predict", tmp_path, "bundle=none", f"input={slide[0]}", f"output={tmp_path}/nodir/o.h5ad")
+    assert status == 2
+    assert "expected an existing folder" in said
+
+
+def test_the_line_of_a_unit_says_how_it_was_calibrated_and_what_is_doubtful(tmp_path, slide):
+    source, known = slide
+    adata = anndata.read_h5ad(source)
+    healthy = adata[adata.obs["cell_type"] != "malignant"][:40].copy()
+    healthy.write_h5ad(tmp_path / "healthy.h5ad")
+    status, said = run(*known, f"input={tmp_path}/healthy.h5ad", f"output={tmp_path}/out.h5ad")
+    assert status == 0, said
+    (line,) = [text for text in said.splitlines() if ": risk" in text]
+    assert "calibration: none: too few patients were held out" in line
+    assert "only 40 cells, fewer than 100; no malignant cell: " in line
+
+
+def test_a_mistake_names_the_file_and_what_to_type(tmp_path, slide):
+    source, known = slide
+    adata = anndata.read_h5ad(source)
+    del adata.uns["metaniche"]
+    adata.write_h5ad(tmp_path / "bare.h5ad")
+    status, said = run(*known, f"input={tmp_path}/bare.h5ad", f"output={tmp_path}/out.h5ad")
+    assert status == 2
+    assert f"{tmp_path}/bare.h5ad: expected um_per_unit" in said
+    assert "on the command line: um_per_unit=0.5" in said
+    assert "cohort" not in said

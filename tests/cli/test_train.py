@@ -56,18 +56,14 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     assert "model.width (32 there, 16 now)" in said
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        (),
-        ("model=niche_gin",),  # no gate
-        ("task=own", "task.level=cell", "task.label=cell_type", "task.positive=[malignant]"),  # a loss of cells alone
-    ],
-    ids=["patients", "no gate", "cells"],
-)
-def test_two_processes_train_one_network(tmp_path, overrides):
-    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *overrides)
+CELLS = ("task=invasive_spots", "task.label=cell_type", "task.positive=[malignant]", "task.negative=[caf]")
+
+
+@pytest.mark.parametrize("what", [(), ("model=niche_gin",), CELLS], ids=["relational_mil", "niche_gin", "cells"])
+def test_two_processes_train_one_network(tmp_path, what):
+    status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *what)
     assert status == 0, said
+    assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said
     assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
 
 

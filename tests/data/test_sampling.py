@@ -102,5 +102,5 @@ def test_impossible_requests_are_refused():
 
 @pytest.mark.parametrize("name", ["windows", "window_cells", "batch_size"])
 def test_a_sampling_that_shows_nothing_is_refused(name):
-    with pytest.raises(ConfigError, match=rf"data\.sampling\.{name} to be at least 1, found 0"):
+    with pytest.raises(ConfigError, match=rf"data\.sampling\.{name} to be a whole number of at least [12], found 0"):
         SamplingConfig(**{name: 0})

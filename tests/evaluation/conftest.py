@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from tissue import TYPES, make_sample
 
 from metaniche.data.task import Task, make_targets
 from metaniche.evaluation.estimator import Prediction
+from metaniche.graph import GraphConfig
 
 BINARY = Task("spread", "spread", label="spread", positive=(1,), clinical=("age", "stage"))
 COX = Task("survival", "survival", kind="cox", time="time", event="event", clinical=("age", "stage"))
@@ -122,3 +124,20 @@ def tasks():
 @pytest.fixture(scope="session")
 def retype():
     return set_types
+
+
+@pytest.fixture(scope="session")
+def prepared_like():
+    """A cohort in memory with the facts that a prepared one states about itself."""
+
+    def make(cohort, n_cells=60):
+        return SimpleNamespace(
+            name=cohort.name,
+            samples=cohort.samples.assign(n_cells=n_cells, n_edges=5 * n_cells),
+            patients=cohort.patients,
+            left_out={"p99": "no sample"},
+            graph=GraphConfig(),
+            config=SimpleNamespace(um_per_unit=1.0),
+        )
+
+    return make

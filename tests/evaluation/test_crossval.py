@@ -160,3 +160,9 @@ def test_other_tasks_go_through_the_same_loop(cohort, tasks, kind):
     keys = ["unit_id", "site"] if kind == "sites" else ["unit_id"]
     assert not cv.predictions.duplicated(keys).any()
     assert set(cv.predictions["unit_id"]) == set(cohort.targets(task).table.index)
+
+
+def test_a_role_that_the_table_does_not_know_is_refused(cohort, tasks, spy):
+    folds = patient_folds(cohort.targets(tasks["binary"]), n_folds=3, n_repeats=1)
+    with pytest.raises(ConfigError, match=r"'net'.*found 'network'"):
+        cross_validate([spy("net", role="network")], cohort, tasks["binary"], folds)

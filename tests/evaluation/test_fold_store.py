@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,16 +7,18 @@ import pytest
 
 from metaniche.data.splits import Fold
 from metaniche.errors import ConfigError
+from metaniche.evaluation import fold_store
 from metaniche.evaluation.baselines import SummaryModel
 from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.fold_store import (
+    DECIDING,
     FoldResult,
+    code_digest,
     fold_key,
     fold_path,
     load_fold,
     save_fold,
     table_hash,
-    write_parquet,
 )
 from metaniche.evaluation.learners import ForestClassifier, RidgeLogistic
 from metaniche.evaluation.summaries import Composition
@@ -55,15 +58,6 @@ def test_nothing_there_is_none(tmp_path):
     assert load_fold(tmp_path / "absent.parquet") is None
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
-    path = tmp_path / "x.parquet"
-    write_parquet(pd.DataFrame({"a": [1]}), path)
-    with pytest.raises(Exception, match="complex"):
-        write_parquet(pd.DataFrame({"a": [1j]}), path)
-    assert pd.read_parquet(path)["a"].tolist() == [1]
-    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
-
-
 def test_the_key_changes_with_everything_that_decides_the_result(cohort, tasks):
     targets, clinical = cohort.targets(tasks["binary"]), cohort.patients[["age"]]
     model = SummaryModel("m", Composition(), RidgeLogistic())
@@ -99,3 +93,32 @@ def test_table_hash_sees_values_names_and_rows():
     other = [table.rename(columns={"a": "c"}), table.iloc[::-1], table.fillna(0), table.rename(index={"p": "r"})]
     assert len({table_hash(t) for t in (table, *other)}) == 5
     assert table_hash(table.copy()) == table_hash(table)
+
+
+def test_folds_of_other_code_or_another_version_are_not_found(cohort, tasks, monkeypatch):
+    args = (SummaryModel("m", Composition(), RidgeLogistic()), cohort.targets(tasks["binary"]), None, FOLD, 0, [])
+    key = fold_key(*args)
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_store, "__version__", "another")
+        assert fold_key(*args) != key
+    monkeypatch.setattr(fold_store, "code_digest", lambda package: "another")
+    assert fold_key(*args) != key
+
+
+@pytest.mark.parametrize("part", DECIDING)
+def test_the_code_digest_sees_every_deciding_part(tmp_path, part):
+    for name in (*DECIDING, "report"):
+        path = tmp_path / (name if name.endswith(".py") else f"{name}/deep/x.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a = 1")
+    fresh = code_digest.__wrapped__
+    before = fresh(tmp_path)
+    (tmp_path / "report/deep/x.py").write_text("a = 2")
+    assert fresh(tmp_path) == before
+    (tmp_path / (part if part.endswith(".py") else f"{part}/deep/x.py")).write_text("a = 2")
+    assert fresh(tmp_path) != before
+
+
+def test_the_deciding_parts_are_there():
+    package = Path(fold_store.__file__).parents[1]
+    assert all((package / part).exists() for part in DECIDING)

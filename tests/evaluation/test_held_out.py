@@ -33,6 +33,6 @@ def test_one_split_goes_into_the_same_table(small_cohort, task):
         [s for s in samples if s.patient_id in test.patients]
     )
     cv = held_out_predictions("net", train, test, scores)
-    assert list(comparison_table(cv, task, n_boot=20).index) == ["net"]
+    assert list(comparison_table(cv, n_boot=20).index) == ["net"]
     with pytest.raises(SplitError, match="p6"):
         held_out_predictions("net", targets, test, scores)

@@ -1,34 +1,15 @@
 import json
+import sys
+import types
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.errors import ConfigError
-from metaniche.evaluation.record import claim, collect_cells, write_json
-
-
-def test_a_folder_belongs_to_one_configuration(tmp_path):
-    run = tmp_path / "run"
-    claim(run, {"model": {"width": 32}}, resume=True)
-    (run / "member0").mkdir()
-    claim(run, {"model": {"width": 32}}, resume=True)
-    for resume in (True, False):
-        with pytest.raises(ConfigError, match=r"model\.width \(32 there, 16 now\)"):
-            claim(run, {"model": {"width": 16}}, resume=resume)
-
-
-def test_a_mistake_that_never_trained_does_not_block_the_corrected_run(tmp_path):
-    claim(tmp_path, {"data": "???"}, resume=True)
-    claim(tmp_path, {"data": "mine"}, resume=True)
-    assert json.loads((tmp_path / "config.json").read_text()) == {"data": "mine"}
-
-
-def test_without_resume_a_finished_run_is_not_touched(tmp_path):
-    claim(tmp_path, {"a": 1}, resume=False)
-    (tmp_path / "member0").mkdir()
-    with pytest.raises(ConfigError, match="resume=true"):
-        claim(tmp_path, {"a": 1}, resume=False)
+from metaniche.data.splits import patient_folds
+from metaniche.evaluation import record
+from metaniche.evaluation.crossval import cross_validate
+from metaniche.evaluation.record import collect_cells, peak_memory, write_comparison, write_run
+from metaniche.report.run import read_run
 
 
 def test_maps_show_the_patients_of_highest_and_lowest_risk(tmp_path):
@@ -41,6 +22,33 @@ def test_maps_show_the_patients_of_highest_and_lowest_risk(tmp_path):
     assert sorted(kept["sample_id"].unique()) == ["s01", "s11", "s41", "s51"]  # of each, the sample with more cells
 
 
-def test_json_is_plain(tmp_path):
-    write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": tmp_path})
-    assert json.loads((tmp_path / "x.json").read_text())["a"] == 0.5
+@pytest.mark.parametrize(("platform", "expected"), [("linux", 7 * 1024), ("darwin", 7), ("win32", None)])
+def test_memory_is_in_bytes_or_not_said(monkeypatch, platform, expected):
+    usage = types.SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: types.SimpleNamespace(ru_maxrss=7))
+    monkeypatch.setitem(sys.modules, "resource", None if platform == "win32" else usage)
+    monkeypatch.setattr(record.sys, "platform", platform)
+    assert peak_memory() == expected
+
+
+def test_the_run_says_who_was_asked_and_what_was_added(tmp_path, cohort, prepared_like, tasks):
+    targets = cohort.targets(tasks["binary"])
+    write_run(tmp_path, prepared_like(cohort), targets, model="net", duration_s=1.26, seeds=[3])
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert (info["n_patients"], info["n_units"], info["n_samples"], info["n_cells"]) == (24, 24, 24, 24 * 60)
+    assert (info["model"], info["duration_s"], info["seeds"]) == ("net", 1.3, [3])
+    assert info["task"]["name"] == "spread"
+    assert list(pd.read_csv(tmp_path / "patients.csv")["patient_id"]) == list(targets.patients)
+    assert {"check", "status", "detail"} == set(json.loads((tmp_path / "data_checks.json").read_text())[0])
+
+
+def test_the_comparison_is_what_the_report_reads(tmp_path, cohort, tasks, spy):
+    folds = patient_folds(cohort.targets(tasks["binary"]), n_folds=3, n_repeats=1)
+    cv = cross_validate([spy("net"), spy("simple", role="baseline")], cohort, tasks["binary"], folds)
+    table = write_comparison(tmp_path, cv, n_boot=20)
+    run = read_run(tmp_path)
+    assert list(run.table["model"]) == ["net", "simple"]
+    assert list(run.table["kind"]) == ["network", "baseline"]
+    assert run.table["diff_baseline"].notna().tolist() == [True, False]
+    assert run.caption == table.attrs["caption"]
+    assert len(run.splits) == 3
+    assert len(run.repeats) == 2

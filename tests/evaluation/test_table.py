@@ -6,7 +6,6 @@ import pytest
 
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets
-from metaniche.errors import ConfigError
 from metaniche.evaluation.baselines import standard_baselines
 from metaniche.evaluation.crossval import cross_validate
 from metaniche.evaluation.predictions import CrossValidation
@@ -40,7 +39,7 @@ def table(tasks):
         "weak": ("baseline", 0.0),
         "strong": ("baseline", 1.5),
     }
-    return comparison_table(made_up(tasks, models), tasks["binary"], n_boot=300)
+    return comparison_table(made_up(tasks, models), n_boot=300)
 
 
 def test_a_row_per_model_in_order_with_intervals_around_the_estimate(table, tasks):
@@ -54,8 +53,10 @@ def test_a_row_per_model_in_order_with_intervals_around_the_estimate(table, task
 
 def test_the_best_simple_model_is_the_opponent_and_the_caption_says_how_it_was_chosen(table):
     assert set(table["best_baseline"]) == {"strong"}
-    assert table.loc["deep", "diff_best"] == pytest.approx(table.loc["deep", "auroc"] - table.loc["strong", "auroc"])
-    assert np.isnan(table.loc["strong", "diff_best"])
+    assert table.loc["deep", "diff_baseline"] == pytest.approx(
+        table.loc["deep", "auroc"] - table.loc["strong", "auroc"]
+    )
+    assert np.isnan(table.loc["strong", "diff_baseline"])
     assert np.isnan(table.loc["clinical", "diff_clinical"])
     assert table.loc["deep", "diff_clinical_low"] > 0
     assert table.loc["deep", "diff_clinical_p"] < 0.05
@@ -81,20 +82,20 @@ def test_equal_models_do_not_differ_and_p_is_uniform_enough(tasks):
     small = 0
     for seed in range(40):
         cv = made_up(tasks, {"a": ("baseline", 1.0), "b": ("model", 1.0)}, n_repeats=1, seed=seed)
-        small += comparison_table(cv, tasks["binary"], n_boot=200).loc["b", "diff_best_p"] < 0.05
+        small += comparison_table(cv, n_boot=200).loc["b", "diff_baseline_p"] < 0.05
     assert small <= 6
 
 
 def test_without_baseline_or_clinical_the_differences_are_empty(tasks):
-    row = comparison_table(made_up(tasks, {"deep": ("model", 1.0)}), tasks["binary"], n_boot=50).iloc[0]
+    row = comparison_table(made_up(tasks, {"deep": ("model", 1.0)}), n_boot=50).iloc[0]
     assert row["best_baseline"] is None
-    assert np.isnan(row[["diff_best", "diff_best_p", "diff_clinical_low"]].astype(float)).all()
+    assert np.isnan(row[["diff_baseline", "diff_baseline_p", "diff_clinical_low"]].astype(float)).all()
 
 
 def test_unknown_numbers_of_variables_are_no_error(tasks):
     cv = made_up(tasks, {"deep": ("model", 1.0)})
     cv = replace(cv, predictions=cv.predictions.assign(n_variables=np.nan))
-    table = comparison_table(cv, tasks["binary"], n_boot=20)
+    table = comparison_table(cv, n_boot=20)
     assert table["events_per_variable"].isna().all()
 
 
@@ -102,32 +103,30 @@ def test_undefined_resamples_are_counted_and_said(tasks):
     cv = made_up(tasks, {"m": ("model", 1.0)}, n=40)
     rare = cv.predictions["patient_id"].isin(["p01", "p03"]).astype(float)
     targets = Targets(tasks["binary"], cv.targets.table.assign(y=cv.targets.table.index.isin(["p01", "p03"]) * 1.0))
-    table = comparison_table(
-        replace(cv, predictions=cv.predictions.assign(y=rare), targets=targets), tasks["binary"], 200
-    )
+    table = comparison_table(replace(cv, predictions=cv.predictions.assign(y=rare), targets=targets), 200)
     assert table.loc["m", "undefined_resamples"] > 10
     assert "left a metric undefined" in " ".join(table.attrs["caption"])
 
 
 def test_an_interval_below_chance_is_explained_and_one_around_it_is_not(tasks):
     cv = made_up(tasks, {"worse than chance": ("model", -3.0), "chance": ("baseline", 0.0)})
-    text = " ".join(comparison_table(cv, tasks["binary"], n_boot=100).attrs["caption"])
+    text = " ".join(comparison_table(cv, n_boot=100).attrs["caption"])
     assert "whole interval for worse than chance: no sign of a reversed effect" in text
     fine = made_up(tasks, {"chance": ("baseline", 0.0), "good": ("model", 2.0)})
-    assert "reversed" not in " ".join(comparison_table(fine, tasks["binary"], n_boot=100).attrs["caption"])
+    assert "reversed" not in " ".join(comparison_table(fine, n_boot=100).attrs["caption"])
 
 
 def test_few_patients_are_said_to_make_intervals_too_narrow(tasks):
     for n, said in ((8, True), (40, False)):
-        table = comparison_table(made_up(tasks, {"m": ("model", 0.5)}, n=n), tasks["binary"], n_boot=50)
+        table = comparison_table(made_up(tasks, {"m": ("model", 0.5)}, n=n), n_boot=50)
         assert ("too narrow" in " ".join(table.attrs["caption"])) == said
 
 
 def test_every_repeat_is_shown(tasks):
     cv = made_up(tasks, {"a": ("model", 1.0), "b": ("baseline", 1.0)}, n_repeats=3)
-    each = repeat_table(cv, tasks["binary"])
+    each = repeat_table(cv)
     assert len(each) == 6
-    table = comparison_table(cv, tasks["binary"], n_boot=20)
+    table = comparison_table(cv, n_boot=20)
     np.testing.assert_allclose(each.groupby("model")["auroc"].mean()[table.index], table["auroc"])
 
 
@@ -145,7 +144,7 @@ def test_the_whole_way_on_a_small_cohort(cohort, tasks, kind):
     if kind == "cells":
         models = standard_baselines(task, "none", True, False)[:1]
     cv = cross_validate(models, cohort, task, folds)
-    table = comparison_table(cv, task, n_boot=50)
+    table = comparison_table(cv, n_boot=50)
     assert list(table.index) == [m.name for m in models]
     primary = metric_names(task)[0]
     assert table[primary].between(0, 1).all()
@@ -154,11 +153,6 @@ def test_the_whole_way_on_a_small_cohort(cohort, tasks, kind):
     )
     assert table.loc[best, primary] > 0.7
     assert pd.read_csv(pd.io.common.StringIO(table.to_csv()), index_col=0).shape == table.shape
-    if kind == "sites":
-        liver = comparison_table(cv, task, n_boot=20, site="liver")
-        assert liver.loc["composition (ridge)", "auroc"] > table.loc["composition (ridge)", "auroc"]
-        with pytest.raises(ConfigError, match="brain"):
-            comparison_table(cv, task, site="brain")
 
 
 def test_event_counts_by_kind_of_task(cohort, tasks):
@@ -170,3 +164,15 @@ def test_event_counts_by_kind_of_task(cohort, tasks):
     assert events_per_variable(cohort.targets(tasks["binary"]), 6) == 2.0
     assert np.isnan(events_per_variable(cohort.targets(tasks["cells"]), 6))
     assert np.isnan(events_per_variable(cohort.targets(tasks["binary"]), np.nan))
+
+
+def test_a_row_says_what_kind_of_model_it_is(tasks):
+    models = {
+        "deep": ("model", 3.0),
+        "clinical + deep": ("model", 3.0),
+        "clinical": ("clinical", 0.2),
+        "clinical + weak": ("baseline", 0.2),
+        "weak": ("baseline", 0.0),
+    }
+    kinds = comparison_table(made_up(tasks, models), n_boot=20)["kind"]
+    assert list(kinds) == ["network", "fused", "clinical", "baseline", "baseline"]

@@ -12,8 +12,11 @@ def test_units_come_from_the_config_or_the_sample():
     slide.uns["metaniche"] = {"um_per_unit": np.float64(0.377)}
     assert resolve_um_per_unit(slide, None, where="s") == 0.377
     assert resolve_um_per_unit(slide, 0.3771, where="s") == 0.3771
+    with pytest.raises(InputError, match=r"s: expected um_per_unit.*Give it here: 1\.0 for micrometres"):
+        resolve_um_per_unit(make_slide(), None, where="s", remedy="Give it here")
     slide.uns["metaniche"] = "not a record"
-    assert resolve_um_per_unit(slide, 2, where="s") == 2.0
+    with pytest.raises(InputError, match="found str 'not a record'"):
+        resolve_um_per_unit(slide, 2, where="s")
 
 
 def test_distances_against_all_pairs():

@@ -1,13 +1,15 @@
+import json
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 from slide import make_slide
 
 from metaniche.errors import InputError
 from metaniche.io import write
 from metaniche.io.read import read_sample
-from metaniche.io.write import replacing, write_sample
+from metaniche.io.write import replacing, write_json, write_parquet, write_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -78,3 +80,17 @@ def test_wrong_suffix_and_absent_folder(tmp_path):
         write_sample(make_slide(), tmp_path / "a.csv")
     with pytest.raises(InputError, match="an existing folder"):
         write_sample(make_slide(), tmp_path / "gone" / "a.h5ad")
+
+
+def test_a_failed_table_leaves_the_old_one_and_no_rubbish(tmp_path):
+    path = tmp_path / "x.parquet"
+    write_parquet(pd.DataFrame({"a": [1]}), path)
+    with pytest.raises(Exception, match="complex"):
+        write_parquet(pd.DataFrame({"a": [1j]}), path)
+    assert pd.read_parquet(path)["a"].tolist() == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_json_is_plain(tmp_path):
+    write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": tmp_path})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 0.5, "b": str(tmp_path)}

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from metaniche.data.features import FeatureConfig
 from metaniche.data.task import Task
 from metaniche.errors import CheckpointError
 from metaniche.models import AttentionMIL
-from metaniche.models.bundle import MODEL, WEIGHTS, Bundle
+from metaniche.models.bundle import MODEL, WEIGHTS, Bundle, _digest
 
 
 @pytest.fixture
@@ -65,8 +65,17 @@ def damage(folder, how):
             table["parameters"]["width"] = 16
         if how == "member missing":
             table["n_members"] = 3
+        if how == "edited graph":
+            table["graph"] = {"radius_um": 60.0}
+        if how == "edited cohort":
+            table["cohort"] = {"malignant_types": ["B"]}
         if how in FOREIGN:
             table[how] = FOREIGN[how]
+        if how in ("other width", "member missing", *FOREIGN):
+            table["sha256"][MODEL] = _digest(table)  # a consistent file about other weights, or of another version
+        if how == "earlier format":
+            table["format"] = 1
+            del table["sha256"][MODEL]
         model.write_text(json.dumps(table))
 
 
@@ -88,7 +97,10 @@ WORDS = {"task": "colour", "features": "config", "clinical": "medians", "graph":
         ("flipped bit", "sha256"),
         ("no json", "no JSON"),
         ("unknown architecture", "'AttentionMIL'.*found 'os.system'"),
-        ("format", "expected format 1, found 99.*train it again"),
+        ("format", "expected format 2, found 99"),
+        ("earlier format", "found 1.*train it again"),
+        ("edited graph", "model.json does not match its own sha256"),
+        ("edited cohort", "model.json does not match its own sha256"),
         *((how, rf"model\.json: expected a task, features.*{words}.*train it again") for how, words in WORDS.items()),
         ("other width", "belong together"),
         ("member missing", "belong together"),
@@ -99,3 +111,18 @@ def test_a_damaged_bundle_is_refused_by_name(bundle, tmp_path, how, words):
     damage(folder, how)
     with pytest.raises(CheckpointError, match=words):
         Bundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"graph": {"radius_um": 60.0}}, {"cohort": {"malignant_types": ["B"]}}, {"pool": "malignant"}]
+)
+def test_the_hash_names_all_that_a_score_depends_on(bundle, change):
+    assert replace(bundle, **change).hash != bundle.hash
+    assert replace(bundle, states=bundle.states[:1]).hash != bundle.hash
+
+
+def test_white_space_and_order_of_keys_do_no_damage(bundle, tmp_path):
+    folder = bundle.save(tmp_path / "b")
+    table = json.loads((folder / MODEL).read_text())
+    (folder / MODEL).write_text(json.dumps(dict(reversed(table.items()))))
+    assert Bundle.load(folder).hash == bundle.hash

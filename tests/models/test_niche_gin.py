@@ -21,4 +21,13 @@ def test_a_niche_is_three_hops_wide():
     for _ in range(3):
         frontier = {j for i in frontier for j in graph.indices[graph.indptr[i] : graph.indptr[i + 1]].tolist()}
         reached |= frontier
-    assert set(x.grad.abs().sum(1).nonzero().flatten().tolist()) <= reached
+    heard = set(x.grad.abs().sum(1).nonzero().flatten().tolist())
+    assert heard <= reached
+    assert heard & frontier, "the third hop is heard"
+
+
+def test_other_cells_than_candidates_do_not_count():
+    torch.manual_seed(0)
+    graph, candidates = make_sample("s", "p").graph, torch.arange(80) % 3 == 0
+    out = NicheGIN(5, 2).eval()(torch.randn(80, 5), graph, torch.tensor([0, 80]), candidates)
+    assert torch.allclose(out.bag_logits[0], out.cell_logits[candidates].mean(0), atol=1e-6)

@@ -38,16 +38,13 @@ def test_a_bag_without_candidates_pools_all_of_its_cells():
     assert torch.isfinite(bag).all()
 
 
-def test_the_mean_gives_every_candidate_an_equal_share():
+def test_uniform_attention_is_the_mean_over_candidates_and_asks_for_no_gradient():
     pool = AdditiveAttentionPooling(8, 2).eval()
+    pool.stay_uniform()
     candidates = torch.arange(30) % 2 == 0
-    logits, share, bag = pool.mean(torch.randn(30, 8), torch.tensor([0, 10, 10, 30]), candidates)
-    assert torch.allclose(bag[0], logits[:10][candidates[:10]].mean(0), atol=1e-6)
-    assert (bag[1] == 0).all()
-    assert share[10:].tolist() == pytest.approx([0.1 * bool(c) for c in candidates[10:]])
-
-
-def test_a_frozen_gate_asks_for_no_gradient():
-    pool = AdditiveAttentionPooling(8, 2)
-    pool.freeze_gate()
+    for pooling in (pool, pool.mean):
+        logits, attention, bag = pooling(torch.randn(30, 8), torch.tensor([0, 10, 10, 30]), candidates)
+        assert torch.allclose(bag[0], logits[:10][candidates[:10]].mean(0), atol=1e-6)
+        assert (bag[1] == 0).all()
+        assert attention[10:].tolist() == pytest.approx([0.1 * bool(c) for c in candidates[10:]])
     assert {n.split(".")[0] for n, p in pool.named_parameters() if p.requires_grad} == {"score"}

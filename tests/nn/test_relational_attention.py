@@ -39,6 +39,22 @@ def test_relations_have_their_own_weights(layer_and_edges):
     assert not torch.allclose(layer(h, edges), layer(h, swapped))
 
 
+def test_attention_dropout_falls_on_edges_in_training_alone_and_follows_torch_s_seed(layer_and_edges):
+    layer, edges, graph = layer_and_edges
+    h = torch.randn(50, 16)
+    plain = layer(h, edges)
+    layer.attention_dropout = 0.5
+    assert torch.equal(layer.eval()(h, edges), plain)
+    layer.train()
+    outs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        outs.append(layer(h, edges))
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[0], outs[2])
+    assert not torch.equal(outs[0], plain)
+
+
 def test_width_must_be_a_multiple_of_heads():
-    with pytest.raises(ConfigError, match=r"multiple of model\.heads"):
+    with pytest.raises(ConfigError, match=r"multiple of model\.heads, found width=10, heads=4"):
         RelationalAttention(10, 4, ("contact",), 8)

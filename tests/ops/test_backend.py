@@ -92,7 +92,7 @@ def gpu(monkeypatch):
 
 def test_on_a_gpu_auto_takes_the_kernels_or_says_why_not(gpu, monkeypatch):
     assert room.best("edge_attention", CUDA) == ("cuda", "")
-    assert room.best("transport", CUDA) == ("reference", "no native code for cuda")
+    assert room.best("delaunay_neighbors", CUDA) == ("reference", "no native code for cuda")
     assert room.best("edge_attention", CUDA, "no kernel for float64") == ("reference", "no kernel for float64")
     monkeypatch.setattr(room, "cuda_status", lambda: (False, "cuda-bindings is not installed"))
     assert room.best("edge_attention", CUDA) == ("reference", "cuda-bindings is not installed")
@@ -103,8 +103,8 @@ def test_backend_cuda_raises_where_it_cannot_run(gpu, monkeypatch):
         assert room.choose("edge_attention", CUDA) == "cuda"
         with pytest.raises(KernelError, match=r"CUDA backend cannot run edge_attention: no kernel for float64"):
             room.choose("edge_attention", CUDA, "no kernel for float64")
-        with pytest.raises(KernelError, match=r"cannot run transport: no native code for cuda"):
-            room.choose("transport", CUDA)
+        with pytest.raises(KernelError, match=r"cannot run delaunay_neighbors: no native code for cuda"):
+            room.choose("delaunay_neighbors", CUDA)
         monkeypatch.setattr(room, "cuda_status", lambda: (False, "torch sees no GPU"))
         with pytest.raises(KernelError, match="torch sees no GPU"):
             room.choose("edge_attention", CUDA)

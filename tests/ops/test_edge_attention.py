@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from metaniche.errors import GraphError
+from metaniche.ops import use_backend
 from metaniche.ops.edge_attention import edge_attention
+from metaniche.ops.reference.dropout import factors
 
 
 def problem(n, heads, width, degree, seed=0, dtype=torch.float64, grad=False):
@@ -23,15 +25,17 @@ def problem(n, heads, width, degree, seed=0, dtype=torch.float64, grad=False):
     return near, (q, k, v, indptr, indices, bias, null)
 
 
-def oracle(near, q, k, v, indptr, indices, bias, null):
-    """Dense softmax in float64."""
+def oracle(near, q, k, v, indptr, indices, bias, null, dropout=0.0, seed=0):
+    """Dense softmax in float64, and then dropout."""
     q, k, v, bias, null = (x.double() for x in (q, k, v, bias, null))
     logits = torch.einsum("nhd,mhd->hnm", q, k) / q.shape[-1] ** 0.5
     dense = torch.zeros(q.shape[1], *near.shape, dtype=torch.float64)
     dense[:, near] = bias.t()
     logits = (logits + dense).masked_fill(~near, -torch.inf)
     full = torch.cat((logits, null[:, None, None].expand(-1, len(near), 1)), dim=2)
-    return torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1], v)
+    kept = torch.zeros_like(dense)
+    kept[:, near] = factors(*bias.shape, dropout, seed).t()
+    return torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1] * kept, v)
 
 
 @settings(max_examples=30, deadline=None)
@@ -41,21 +45,60 @@ def test_it_equals_a_dense_softmax_with_a_null_slot(n, heads, width, seed):
     assert torch.allclose(edge_attention(*args).double(), oracle(near, *args), atol=1e-5)
 
 
-def test_gradients_of_everything():
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_of_everything(dropout):
     near, args = problem(7, 2, 3, degree=3, grad=True)
     indptr, indices = args[3:5]
     floats = (*args[:3], *args[5:])
-    assert gradcheck(lambda q, k, v, b, z: edge_attention(q, k, v, indptr, indices, b, z), floats)
+    assert gradcheck(
+        lambda q, k, v, b, z: edge_attention(q, k, v, indptr, indices, b, z, dropout=dropout, seed=3), floats
+    )
 
 
-def test_gradients_equal_those_of_the_oracle():
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_it_and_its_gradients_equal_those_of_the_oracle(dropout):
     near, args = problem(30, 2, 4, degree=5, grad=True)
     weight = torch.randn(30, 2, 4, dtype=torch.float64)
     floats = [x for x in args if x.requires_grad]
-    ours = torch.autograd.grad((edge_attention(*args) * weight).sum(), floats)
-    theirs = torch.autograd.grad((oracle(near, *args) * weight).sum(), floats)
-    for own, other in zip(ours, theirs):
+    ours, theirs = edge_attention(*args, dropout=dropout, seed=5), oracle(near, *args, dropout, 5)
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    for own, other in zip(*(torch.autograd.grad((out * weight).sum(), floats) for out in (ours, theirs))):
         assert torch.allclose(own, other, atol=1e-10)
+
+
+def values_that_name_their_sender(n=60, heads=2, dtype=torch.float64):
+    """Sender j's value is the j-th unit vector, so that an output holds a receiver's weights."""
+    _, (q, k, _, *others) = problem(n, heads, n, degree=9, dtype=dtype)
+    return (q, k, torch.eye(n, dtype=dtype)[:, None].repeat(1, heads, 1), *others)
+
+
+def test_every_backend_drops_the_very_same_entries(backend):
+    args = values_that_name_their_sender()
+    dropped = edge_attention(*args, dropout=0.3, seed=2**63 - 1)
+    with use_backend("reference"):
+        assert torch.equal(dropped == 0, edge_attention(*args, dropout=0.3, seed=2**63 - 1) == 0)
+    whole = edge_attention(*args)
+    assert torch.allclose(dropped[dropped != 0], whole[dropped != 0] / 0.7)
+    kept = (dropped != 0).sum() / (whole != 0).sum()
+    assert 0.6 < kept < 0.8
+    assert not torch.equal(dropped[:, 0] == 0, dropped[:, 1] == 0), "heads draw for themselves"
+
+
+def test_the_mean_over_seeds_is_the_output_without_dropout():
+    args = values_that_name_their_sender(20)
+    draws = torch.stack([edge_attention(*args, dropout=0.5, seed=seed) for seed in range(400)])
+    whole = edge_attention(*args)
+    # Each weight is doubled or dropped, so its mean over n seeds has a standard deviation of weight / sqrt(n).
+    error = (draws.mean(0) - whole)[whole > 0] / (whole[whole > 0] / 20)
+    assert error.abs().max() < 5
+    assert abs(float(error.square().mean()) - 1) < 0.2
+
+
+@pytest.mark.parametrize("how", [{"dropout": 1.0}, {"dropout": -0.1}, {"dropout": 0.1, "seed": -1}, {"seed": 2**63}])
+def test_a_dropout_or_seed_out_of_range_is_refused(how):
+    _, args = problem(5, 1, 2, degree=2)
+    with pytest.raises(ValueError, match="Expected"):
+        edge_attention(*args, **how)
 
 
 def test_a_row_without_senders_is_zero_and_large_logits_are_no_nan():
@@ -112,13 +155,14 @@ def test_autocast_does_not_touch_it():
     assert torch.equal(inside, edge_attention(*args))
 
 
-def test_threads_change_no_bit():
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_threads_change_no_bit(dropout):
     _, args = problem(200, 2, 8, degree=20, dtype=torch.float32, grad=True)
     floats, threads, results = [x for x in args if x.requires_grad], torch.get_num_threads(), []
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            out = edge_attention(*args)
+            out = edge_attention(*args, dropout=dropout, seed=1)
             results.append((out, *torch.autograd.grad(out.square().sum(), floats)))
     finally:
         torch.set_num_threads(threads)
@@ -152,7 +196,21 @@ def test_registered_as_a_torch_op():
     indptr, indices = torch.tensor([0, 2, 2, 3, 5]), torch.tensor([1, 2, 0, 1, 3], dtype=torch.int32)
     bias = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     null = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(torch.ops.metaniche.edge_attention.default, (q, k, v, indptr, indices, bias, null))
+    tensors = q, k, v, indptr, indices, bias, null
+    for dropout in (0.0, 0.5):
+        torch.library.opcheck(torch.ops.metaniche.edge_attention.default, (*tensors, dropout, 7))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.compile speaks of its own
+def test_torch_compile_takes_a_new_seed_at_every_step(backend):
+    if backend == "reference":
+        pytest.skip("torch.compile cannot follow segment_reduce")
+    _, args = problem(6, 1, 2, degree=3, grad=True)
+    compiled = torch.compile(edge_attention, backend="aot_eager")
+    for seed in (3, 2**40):
+        found, expected = (op(*args, dropout=0.4, seed=seed) for op in (compiled, edge_attention))
+        assert torch.equal(found, expected)
+        assert all(map(torch.equal, *(torch.autograd.grad(x.sum(), args[:3]) for x in (found, expected))))
 
 
 @pytest.mark.parametrize("channels", [8, 5, 64])

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from metaniche.errors import InputError
-from metaniche.report.card_fields import PLAN, fact, listed, outcome_counts
+from metaniche.report.card_fields import PLAN, as_words, fact, outcome_counts
 
 
 @pytest.fixture
@@ -17,9 +17,9 @@ def test_a_fact_is_never_blank(make_run):
             fact(make_run(), "outcome", *path)
 
 
-def test_listed():
-    assert listed({"a": 1, "b": True, "c": None, "d": {"e": 1}, "f": False}) == "a 1, b yes, f no"
-    assert listed([1, "x"]) == "1, x"
+def test_as_words():
+    assert as_words({"a": 1, "b": True, "c": None, "d": {"e": 1}, "f": False}) == "a 1, b yes, f no"
+    assert as_words([1, "x"]) == "1, x"
 
 
 def test_outcomes_are_counted_by_patient(make_run):

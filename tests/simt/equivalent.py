@@ -8,7 +8,10 @@ SHORTCUT = "a shortcut is missed and float64 decides the same"
 
 SAME = {
     ("32", -1, "offset < 32"): "offsets are powers of two",
+    ("TEAM", -1, "offset < TEAM"): "offsets are powers of two, and no team has two lanes",
+    ("last", -1, "here = e < last ? e : last - 1"): "both branches name the last entry",
     ("PIECES", 1, "for (int p = 0; p < PIECES; ++p)"): GUARDED,
+    ("count", 1, "from += CHUNK"): GUARDED,
     ("last", -1, "? e + b : last - 1"): "both branches name the last edge",
     ("last", 1, "best = fmaxf"): "the last edge counts twice in a maximum",
     ("most", 1, "bin < most ? bin : most"): "only rounding could put a cell beyond the last bin",
@@ -29,6 +32,13 @@ SAME = {
     ("n", 1, "lower(t, apart) < n"): GUARDED,
     ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
     ("degree", 1, "e += LANES"): GUARDED,
+    ("complexes", 1, "start += 32"): GUARDED,
+    ("COLUMNS", 1, "lane < COLUMNS && head < heads"): "the next lane has the same sum of the same head",
+    ("heads", 1, "tile += COLUMNS"): GUARDED,
+    ("end", 1, "start += THREADS"): GUARDED,
+    ("slots", 1, "start += THREADS / share"): GUARDED,
+    ("pairs", 1, "tile += TILE"): "a tile without pairs adds nothing",
+    ("n_types", 1, "first += 32"): GUARDED,
     ("most", -1, "degree > most"): "of `most` entries all are kept",
 }
 

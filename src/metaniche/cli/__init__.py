@@ -12,15 +12,22 @@ from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from metaniche.config import SEVERAL_NETWORKS, check_targets, nearest
+from metaniche.config import check_targets, nearest
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.io.keys import RESEARCH_USE_ONLY
 
 log = logging.getLogger(__name__)
 
+# What to type instead of an override that one verb knows and another does not.
+INSTEAD = {
+    (
+        "evaluate",
+        "model",
+    ): "metaniche-evaluate compares networks: networks=[niche_gin]; +model.width=64 changes their width.",
+}
 FILLED_LATER = ("callbacks",)  # by the run that uses them
 
 
@@ -65,12 +72,18 @@ def check_complete(config: DictConfig, name: str) -> None:
 
 def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     """What is wrong with the command line; an unknown key comes with the nearest one that there is."""
+    if isinstance(error, OverrideParseException):
+        return (
+            f"Cannot read `{error.override}`. A value that holds a space, =, a comma, a bracket or a quote needs quotes of its "
+            f"own inside those of the shell: 'key=\"a b=c.h5ad\"'."
+        )
     found = re.search(r"Could not override '([^']+)'", str(error))
     if found is None:
         return str(error).split("Config search path")[0].strip()
     key = found[1].split("@")[0].replace("/", ".")
-    if (name, key) == ("evaluate", "model"):
-        return SEVERAL_NETWORKS
+    instead = INSTEAD.get((name, key.split(".")[0]))
+    if instead:
+        return f"`{key}` cannot be set so. {instead}"
     others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
     known = _known_keys(name, others) or _known_keys(name, [])
     return f"Unknown key `{key}`.{nearest(key, known)} metaniche-{name} --help lists the keys."

@@ -15,16 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metaniche.cli import verb
-from metaniche.config import network_config, open_cohort, plain, read_task, trainer_factory
+from metaniche.config import fit_config, load_group, number, open_cohort, plain, read_task, trainer_factory
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
+from metaniche.errors import ConfigError
 from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_validate, standard_baselines
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.report import build_report
-from metaniche.training.fit import FitConfig
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +32,26 @@ SHOWN = (
     "auroc_within", "auroc", "auprc", "sens_at_90_spec", "sens_at_95_spec", "harrell_c", "uno_c", "ibs", "calibration_slope",
     "ece",
 )  # fmt: skip
+NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "n_permutations": 1, "maps": 0}
 
 
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
-    fits = {name: network_config(config, name) for name in config.networks}
+    for key, least in NUMBERS.items():
+        number(config, key, least=least)
     run_dir = Path(config.paths.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
-    networks = [_network(config, name, fits[name], cohort, cells) for name in config.networks]
+    networks = [_network(config, name, cohort, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
+    if not estimators:
+        raise ConfigError(
+            "Nothing to evaluate: networks=[] and baselines=false. Name a network or leave the baselines in."
+        )
     clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
     estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
 
@@ -80,8 +86,9 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, fit: FitConfig, cohort: PreparedCohort, cells: Path) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
+    fit = fit_config(config, load_group("model", name, config))
     own = cells if name == config.networks[0] else None
     return NetworkEstimator(name, fit, cohort.graph, cohort.config, make_trainer=trainer_factory(config), cells_dir=own)
 
@@ -148,7 +155,7 @@ class _Shown:
 def _print(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
     columns = [c for c in SHOWN if c in table]
-    against = {"vs best baseline": "diff_best", "vs clinical": "diff_clinical"}
+    against = {"vs best baseline": "diff_baseline", "vs clinical": "diff_clinical"}
     against = {name: key for name, key in against.items() if key in table}
     shown = Table("model", *columns, *against, title="Research use only")
     for name, row in table.sort_values(columns[0], ascending=False).iterrows():

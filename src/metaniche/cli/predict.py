@@ -10,18 +10,18 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.errors import InputError
+from metaniche.data.applicability import check_floor
 from metaniche.io import keys
 from metaniche.io.manifest import read_table
 from metaniche.io.read import read_sample
 from metaniche.io.wording import listed, refusal
-from metaniche.io.write import replacing, write_sample
+from metaniche.io.write import SUFFIXES, write_parquet, write_sample
 from metaniche.predict import Predictor, load
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".h5ad", ".zarr")
 UNITS = "units.parquet"
+ZARR_MARKS = (".zgroup", "zarr.json")  # one of them makes a folder a store
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,22 @@ class Job:
     samples: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
 
+    @property
+    def table(self) -> Path:
+        """The flat table of cells, beside the AnnData."""
+        return self.output.with_suffix(".parquet")
+
 
 @verb("predict")
 def main(config: DictConfig) -> None:
-    predictor = load(config.bundle)
     source, output = Path(config.input), Path(config.output)
+    scoring = {"coverage_floor": check_floor(config.coverage_floor)}
+    of_folder = source.is_dir() and source.suffix != ".zarr"
+    check_output(source, output, of_folder, config.overwrite)
+    predictor = load(config.bundle)
     options = {"um_per_unit": config.um_per_unit, "type_aliases": _aliases(config.type_aliases)}
-    scoring = {"patients": _patients(config.patients), "coverage_floor": config.coverage_floor}
-    if not source.is_dir() or source.suffix == ".zarr":
+    scoring["patients"] = _patients(config.patients)
+    if not of_folder:
         _score(predictor, [Job(source, output)], options, scoring)
         return
     groups = _groups(_jobs(source, output))
@@ -49,12 +57,54 @@ def main(config: DictConfig) -> None:
     for number, group in enumerate(groups, 1):
         log.info("%d/%d %s", number, len(groups), ", ".join(job.source.name for job in group))
         units.append(_score(predictor, group, options, scoring))
-    _write_table(pd.concat(units).reset_index(), output / UNITS)
+    write_parquet(pd.concat(units).reset_index(), output / UNITS)
+
+
+def check_output(source: Path, output: Path, of_folder: bool, overwrite: bool) -> None:
+    """Raise InputError, before anything is scored, where the output cannot be written or would write over something."""
+    if output.exists() and source.exists() and output.samefile(source):
+        fix = "The source would be lost: give another output."
+        raise refusal(output, expected="an output that is not the input", found="the same place", fix=fix)
+    if of_folder:
+        if output.exists() and not output.is_dir():
+            found, fix = "a file", "The input is a folder: give a folder as output."
+            raise refusal(output, expected="a folder to write into", found=found, fix=fix)
+        jobs = [Job(path, _output_of(path, output)) for path in _files(source)]
+        written = [output / UNITS, *(path for job in jobs for path in (job.output, job.table))]
+    else:
+        _check_file(source, output)
+        written = [output, Job(source, output).table]
+    present = [path for path in written if path.exists()]
+    if present and not overwrite:
+        found = f"{len(present)} of {len(written)} already there ({listed(present, 3)})"
+        fix = "overwrite=true replaces them; or give another output."
+        raise refusal(output, expected="outputs that do not exist yet", found=found, fix=fix)
+
+
+def _check_file(source: Path, output: Path) -> None:
+    if output.suffix not in SUFFIXES or (output.suffix == ".h5ad" and output.is_dir()):
+        found = "a folder" if output.is_dir() else repr(output.suffix)
+        fix = f"Name the file: output={output / f'{source.stem}.h5ad'}" if output.is_dir() else "Rename the output."
+        raise refusal(output, expected="a path ending in .h5ad or .zarr for one input file", found=found, fix=fix)
+    if output.suffix == ".zarr" and output.exists() and not any((output / name).exists() for name in ZARR_MARKS):
+        found, fix = "other content", "Give another output."
+        raise refusal(output, expected="a zarr store, or nothing", found=found, fix=fix)
+    if not output.parent.is_dir():
+        found = f"none at {output.parent}"
+        raise refusal(output, expected="an existing folder", found=found, fix="Create it first.")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+
+
+def _output_of(path: Path, output: Path) -> Path:
+    return output / f"{path.stem}.h5ad"
 
 
 def _jobs(folder: Path, output: Path) -> list[Job]:
     """A job per file of a folder. Raises InputError where two would write one file or hold one sample."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+    paths = _files(folder)
     if not paths:
         found = listed(sorted(path.name for path in folder.iterdir()))
         fix = "Give the folder that holds the samples, or write them as .h5ad."
@@ -69,7 +119,7 @@ def _jobs(folder: Path, output: Path) -> list[Job]:
     for path in paths:
         obs = _read(path).obs
         ids = (frozenset(obs[key].astype(str)) for key in (keys.SAMPLE, keys.PATIENT))
-        jobs.append(Job(path, output / f"{path.stem}.h5ad", *ids))
+        jobs.append(Job(path, _output_of(path, output), *ids))
     holders = Counter(sample for job in jobs for sample in job.samples)
     shared = sorted(sample for sample, n in holders.items() if n > 1)
     if shared:
@@ -93,25 +143,21 @@ def _groups(jobs: list[Job]) -> list[list[Job]]:
 def _score(predictor: Predictor, jobs: list[Job], options: dict, scoring: dict) -> pd.DataFrame:
     """Score the samples of all jobs at once, write each file, and return the table of units."""
     read = [_read(job.source) for job in jobs]
-    prepared = [_named(job, predictor.prepare, adata, **options) for job, adata in zip(jobs, read)]
+    prepared = [predictor.prepare(adata, **options, where=str(job.source)) for job, adata in zip(jobs, read)]
     scores = predictor.score([s for samples in prepared for s in samples], **scoring)
     for row in scores.units.itertuples():
         interval = "one network: no interval" if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
-        log.info("%s: risk %.3f (%s), panel coverage %.0f %%", row.Index, row.risk, interval, 100 * row.coverage)
+        log.log(
+            logging.WARNING if row.note else logging.INFO,
+            "%s: risk %.3f (%s), panel coverage %.0f %%, calibration: %s%s",
+            row.Index, row.risk, interval, 100 * row.coverage, predictor.calibration, f". {row.note}" if row.note else "",
+        )  # fmt: skip
     for job, adata, samples in zip(jobs, read, prepared):
-        scored = predictor.annotate(adata, samples, scores, um_per_unit=options["um_per_unit"])
+        scored = predictor.annotate(adata, samples, scores, coverage_floor=scoring["coverage_floor"], **options)
         write_sample(scored, job.output)
-        _write_table(_cells(scored), job.output.with_suffix(".parquet"))
-        log.info("Wrote %s and %s", job.output, job.output.with_suffix(".parquet"))
+        write_parquet(_cells(scored), job.table)
+        log.info("Wrote %s and %s", job.output, job.table)
     return scores.units
-
-
-def _named(job: Job, function, *args, **options):
-    """`function(*args, **options)`; an InputError of it names the file."""
-    try:
-        return function(*args, **options)
-    except InputError as error:
-        raise InputError(f"{job.source}: {error}") from error
 
 
 def _read(path: Path):
@@ -128,11 +174,6 @@ def _cells(adata) -> pd.DataFrame:
     written = [c for c in adata.obs if c.startswith(keys.PREFIX)]
     context = [c for c in (keys.SAMPLE, keys.PATIENT, keys.CELL_TYPE) if c in adata.obs]
     return adata.obs[context + written].astype(dict.fromkeys(context, object)).rename_axis("cell_id").reset_index()
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_parquet(temporary)
 
 
 def _patients(path: str | None) -> pd.DataFrame | None:

@@ -10,12 +10,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, open_cohort, plain, read_cohort, read_task, trainer_factory
+from metaniche.config import fit_config, number, open_cohort, plain, read_cohort, read_task, trainer_factory
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
+from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
-from metaniche.evaluation.record import claim, collect_cells, write_comparison, write_run
+from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
 from metaniche.report import build_report
@@ -32,12 +33,12 @@ DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool"
 def main(config: DictConfig) -> None:
     started = time.monotonic()
     run_dir = Path(config.paths.run_dir)
-    fit = fit_config(config)
+    fit, seed, share = fit_config(config), number(config, "seed"), number(config, "holdout", float)
     claim(run_dir, {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs}, config.resume)
     cohort = open_cohort(config)
     targets = cohort.targets(read_task(config), config.group)
     log.info("%s", targets.described())
-    train, held_out = hold_out(targets, config.holdout, config.seed)
+    train, held_out = hold_out(targets, share, seed)
     log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
     bundle = fit_bundle(
         cohort.of(targets.patients),
@@ -49,7 +50,7 @@ def main(config: DictConfig) -> None:
         val_targets=held_out,
         make_trainer=trainer_factory(config),
         run_dir=run_dir,
-        seed=config.seed,
+        seed=seed,
     )
     if rank_zero_only.rank == 0:
         bundle.save(run_dir / "bundle")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from metaniche.io.features import ORGANISMS
 from metaniche.io.guards import FEATURE_KINDS, check_sample, require_column
 from metaniche.io.manifest import PATH, SHA256, check_patients, check_samples, files_version, read_manifest
 from metaniche.io.read import read_sample
+from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
 
 _log = logging.getLogger(__name__)
@@ -131,14 +132,20 @@ class Cohort:
 
     @classmethod
     def from_anndata(
-        cls, adata: AnnData, patients: pd.DataFrame, config: CohortConfig, *, every_type: bool = True
+        cls,
+        adata: AnnData,
+        patients: pd.DataFrame,
+        config: CohortConfig,
+        *,
+        every_type: bool = True,
+        where: str | None = None,
     ) -> Cohort:
         """A cohort in memory: one AnnData with `obs["sample_id"]` and `obs["patient_id"]`.
 
         `patients` is indexed by `patient_id` or has it as a column. `every_type` False: new tissue, in which types that
-        the config names need not occur.
+        the config names need not occur. `where` names the AnnData in messages.
         """
-        where = f"cohort {config.name}"
+        where = where or f"cohort {config.name}"
         for key in (keys.SAMPLE, keys.PATIENT):
             require_column(adata.obs, key, where)
             if adata.obs[key].isna().any():
@@ -218,9 +225,8 @@ class Cohort:
             cell_type_key=keys.CELL_TYPE if config.needs_types else None,
             organism=config.organism,
         )
-        record = adata.uns.get(keys.UNS)
         adata.uns[keys.UNS] = {
-            **(record if isinstance(record, Mapping) else {}),
+            **own_record(adata, where=where),
             keys.UM_PER_UNIT: resolve_um_per_unit(adata, config.um_per_unit, where=where),
             keys.FEATURE_KIND: config.feature_kind,
             keys.FOUND_TYPES: sorted(map(str, found)),

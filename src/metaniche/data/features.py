@@ -140,19 +140,28 @@ class Features:
         scaled = np.clip((one_hot - share) / np.sqrt(share * (1 - share) + 1e-6), -CLIP, CLIP)
         return np.where(one_hot.any(axis=1, keepdims=True), scaled, 0.0).astype(np.float32)
 
+    def standardised(self, sample: PreparedSample, rows: slice = slice(None)) -> np.ndarray:
+        """(n, M) float32 of the `rows` in graph order and the M genes or markers that were measured: standard deviations
+        from the training mean, clipped at CLIP."""
+        return self._scaled(sample.x[rows], sample.features)[:, np.isin(self.genes, sample.features)]
+
     def _expression(self, sample: PreparedSample) -> np.ndarray:
-        column = {name: i for i, name in enumerate(sample.features)}
-        measured = np.array([g in column for g in self.genes])
-        source = np.array([column[g] for g in self.genes if g in column], dtype=np.int64)
-        values = np.tile(self.arrays["mean"], (sample.n_cells, 1))
-        if source.size:
-            values[:, measured] = _dense(_normalised(sample.x, self.kind)[:, source])
-            if self.kind == "intensity":
-                values[:, measured] = np.arcsinh(values[:, measured] / self.arrays["cofactor"][measured])
-        scaled = _standardise(values, self.arrays)
+        scaled = self._scaled(sample.x, sample.features)
         if "components" in self.arrays:
             scaled = scaled @ self.arrays["components"].T
         return scaled.astype(np.float32)
+
+    def _scaled(self, x: np.ndarray | sparse.csr_array, names: Sequence[str]) -> np.ndarray:
+        """(n, G): raw values of features `names` as standardised genes; one that was not measured is 0."""
+        column = {name: i for i, name in enumerate(names)}
+        measured = np.array([g in column for g in self.genes])
+        source = np.array([column[g] for g in self.genes if g in column], dtype=np.int64)
+        values = np.tile(self.arrays["mean"], (x.shape[0], 1))
+        if source.size:
+            values[:, measured] = _dense(_normalised(x, self.kind)[:, source])
+            if self.kind == "intensity":
+                values[:, measured] = np.arcsinh(values[:, measured] / self.arrays["cofactor"][measured])
+        return _standardise(values, self.arrays)
 
 
 def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) -> tuple[tuple[str, ...], np.ndarray]:

@@ -25,6 +25,7 @@ from metaniche.data.task import Targets, Task, make_targets
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
+from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import PATH
 from metaniche.io.wording import listed
 from metaniche.ops.hilbert import hilbert_order
@@ -156,25 +157,34 @@ def prepare_sample(
 
 
 def prepare_anndata(
-    adata: AnnData, config: CohortConfig, graph: GraphConfig, *, um_per_unit: float | None = None
+    adata: AnnData,
+    config: CohortConfig,
+    graph: GraphConfig,
+    *,
+    um_per_unit: float | None = None,
+    where: str = "adata",
+    remedy: str = "Give um_per_unit=",
 ) -> list[PreparedSample]:
     """Prepare the samples of one AnnData that is to be predicted on; nothing is written to disk.
 
     `obs["sample_id"]` tells samples apart and `obs["patient_id"]` patients; without them all cells are one sample of one
     patient. `um_per_unit` overrides the unit the AnnData states in `uns["metaniche"]`; one of the two must be there.
     `file_order` of the result refers to the rows of `adata`. Types that the config names need not occur in it; where it
-    has no types at all, `obs["is_malignant"]` may say which cells are tumour cells.
+    has no types at all, `obs["is_malignant"]` may say which cells are tumour cells. `where` names the AnnData in messages,
+    and `remedy` says how its unit is declared.
     """
     adata = adata.copy()
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
             adata.obs[key] = name
-    config = replace(config, um_per_unit=um_per_unit)
+    config = replace(
+        config, name=where, um_per_unit=resolve_um_per_unit(adata, um_per_unit, where=where, remedy=remedy)
+    )
     if config.cell_type_key not in adata.obs and keys.MALIGNANT in adata.obs:
         config = replace(config, malignant_types=(), drop_types=(), type_aliases={})
     patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))
-    cohort = Cohort.from_anndata(adata, patients, config, every_type=False)
+    cohort = Cohort.from_anndata(adata, patients, config, every_type=False, where=where)
     return [
         prepare_sample(cohort.read_checked(s), s, str(cohort.samples.at[s, keys.PATIENT]), config, graph)
         for s in cohort.samples.index

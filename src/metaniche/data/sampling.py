@@ -32,10 +32,11 @@ class SamplingConfig:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("windows", "window_cells", "batch_size"):
-            if getattr(self, name) < 1:
+        for name, least in (("windows", 1), ("window_cells", 2), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
                 raise ConfigError(
-                    f"Expected data.sampling.{name} to be at least 1, found {getattr(self, name)}. Raise it."
+                    f"Expected data.sampling.{name} to be a whole number of at least {least}, found {value!r}."
                 )
 
 

@@ -64,8 +64,8 @@ class Task:
             )
         if self.level == "cell" and self.kind != "binary":
             raise ConfigError(
-                f"Task {self.name!r}: expected kind='binary' at level='cell' (cells have labels, neither follow-up nor sites), "
-                f"found kind={self.kind!r}. Set task.kind=binary, or task.level to patient or sample."
+                f"Task {self.name!r}: expected kind 'binary' at level 'cell', found {self.kind!r}. "
+                "Times and sites belong to patients or samples."
             )
         needed = {"binary": ("label", "positive"), "sites": ("sites",)} | dict.fromkeys(SURVIVAL, ("time", "event"))
         names = needed[self.kind]

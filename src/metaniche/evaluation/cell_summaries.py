@@ -54,7 +54,8 @@ class CellSummary:
         absent = wanted.difference(found.index)
         if len(absent):
             raise InputError(
-                f"Expected every cell to predict in the samples, found {len(absent)} absent ({absent[0]})."
+                f"Expected every cell to predict in the samples, found {len(absent)} absent "
+                f"(first: {absent[0]}). Pass the samples that hold them; a unit is named sample_id:cell_id."
             )
         return found.loc[wanted]
 

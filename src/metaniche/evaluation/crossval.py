@@ -14,7 +14,7 @@ from metaniche.data.sample import PreparedSample
 from metaniche.data.splits import Fold, check_split
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError, MetanicheError
-from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.evaluation.estimator import ROLES, Estimator, Prediction
 from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold, table_hash
 from metaniche.evaluation.fusion import WithClinical, fuse, with_scale
 from metaniche.evaluation.predictions import CrossValidation, evaluation_grid, fold_rows
@@ -175,6 +175,11 @@ def _check_models(estimators: Sequence[Estimator]) -> None:
     if len(set(names)) < len(names) or not names:
         raise ConfigError(f"Expected models of different names, found {sorted(names)}.")
     for estimator in estimators:
+        if estimator.role not in ROLES:
+            raise ConfigError(
+                f"Model {estimator.name!r}: expected a role among {list(ROLES)}, found {estimator.role!r}. It decides what "
+                "the model is compared with; set `role` of the estimator."
+            )
         if isinstance(estimator, WithClinical):
             absent = [m.name for m in (estimator.base, estimator.clinical) if m.name not in names]
             if absent:

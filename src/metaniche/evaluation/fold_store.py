@@ -7,18 +7,21 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from metaniche import __version__
 from metaniche.data.splits import Fold
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.io.write import replacing
+from metaniche.io.write import write_parquet
 
 FORMAT = 1
+DECIDING = ("data", "evaluation", "graph", "models", "nn", "ops", "training", "predict.py")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -34,7 +37,7 @@ def fold_key(
     estimator: Estimator, targets: Targets, clinical: pd.DataFrame | None, fold: Fold, seed: int, cohort: Sequence[str]
 ) -> str:
     """Hash of all that decides a fold's predictions: the model's repr, the task, the labels and clinical variables, the
-    patients of both sides, the seed, and what names the prepared cohort.
+    patients of both sides, the seed, what names the prepared cohort, and metaniche's version and own code.
 
     Raises ConfigError for a model whose repr holds a memory address: it would never be found again.
     """
@@ -46,6 +49,8 @@ def fold_key(
         )
     parts = {
         "format": FORMAT,
+        "version": __version__,
+        "code": code_digest(Path(__file__).parents[1]),
         "estimator": text,
         "task": asdict(targets.task),
         "targets": table_hash(targets.table.sort_index()),
@@ -55,6 +60,20 @@ def fold_key(
         "cohort": list(cohort),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def code_digest(package: Path) -> str:
+    """Hash of the Python files under `package` that decide a fit; read once per process.
+
+    Two states of a clone bear the same version, and a fold of the other one must not be taken for this one's.
+    """
+    digest = hashlib.sha256()
+    for part in DECIDING:
+        paths = [package / part] if part.endswith(".py") else sorted((package / part).rglob("*.py"))
+        for path in paths:
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def fold_path(folder: Path, name: str, fold: Fold, key: str) -> Path:
@@ -86,14 +105,6 @@ def load_fold(path: Path) -> FoldResult | None:
     mean, scale = (float(table[c].iloc[0]) for c in ("train_mean", "train_sd"))
     train_scale = None if np.isnan(mean) else (mean, scale)
     return FoldResult(Prediction(table["risk"], survival, sites, train_scale), float(table["n_variables"].iloc[0]))
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write atomically: readers see the old file, the new one or none, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def _prefixed(table: pd.DataFrame, prefix: str) -> pd.DataFrame | None:

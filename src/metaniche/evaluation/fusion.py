@@ -107,7 +107,8 @@ def _inside(prob: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
 def _standardised(prediction: Prediction) -> pd.Series:
     if prediction.train_scale is None:
         raise ConfigError(
-            "Expected `train_scale` of a survival prediction to fuse it with the clinical model, found None."
+            "Expected `train_scale` of a survival prediction to fuse it with the clinical model, found None. "
+            "Let the estimator's predict() return Prediction(..., train_scale=(mean, sd)) of its training risks."
         )
     mean, scale = prediction.train_scale
     return (prediction.risk - mean) / (scale if scale > CLIP else 1.0)

@@ -13,9 +13,9 @@ from metaniche.data.cohort import CohortConfig
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.fold_store import write_parquet
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
+from metaniche.io.write import write_parquet
 from metaniche.predict import Predictor, Scores
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from metaniche.data.splits import Fold
 from metaniche.data.task import Targets, Task
+from metaniche.data.units import target_columns
 from metaniche.evaluation.crossval import Cohort, Progress, cross_validate
 from metaniche.evaluation.estimator import Estimator
 from metaniche.evaluation.scores import metric_names, score_model
@@ -74,7 +75,7 @@ def permute_labels(targets: Targets, seed: int) -> Targets:
     The second keeps how many units of each label a patient has, and breaks which of them they are.
     """
     table, task = targets.table.copy(), targets.task
-    columns = {"binary": ["y"], "sites": list(task.sites)}.get(task.kind, ["time", "event"])
+    columns = target_columns(task)
     patient = table["patient_id"].astype(str)
     rng = np.random.default_rng(seed)
     first = table.groupby(patient)[columns].transform("first") if task.kind != "sites" else None

@@ -13,10 +13,10 @@ from scipy.special import logit
 from metaniche.data.splits import Fold
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.fold_store import write_parquet
 from metaniche.evaluation.fusion import CLIP, on_grid
 from metaniche.evaluation.sites import per_label
-from metaniche.io.write import replacing
+from metaniche.io.run_files import FOLDS, PREDICTIONS
+from metaniche.io.write import replacing, write_parquet
 from metaniche.metrics.survival import censoring_survival
 
 GRID_POINTS = 32
@@ -54,8 +54,8 @@ class CrossValidation:
     def save(self, folder: Path) -> None:
         """Write predictions.parquet and folds.json, each atomically."""
         folder = Path(folder)
-        write_parquet(self.predictions, folder / "predictions.parquet")
-        with replacing(folder / "folds.json") as temporary:
+        write_parquet(self.predictions, folder / PREDICTIONS)
+        with replacing(folder / FOLDS) as temporary:
             temporary.write_text(json.dumps([asdict(f) for f in self.folds], indent=1))
 
 

@@ -190,7 +190,8 @@ def average_over_samples(
     absent = wanted.difference(unit)
     if absent:
         raise InputError(
-            f"Expected samples of every {level} to predict, found none of {len(absent)} (first: {min(absent)})."
+            f"Expected samples of every {level} to predict, found none of {len(absent)} (first: {min(absent)}). "
+            f"Pass their samples, or leave the {level}s out."
         )
     rows = pd.DataFrame([measure(s) for _, s in kept], index=[u for u, _ in kept], columns=list(names), dtype=float)
     return rows.groupby(level=0).mean().loc[list(unit_ids)].rename_axis("unit_id")

@@ -7,8 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from metaniche.data.task import Targets, Task
-from metaniche.errors import ConfigError
+from metaniche.data.task import Targets
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.scores import LABELS, ModelScores, metric_names, score_functions, score_model
 from metaniche.metrics.bootstrap import interval, resample_weights, two_sided_p
@@ -17,58 +16,55 @@ ENOUGH_EVENTS_PER_VARIABLE = 10.0
 ENOUGH_PATIENTS = 20
 
 
-def comparison_table(
-    cv: CrossValidation, task: Task, n_boot: int = 1000, seed: int = 0, site: str | None = None
-) -> pd.DataFrame:
+def comparison_table(cv: CrossValidation, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
     """One row per model.
 
     Parameters
     ----------
     n_boot
         Resamples of patients, the same for every model, so that differences are paired.
-    site
-        Tasks of several sites: only this site; by default metrics are averaged over sites.
 
     Returns
     -------
-    Indexed by model: role, n_units, n_patients, n_events (smaller class, or events), n_variables, events_per_variable;
-    each metric of `metric_names(task)` with `_low` and `_high` (95 %); `diff_best` and `diff_clinical` of the primary
-    metric, each with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline,
-    primary_metric, and undefined_resamples, the largest number of resamples that an interval leaves out because the
-    metric was undefined there.
+    Indexed by model: kind (clinical, baseline, network, or fused for `clinical + network`), role, n_units, n_patients,
+    n_events (smaller class, or events), n_variables, events_per_variable; each metric of `metric_names(task)` with
+    `_low` and `_high` (95 %); `diff_baseline` (to the best baseline) and `diff_clinical` of the primary metric, each
+    with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline, primary_metric, and
+    undefined_resamples, the largest number of resamples that an interval leaves out because the metric was undefined
+    there.
     `attrs["caption"]` is a list of sentences that must stand below the table.
     """
-    cv = cv if site is None else _one_site(cv, site)
     patients = np.unique(cv.predictions["patient_id"].to_numpy(str))
     weight = resample_weights(patients, n_boot, seed)
     scores = {m: score_model(cv, m, patients, weight) for m in cv.models}
     roles = cv.predictions.groupby("model", sort=False)["role"].first()
-    primary = metric_names(task)[0]
+    primary = metric_names(cv.targets.task)[0]
     best = _best_baseline(scores, roles, primary)
     clinical = next((m for m in cv.models if roles[m] == "clinical"), None)
     rows = {}
     for model, score in scores.items():
         rows[model] = {
+            "kind": _kind(model, roles[model]),
             "role": roles[model],
             **_sizes(cv, model),
             **_intervals(score),
-            **_difference("diff_best", model, best, scores, primary),
+            **_difference("diff_baseline", model, best, scores, primary),
             **_difference("diff_clinical", model, clinical, scores, primary),
             "best_baseline": best,
             "primary_metric": primary,
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
-    table.attrs["caption"] = caption(cv, task, table, n_boot)
+    table.attrs["caption"] = caption(cv, table, n_boot)
     return table
 
 
-def repeat_table(cv: CrossValidation, task: Task) -> pd.DataFrame:
+def repeat_table(cv: CrossValidation) -> pd.DataFrame:
     """Every repeat of every model (and site): point estimates, so that all seeds are seen and none is chosen."""
     keys = ["model", "repeat", "site"] if "site" in cv.predictions else ["model", "repeat"]
     rows = []
     for key, part in cv.predictions.groupby(keys, sort=False):
         functions = score_functions(cv, part)
-        rows.append({**dict(zip(keys, key)), **{name: functions[name](None) for name in metric_names(task)}})
+        rows.append({**dict(zip(keys, key)), **{name: functions[name](None) for name in metric_names(cv.targets.task)}})
     return pd.DataFrame(rows)
 
 
@@ -88,8 +84,9 @@ def n_events(targets: Targets) -> int:
     return int(min(min((table[c] == 1).sum(), (table[c] == 0).sum()) for c in columns))
 
 
-def caption(cv: CrossValidation, task: Task, table: pd.DataFrame, n_boot: int) -> list[str]:
+def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     """Sentences without which the table would promise too much."""
+    task = cv.targets.task
     repeats = cv.predictions["repeat"].nunique()
     primary = table["primary_metric"].iloc[0]
     lines = [
@@ -148,6 +145,12 @@ def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str
     return lines
 
 
+def _kind(model: str, role: str) -> str:
+    if role != "model":
+        return role
+    return "fused" if " + " in model else "network"
+
+
 def _best_baseline(scores: dict[str, ModelScores], roles: pd.Series, primary: str) -> str | None:
     """The simple model, clinical ones and `clinical + baseline` included, with the best primary metric."""
     value = {m: s.estimate[primary] for m, s in scores.items() if roles[m] in ("baseline", "clinical")}
@@ -188,10 +191,3 @@ def _sizes(cv: CrossValidation, model: str) -> dict[str, float]:
         "n_variables": n_variables,
         "events_per_variable": events_per_variable(cv.targets, n_variables),
     }
-
-
-def _one_site(cv: CrossValidation, site: str) -> CrossValidation:
-    if "site" not in cv.predictions or site not in set(cv.predictions["site"]):
-        raise ConfigError(f"Expected a site among {list(cv.targets.task.sites)}, found {site!r}.")
-    rows = cv.predictions[cv.predictions["site"] == site].reset_index(drop=True)
-    return CrossValidation(rows, cv.folds, cv.targets, cv.grid)

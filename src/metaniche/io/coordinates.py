@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from metaniche.errors import InputError
 from metaniche.io import keys
+from metaniche.io.record import own_record
 from metaniche.io.wording import listed, refusal
 
 # A slide is 75 mm long; no tissue on it is longer, and float32 still tells 0.01 um apart there.
@@ -25,20 +26,22 @@ PROBE = 2000
 FEW_CELLS = 20
 
 
-def resolve_um_per_unit(adata: AnnData, declared: float | None, *, where: object) -> float:
+def resolve_um_per_unit(
+    adata: AnnData, declared: float | None, *, where: object, remedy: str = "Set um_per_unit in the cohort's config"
+) -> float:
     """Micrometres per unit of `obsm["spatial"]`: as declared, or as the sample itself says in `uns["metaniche"]`.
 
-    Raises InputError when nobody says, when the two disagree, or when the value is not a positive number.
+    `remedy` says where the caller's user declares it. Raises InputError when nobody says, when the two disagree, or when
+    the value is not a positive number.
     """
-    record = adata.uns.get(keys.UNS)
-    own = record.get(keys.UM_PER_UNIT) if isinstance(record, Mapping) else None
+    own = own_record(adata, where=where).get(keys.UM_PER_UNIT)
     value = own if declared is None else declared
     if value is None:
         raise refusal(
             where,
             expected="um_per_unit, the micrometres per unit of obsm['spatial']",
             found="no value",
-            fix="Set um_per_unit in the cohort's config: 1.0 for micrometres, else the pixel size (such as 0.377).",
+            fix=f"{remedy}: 1.0 for micrometres, else the pixel size (such as 0.377).",
         )
     if isinstance(value, str):
         fix = "Give the pixel size in um, such as 0.377, or 1.0 for micrometres."
@@ -50,7 +53,7 @@ def resolve_um_per_unit(adata: AnnData, declared: float | None, *, where: object
             where,
             expected=f"um_per_unit {own}, as the sample says in uns[{keys.UNS!r}]",
             found=f"{declared} declared",
-            fix="Correct the config, or set um_per_unit: null to take the sample's own value.",
+            fix="Correct it, or leave it out (um_per_unit: null) to take the sample's own value.",
         )
     return float(value)
 

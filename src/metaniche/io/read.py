@@ -14,8 +14,7 @@ from metaniche.io import keys
 from metaniche.io.containers import MAX_BYTES, check_h5, check_zarr
 from metaniche.io.matrices import check_compressed
 from metaniche.io.wording import listed, reason, refusal
-
-SUFFIXES = (".h5ad", ".zarr")
+from metaniche.io.write import SUFFIXES
 
 
 def read_sample(path: str | Path, *, max_bytes: int = MAX_BYTES) -> AnnData:

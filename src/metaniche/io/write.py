@@ -1,17 +1,23 @@
-"""AnnData -> file, all or nothing: a reader never sees half a file, and a failed write leaves the old one."""
+"""AnnData and tables -> files, all or nothing: a reader never sees half a file, and a failed write leaves the old one."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from metaniche.io.wording import reason, refusal
+
+SUFFIXES = (".h5ad", ".zarr")  # of the samples that are read and written
 
 
 def write_sample(adata: AnnData, path: str | Path) -> Path:
@@ -22,7 +28,7 @@ def write_sample(adata: AnnData, path: str | Path) -> Path:
     Raises InputError for another suffix, an absent folder, or content that anndata cannot store.
     """
     path = Path(path)
-    if path.suffix not in (".h5ad", ".zarr"):
+    if path.suffix not in SUFFIXES:
         raise refusal(
             path,
             expected="a path ending in .h5ad or .zarr",
@@ -47,6 +53,20 @@ def write_sample(adata: AnnData, path: str | Path) -> Path:
     return path
 
 
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a flat table without its index, atomically; its folder is made where it is absent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Readable JSON, whole or not at all; numbers of numpy and paths become plain."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=_plain))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
@@ -66,6 +86,10 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _move_onto(temporary: Path, path: Path) -> None:

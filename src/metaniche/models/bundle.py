@@ -26,7 +26,7 @@ from metaniche.io.write import replacing
 from metaniche.models import ARCHITECTURES
 from metaniche.models.mil import MIL
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 INTENDED_USE = (
     "Research on spatial omics of tumours: ranking cells, niches and patients by the risk this model assigns. "
@@ -108,8 +108,10 @@ class Bundle:
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of the weights' sha256: names the model in every output."""
-        return hashlib.sha256(self.weights()).hexdigest()[:16]
+        """16 hex digits of a sha256 over the weights and all else that a score depends on: names the model in every
+        output. The version that wrote the bundle and the intended use are no part of it."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return hashlib.sha256(self.weights() + _canonical(plain)).hexdigest()[:16]
 
     def save(self, folder: Path) -> Path:
         """Write both files into `folder`, each whole or not at all; model.json comes last."""
@@ -132,8 +134,8 @@ class Bundle:
             "pool": self.pool,
             "calibration": self.calibration,
             "training": self.training,
-            "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
         }
+        model["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest(), MODEL: _digest(model)}
         for name, content in ((WEIGHTS, weights), (MODEL, json.dumps(model, indent=1, sort_keys=True).encode())):
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(content)
@@ -153,12 +155,17 @@ class Bundle:
         if not isinstance(model, dict) or model.get("format") != FORMAT:
             raise CheckpointError(
                 f"{folder / MODEL}: expected format {FORMAT}, found {_get(model, 'format')!r}. "
-                "It was written by another version of metaniche: use that version, or train it again."
+                "It was written by another version of metaniche: train it again."
             )
         if model.get("architecture") not in ARCHITECTURES:
             raise CheckpointError(
                 f"{folder / MODEL}: expected an architecture among {listed(ARCHITECTURES, 20)}, found "
                 f"{model.get('architecture')!r}. Use the version of metaniche that has it."
+            )
+        if _digest(model) != _get(model.get("sha256"), MODEL):
+            raise CheckpointError(
+                f"{folder / MODEL} does not match its own sha256: it was edited or damaged. Copy the bundle again, or "
+                "train one with the settings you want."
             )
         weights = (folder / WEIGHTS).read_bytes()
         if hashlib.sha256(weights).hexdigest() != _get(model.get("sha256"), WEIGHTS):
@@ -199,6 +206,16 @@ _PLAIN = (
     "calibration",
     "training",
 )
+
+
+def _canonical(plain: dict) -> bytes:
+    """One spelling for equal content, whatever the order of keys and the white space."""
+    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest(model: dict) -> str:
+    """sha256 of the content of model.json without its digests."""
+    return hashlib.sha256(_canonical({k: v for k, v in model.items() if k != "sha256"})).hexdigest()
 
 
 def _get(table: object, key: str) -> object:

@@ -1,7 +1,7 @@
 """MIL: what all networks share: cells are encoded, scored, and pooled to the patient, clinical variables join last."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class MIL(nn.Module):
     dropout
         Probability used throughout.
     """
+
+    reads_graph: ClassVar[bool] = True  # False: cells are encoded alone
 
     def __init__(
         self, n_features: int, n_outputs: int, n_clinical: int = 0, *, width: int = 32, dropout: float = 0.2

@@ -9,10 +9,10 @@ from metaniche.models.mil import MIL
 
 
 class NicheGIN(MIL):
-    """Three GIN layers over all neighbours, then the mean over candidates (Wu et al. 2022, 10.1038/s41551-022-00951-w).
+    """Three GIN layers over all neighbours, then the mean over the candidates (Wu et al. 2022, 10.1038/s41551-022-00951-w).
 
-    A cell's embedding after three layers is its 3-hop niche; with all cells as candidates the patient logit is the mean
-    of niche logits as in the original, else the mean over the niches of candidates.
+    A cell's embedding after three layers is its 3-hop niche, and the patient's logit the mean of niche logits, as in the
+    original.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class NicheGIN(MIL):
         layers: int = 3,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
-        self.pool.freeze_gate()
+        self.pool.stay_uniform()
         self.convs = nn.ModuleList(
             GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)), train_eps=True)
             for _ in range(layers)

@@ -23,6 +23,8 @@ class RelationalMIL(MIL):
         Relations of the CellGraph that are read; others are ignored.
     radius_um
         Largest distance the distance encoding resolves.
+    attention_dropout
+        Probability that an edge goes unheard by a head in a training step.
     """
 
     def __init__(
@@ -38,12 +40,14 @@ class RelationalMIL(MIL):
         relations: Sequence[str] = RELATIONS,
         radius_um: float = 150.0,
         n_basis: int = 8,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.relations = tuple(relations)
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.rounds = nn.ModuleList(
-            RelationalAttention(width, heads, self.relations, n_basis, dropout) for _ in range(layers)
+            RelationalAttention(width, heads, self.relations, n_basis, dropout, attention_dropout)
+            for _ in range(layers)
         )
         self.mixers = nn.ModuleList(_mixer(width, dropout) for _ in range(layers))
 

@@ -26,6 +26,14 @@ class AdditiveAttentionPooling(nn.Module):
         self.weight = nn.Linear(width // 2, 1)
         nn.init.zeros_(self.weight.weight)  # starts as the mean over cells
 
+    def stay_uniform(self) -> None:
+        """Keep the attention of a new layer as it starts: every candidate weighs the same, nothing of it is trained.
+
+        Distributed training refuses parameters that no loss reaches, so whoever trains on cells alone calls this too.
+        """
+        for layer in (self.tanh, self.gate, self.weight):
+            layer.requires_grad_(False)
+
     def forward(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.score(h)
         score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))
@@ -33,16 +41,11 @@ class AdditiveAttentionPooling(nn.Module):
         return logits, attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
 
     def mean(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same without a gate: every pooled cell has an equal share."""
+        """`forward` without a gate: every pooled cell has an equal share."""
         logits, pooled = self.score(h), _poolable(candidates, bag_ptr)
         before = torch.cat((bag_ptr.new_zeros(1), pooled.cumsum(0)))[bag_ptr]  # pooled cells before each bag
         share = torch.repeat_interleave(1.0 / before.diff().clamp(min=1), bag_ptr.diff(), output_size=h.shape[0])
         return logits, share * pooled, segment_mean(logits[pooled], before)
-
-    def freeze_gate(self) -> None:
-        """No training for the gate where nothing reads it: processes that share a gradient would wait for its part."""
-        for layer in (self.tanh, self.gate, self.weight):
-            layer.requires_grad_(False)
 
 
 def _poolable(candidates: Tensor, bag_ptr: Tensor) -> Tensor:

@@ -17,13 +17,22 @@ class RelationalAttention(nn.Module):
               \alpha^r_{ij} \propto \exp(q_i \cdot k_j / \sqrt{d} + b_r(d_{ij}))
 
     A null slot with a learned logit takes part in each softmax and carries no value, so that "no signal" can win.
+    `dropout` falls on what a cell hears altogether, `attention_dropout` on single edges and heads.
 
     Shapes: h (N, width), edges: relation -> (CellGraph of that relation, distance features (E_r, n_basis)) -> (N, width).
     """
 
-    def __init__(self, width: int, heads: int, relations: Sequence[str], n_basis: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        relations: Sequence[str],
+        n_basis: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.heads, self.head_width = heads, head_width(width, heads)
+        self.heads, self.head_width, self.attention_dropout = heads, head_width(width, heads), attention_dropout
         self.norm = nn.LayerNorm(width)
         self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})
         self.bias = nn.ModuleDict({r: nn.Linear(n_basis, heads, bias=False) for r in relations})
@@ -37,8 +46,13 @@ class RelationalAttention(nn.Module):
         for relation, projection in self.project.items():
             graph, basis = edges[relation]
             q, k, v = projection(normed).view(h.shape[0], 3, self.heads, self.head_width).unbind(1)
-            message = edge_attention(
-                q, k, v, graph.indptr, graph.indices, self.bias[relation](basis), self.null[relation]
-            )
+            bias, null = self.bias[relation](basis), self.null[relation]
+            message = edge_attention(q, k, v, graph.indptr, graph.indices, bias, null, **self._dropped())
             messages.append(message.flatten(1))
         return h + self.dropout(self.out(torch.cat(messages, dim=1)))
+
+    def _dropped(self) -> dict:
+        """Dropout of one softmax; its seed comes from torch's generator, as every other draw of a training step."""
+        if not self.training or self.attention_dropout == 0:
+            return {}
+        return {"dropout": self.attention_dropout, "seed": int(torch.randint(2**63 - 1, ()))}

@@ -11,8 +11,9 @@ from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, native
-from metaniche.ops.neighbors import CPU
+from metaniche.ops.backend import native
+from metaniche.ops.cuda import autocorrelation as cuda
+from metaniche.ops.neighbors import CPU, runner
 from metaniche.ops.reference import autocorrelation as reference
 from metaniche.ops.segment import check_rows
 
@@ -20,8 +21,8 @@ from metaniche.ops.segment import check_rows
 class Autocorrelation(NamedTuple):
     """Statistic, its exact mean and variance when all permutations are equally likely, z-score and two-sided p.
 
-    All (G,) or (P,) float64; p is that of a normal with these moments. A gene without variance has no statistic: NaN.
-    So has the variance of fewer than four cells (bivariate: two).
+    All (G,) or (P,) float64 where x is; p is that of a normal with these moments. A gene without variance has no
+    statistic: NaN. So has the variance of fewer than four cells (bivariate: two).
     """
 
     statistic: Tensor
@@ -53,7 +54,7 @@ def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     GraphError
         When shapes, dtypes or values do not fit, on self edges, and when the weights sum to 0.
     """
-    graph = _Graph(x_NG, indptr, indices, weight_E)
+    graph = _graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
     cross, _, squares, fourths = graph.sums()
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
@@ -73,7 +74,7 @@ def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
 
     Moments under randomisation (Cliff and Ord 1981), parameters and errors as in `moran`.
     """
-    graph = _Graph(x_NG, indptr, indices, weight_E)
+    graph = _graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
     cross, around, squares, fourths = graph.sums()
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
@@ -116,8 +117,8 @@ def bivariate_moran(
     GraphError
         When shapes, dtypes or values do not fit, and when the weights sum to 0.
     """
-    graph = _Graph(x_NA, indptr, indices, weight_E)
-    y = _checked_values("y_NB", y_NB)
+    graph = _graph(x_NA, indptr, indices, weight_E)
+    y = _checked_values("y_NB", y_NB).to(graph.x.device)
     if y.shape[0] != x_NA.shape[0] or y_NB.dtype != x_NA.dtype:
         raise GraphError(
             f"Expected x and y of one dtype for the same cells, found {tuple(x_NA.shape)} {x_NA.dtype} and "
@@ -126,11 +127,10 @@ def bivariate_moran(
     widths = torch.tensor([x_NA.shape[1], y_NB.shape[1]])
     if pairs_P2.dtype != torch.int64 or pairs_P2.ndim != 2 or pairs_P2.shape[1] != 2:
         raise GraphError(f"Expected `pairs_P2` (P, 2) int64, found {tuple(pairs_P2.shape)} {pairs_P2.dtype}.")
-    pairs = pairs_P2.cpu()
-    if ((pairs < 0) | (pairs >= widths)).any():
+    if ((pairs_P2.cpu() < 0) | (pairs_P2.cpu() >= widths)).any():
         raise GraphError(f"Expected `pairs_P2` to name {widths[0]} columns of x and {widths[1]} of y, found others.")
-    cross, lags, y_squares = graph.bivariate_sums(y, pairs)
-    a, b = pairs.unbind(1)
+    cross, lags, y_squares = graph.bivariate_sums(y, pairs_P2)
+    a, b = pairs_P2.to(cross.device).unbind(1)
     n = graph.n
     lag_sum, lag_squares, x_squares = lags[a].unbind(1)
     scale = n / graph.s0 / (x_squares * y_squares[b]).sqrt()
@@ -144,13 +144,24 @@ def _scored(statistic: Tensor, expected: Tensor, variance: Tensor) -> Autocorrel
     return Autocorrelation(statistic, expected, variance, z, torch.erfc(z.abs() / math.sqrt(2)))
 
 
-class _Graph:
-    """Checked values and graph, with Cliff and Ord's sums of weights."""
+def _graph(x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> _HostGraph | _CudaGraph:
+    chosen = runner("autocorrelation", x)
+    return (
+        _CudaGraph(x, indptr, indices, weight_E, x.device)
+        if chosen == "cuda"
+        else (_HostGraph(x, indptr, indices, weight_E, CPU, chosen))
+    )
 
-    def __init__(self, x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> None:
-        self.x = _checked_values("x", x)
+
+class _Graph:
+    """Checked values and graph where they are summed; Cliff and Ord's sums of weights are its subclasses'."""
+
+    def __init__(
+        self, x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor, device: torch.device, runs: str = "cuda"
+    ) -> None:
+        self.x, self.home, self.runs = _checked_values("x", x).to(device), x.device, runs
         n = self.x.shape[0]
-        pointer, columns, weight = (t.detach().cpu().contiguous() for t in (indptr, indices, weight_E))
+        pointer, columns, weight = (t.detach().to(device).contiguous() for t in (indptr, indices, weight_E))
         check_rows(pointer, columns.numel())
         if pointer.numel() != n + 1 or columns.dtype != torch.int32 or columns.ndim != 1:
             raise GraphError(
@@ -164,15 +175,48 @@ class _Graph:
                 f"Expected `weight_E` of shape {tuple(columns.shape)}, a float type and finite, "
                 f"found {tuple(weight.shape)} {weight.dtype}."
             )
-        self.n, self.dtype = n, x.dtype
-        self.csr = pointer.numpy(), columns.numpy()
-        self.weight = weight.numpy()
-        # A copy: scipy joins repeated edges in place.
-        self.matrix = sparse.csr_array((self.weight.astype(np.float64), columns.numpy().copy(), pointer.numpy().copy()))
-        self.matrix.resize((n, n))
-        self.s0 = float(self.matrix.sum())
+        self.n, self.csr, self.weight = n, (pointer, columns), weight
+        self.s0 = self.sum_of_weights()
         if self.s0 == 0:
             raise GraphError(f"Expected weights that do not sum to 0, found {columns.numel()} edges that do.")
+
+    @property
+    def s2(self) -> float:
+        return float((self.degree**2).sum())
+
+    def refuse_self_edges(self) -> None:
+        if self.loops:
+            raise GraphError(
+                f"Expected no cell as its own neighbour, found {self.loops} that are. Drop the self edges."
+            )
+
+
+class _CudaGraph(_Graph):
+    def sum_of_weights(self) -> float:
+        return float(self.weight.sum(dtype=torch.float64))
+
+    def refuse_self_edges(self) -> None:
+        self.degree, self.s1, self.loops = cuda.weight_sums(*self.csr, self.weight)
+        super().refuse_self_edges()
+
+    def sums(self) -> tuple[Tensor, ...]:
+        return cuda.spatial_sums(self.x, *self.csr, self.weight.to(self.x.dtype), self.degree).unbind(1)
+
+    def bivariate_sums(self, y: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
+        return cuda.bivariate_sums(self.x, y, pairs.to(y.device), *self.csr, self.weight.to(self.x.dtype))
+
+
+class _HostGraph(_Graph):
+    def sum_of_weights(self) -> float:
+        pointer, columns = (part.numpy() for part in self.csr)
+        # A copy: scipy joins repeated edges in place.
+        self.matrix = sparse.csr_array((self.weight.numpy().astype(np.float64), columns.copy(), pointer.copy()))
+        self.matrix.resize((self.n, self.n))
+        return float(self.matrix.sum())
+
+    @property
+    def loops(self) -> int:
+        return int(np.count_nonzero(self.matrix.diagonal()))
 
     @property
     def degree(self) -> np.ndarray:
@@ -185,34 +229,25 @@ class _Graph:
         self.matrix.sum_duplicates()
         return float((self.matrix.data**2).sum() + self.matrix.multiply(self.matrix.T.tocsr()).sum())
 
-    @property
-    def s2(self) -> float:
-        return float((self.degree**2).sum())
-
-    def refuse_self_edges(self) -> None:
-        own = np.count_nonzero(self.matrix.diagonal())
-        if own:
-            raise GraphError(f"Expected no cell as its own neighbour, found {own} that are. Drop the self edges.")
-
     def sums(self) -> tuple[Tensor, ...]:
-        x = self.x.numpy()
-        degree, weight = self.degree, self.weight.astype(x.dtype)
-        if choose("autocorrelation", CPU) == "reference":
-            sums = reference.autocorrelation_sums(x, *self.csr, weight, degree)
+        x, csr = self.x.numpy(), [part.numpy() for part in self.csr]
+        degree, weight = self.degree, self.weight.numpy().astype(x.dtype)
+        if self.runs == "reference":
+            sums = reference.autocorrelation_sums(x, *csr, weight, degree)
         else:
             sums = np.empty((x.shape[1], 4))
-            native().autocorrelation_sums(x, *self.csr, weight, degree, sums)
-        return torch.from_numpy(sums).unbind(1)
+            native().autocorrelation_sums(x, *csr, weight, degree, sums)
+        return torch.from_numpy(sums).to(self.home).unbind(1)
 
     def bivariate_sums(self, y: Tensor, pairs: Tensor) -> tuple[Tensor, ...]:
-        args = self.x.numpy(), y.numpy(), pairs.numpy().astype(np.int32, order="C"), *self.csr
-        weight = self.weight.astype(args[0].dtype)
-        if choose("autocorrelation", CPU) == "reference":
-            sums = reference.bivariate_sums(*args, weight)
+        args = self.x.numpy(), y.numpy(), pairs.cpu().numpy().astype(np.int32, order="C")
+        args = *args, *(part.numpy() for part in self.csr), self.weight.numpy().astype(args[0].dtype)
+        if self.runs == "reference":
+            sums = reference.bivariate_sums(*args)
         else:
             sums = np.empty(len(pairs)), np.empty((self.x.shape[1], 3)), np.empty(y.shape[1])
-            native().bivariate_sums(*args, weight, *sums)
-        return tuple(torch.from_numpy(part) for part in sums)
+            native().bivariate_sums(*args, *sums)
+        return tuple(torch.from_numpy(part).to(self.home) for part in sums)
 
 
 def _checked_values(name: str, x: Tensor) -> Tensor:
@@ -221,4 +256,4 @@ def _checked_values(name: str, x: Tensor) -> Tensor:
         raise GraphError(
             f"Expected `{name}` (N, columns) float32 or float64 and finite, found {tuple(x.shape)} {x.dtype}."
         )
-    return x.detach().cpu().contiguous()
+    return x.detach().contiguous()

@@ -23,25 +23,25 @@ MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseli
 
 # The devices that each op has native code for, by the name that it passes to `choose`.
 NATIVE = {
-    "autocorrelation": ("cpu",),
-    "cluster_means_null": ("cpu",),
-    "cluster_means_permutations": ("cpu",),
-    "complex_expression": ("cpu",),
-    "csr_encoder": ("cpu",),
+    "autocorrelation": ("cpu", "cuda"),
+    "cluster_means_null": ("cpu", "cuda"),
+    "cluster_means_permutations": ("cpu", "cuda"),
+    "complex_expression": ("cpu", "cuda"),
+    "csr_encoder": ("cpu", "cuda"),
     "delaunay_neighbors": (),
     "edge_attention": ("cpu", "cuda"),
-    "edge_scores_null": ("cpu",),
+    "edge_scores_null": ("cpu", "cuda"),
     "hilbert_order": ("cpu", "cuda"),
     "knn_neighbors": ("cpu", "cuda"),
-    "ligrec_signal": ("cpu",),
-    "pair_logits": ("cpu",),
+    "ligrec_signal": ("cpu", "cuda"),
+    "pair_logits": ("cpu", "cuda"),
     "radius_neighbors": ("cpu", "cuda"),
     "segment_max": ("cpu", "cuda"),
     "segment_softmax": ("cpu", "cuda"),
     "segment_sum": ("cpu", "cuda"),
-    "transport": ("cpu",),
-    "transpose_graph": ("cpu",),
-    "type_pair_sums": ("cpu",),
+    "transport": ("cpu", "cuda"),
+    "transpose_graph": ("cpu", "cuda"),
+    "type_pair_sums": ("cpu", "cuda"),
 }
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.cuda import csr_encoder as cuda
 from metaniche.ops.reference import csr_encoder as reference
 from metaniche.ops.segment import check_rows
 
@@ -16,7 +17,8 @@ def csr_encoder(indptr: Tensor, indices: Tensor, values: Tensor, weight_GD: Tens
 
     .. math:: out_{id} = \\sum_{k \\in row\\ i} values_k \\, W_{indices_k, d}
 
-    Memory is O(N D) forward, O(G D) for the gradient of the weights and O(nnz) for that of the values.
+    Memory is O(N D) forward, O(G D) for the gradient of the weights and O(nnz) for that of the values; on a GPU the
+    gradient of the weights takes O(nnz + nnz D / 2048) more.
 
     Parameters
     ----------
@@ -79,24 +81,34 @@ def _first_bad_row(indptr: Tensor, indices: Tensor, n_genes: int) -> int:
 
 
 def _forward(indptr, indices, values, weight):
-    if choose("csr_encoder", weight.device) == "reference":
+    chosen = choose("csr_encoder", weight.device)
+    if chosen == "reference":
         return reference.csr_encoder(indptr, indices, values, weight)
+    if chosen == "cuda":
+        return cuda.csr_encoder(*dense(indptr, indices, values, weight))
     out = torch.empty(len(indptr) - 1, weight.shape[1], dtype=weight.dtype)
     native().csr_encoder(*dense(indptr, indices, values, weight), out)
     return out
 
 
 def _weight_gradient(indptr, indices, values, grad, n_genes):
-    if choose("csr_encoder", grad.device) == "reference":
+    chosen = choose("csr_encoder", grad.device)
+    if chosen == "reference":
         return reference.weight_gradient(indptr, indices, values, grad, n_genes)
+    if chosen == "cuda":
+        # The turned matrix is kept with the very tensor `indices`, which a detached one would not be.
+        return cuda.weight_gradient(indptr.contiguous(), indices.contiguous(), *dense(values, grad), n_genes)
     out = torch.empty(n_genes, grad.shape[1], dtype=grad.dtype)
     native().csr_encoder_weight_gradient(*dense(indptr, indices, values, grad), out)
     return out
 
 
 def _values_gradient(indptr, indices, weight, grad):
-    if choose("csr_encoder", grad.device) == "reference":
+    chosen = choose("csr_encoder", grad.device)
+    if chosen == "reference":
         return reference.values_gradient(indptr, indices, weight, grad)
+    if chosen == "cuda":
+        return cuda.values_gradient(*dense(indptr, indices, weight, grad))
     out = torch.empty(len(indices), dtype=grad.dtype)
     native().csr_encoder_values_gradient(*dense(indptr, indices, weight, grad), out)
     return out

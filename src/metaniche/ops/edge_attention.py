@@ -8,6 +8,8 @@ from torch import Tensor
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.cuda import edge_attention as cuda
+from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
+from metaniche.ops.dropout import check_dropout, draw
 from metaniche.ops.reference import edge_attention as reference
 from metaniche.ops.segment import check_rows
 
@@ -20,6 +22,9 @@ def edge_attention(
     indices: Tensor,
     bias_EH: Tensor,
     null_H: Tensor,
+    *,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> Tensor:
     """Each receiver i attends to its senders j and to a null slot of value 0.
 
@@ -28,8 +33,13 @@ def edge_attention(
         \\alpha_{ij} = \\frac{\\exp(q_i \\cdot k_j / \\sqrt{D} + b_{ij})}
         {\\exp(null) + \\sum_{j'} \\exp(q_i \\cdot k_{j'} / \\sqrt{D} + b_{ij'})}
 
+    With dropout the weights in the sum become :math:`m_{ij} \\alpha_{ij}`, where m is 0 with probability p and else
+    1 / (1 - p); the denominator holds all edges and the null slot is never dropped. m is a hash of (seed, place of the
+    edge in the CSR, head): nothing is stored, and every backend drops the very same entries.
+
     Memory is O(E H + N H D), forward and backward; a row without edges gives 0. Half types are computed in
-    float32; on a GPU bfloat16 is also read and written as it is.
+    float32; on a GPU bfloat16 is also read and written as it is, and large graphs whose neighbours share senders are
+    worked on by tiles (`metaniche.ops.cuda.edge_attention_tiles`).
 
     Parameters
     ----------
@@ -41,6 +51,8 @@ def edge_attention(
         Added to the logit of every edge and head.
     null_H
         Logit of the null slot.
+    dropout, seed
+        p in [0, 1), and what the draw depends on, in [0, 2^63).
 
     Returns
     -------
@@ -50,7 +62,23 @@ def edge_attention(
     ------
     GraphError
         When shapes, dtypes or indices do not fit together.
+    ValueError
+        When dropout or seed are out of range.
     """
+    check_dropout(dropout, seed)
+    _check(q_NHD, k_NHD, v_NHD, indptr, indices, bias_EH, null_H)
+    asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
+    bias, null = bias_EH.to(dtype), null_H.to(dtype)
+    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
+        q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
+    with torch.autocast(q_NHD.device.type, enabled=False):
+        out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null, dropout, seed)
+    return out.to(asked)
+
+
+def _check(
+    q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, indptr: Tensor, indices: Tensor, bias_EH: Tensor, null_H: Tensor
+) -> None:
     if q_NHD.ndim != 3 or not q_NHD.shape == k_NHD.shape == v_NHD.shape:
         raise GraphError(
             "Expected q, k and v of one shape (N, H, D), found "
@@ -73,65 +101,66 @@ def edge_attention(
         low, high = (int(bound) for bound in torch.aminmax(indices))
         if low < 0 or high >= n:
             raise GraphError(f"Expected senders in [0, {n}), found {low}..{high}.")
-    asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
-    bias, null = bias_EH.to(dtype), null_H.to(dtype)
-    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
-        q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
-    with torch.autocast(q_NHD.device.type, enabled=False):
-        out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null)
-    return out.to(asked)
 
 
 def _chosen(q: Tensor) -> str:
     return choose("edge_attention", q.device, cuda.unable(q) if q.device.type == "cuda" else None)
 
 
-def _forward(q, k, v, indptr, indices, bias, null):
+def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
-        return cuda.forward(*dense(q, k, v), indptr, indices, *dense(bias, null))
+        inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
+        return cuda.forward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
-        return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null)
+        return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null, dropout, seed)
     out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
-    native().edge_attention_forward(*dense(q, k, v), indptr, indices, *dense(bias, null), out, lse)
+    inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
+    native().edge_attention_forward(*inputs, *draw(dropout, seed), out, lse)
     return out, lse
 
 
-def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse):
+def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
-        return cuda.backward(*dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse))
+        inputs = *dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse)
+        return cuda.backward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
-        return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse)
+        return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
     inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
-    native().edge_attention_backward(*inputs, *dense(out, lse, grad), *grads, delta)
+    native().edge_attention_backward(*inputs, *draw(dropout, seed), *dense(out, lse, grad), *grads, delta)
     return *grads, -((null - lse).exp() * delta).sum(0)
 
 
 def _setup_context(ctx, inputs, output):
+    *tensors, ctx.dropout, ctx.seed = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs, *output)
+    ctx.save_for_backward(*tensors, *output)
 
 
 def _differentiate(ctx, grad, _):
-    grad_q, grad_k, grad_v, grad_bias, grad_null = torch.ops.metaniche.edge_attention_backward(grad, *ctx.saved_tensors)
-    return grad_q, grad_k, grad_v, None, None, grad_bias, grad_null
+    grad_q, grad_k, grad_v, grad_bias, grad_null = torch.ops.metaniche.edge_attention_backward(
+        grad, *ctx.saved_tensors, ctx.dropout, ctx.seed
+    )
+    return grad_q, grad_k, grad_v, None, None, grad_bias, grad_null, None, None
 
 
 _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor indptr, Tensor indices, Tensor bias, Tensor null"
 library = torch.library.Library("metaniche", "FRAGMENT")
-library.define(f"edge_attention({_INPUTS}) -> (Tensor, Tensor)")
+# A SymInt, so that a new seed at every step compiles nothing again.
+_DROPOUT = "float dropout, SymInt seed"
+library.define(f"edge_attention({_INPUTS}, {_DROPOUT}) -> (Tensor, Tensor)")
 library.define(
-    f"edge_attention_backward(Tensor grad, {_INPUTS}, Tensor out, Tensor lse) "
+    f"edge_attention_backward(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, {_DROPOUT}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 library.impl("edge_attention", _forward, "CompositeExplicitAutograd")
 library.impl("edge_attention_backward", _backward, "CompositeExplicitAutograd")
 torch.library.register_fake(
     "metaniche::edge_attention",
-    lambda q, k, v, indptr, indices, bias, null: (q.new_empty(q.shape), bias.new_empty(q.shape[:2])),
+    lambda q, k, v, indptr, indices, bias, *_: (q.new_empty(q.shape), bias.new_empty(q.shape[:2])),
     lib=library,
 )
 torch.library.register_fake(

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
-from metaniche.ops.expression import check_indices
+from metaniche.ops.cuda import edge_null as cuda
+from metaniche.ops.expression import check_indices, type_counts
 from metaniche.ops.pearson import pearson3_tail
 from metaniche.ops.reference import edge_null as reference
 from metaniche.ops.segment import check_graph
 
 
 class EdgeNull(NamedTuple):
-    """Sums of edge scores by cell type with their null; (T, T) float64 each, sender type first."""
+    """Sums of edge scores by cell type with their null; (T, T) float64 each, sender type first, where the graph is."""
 
     score: Tensor
     mean: Tensor
@@ -91,18 +92,23 @@ def _null(score_E, indptr, indices, type_N, n_types, whole) -> EdgeNull:
         )
     _check_rows_ascend(indptr, indices)
     score = score_E.detach().to(torch.float64).contiguous()
-    if choose("edge_scores_null", indices.device) == "reference":
-        six, by_type = reference.edge_sums(indptr, indices, score, type_N, n_types)
-    else:
-        six, by_type = torch.empty(6, dtype=torch.float64), torch.empty(n_types, n_types, dtype=torch.float64)
-        native().edge_null_sums(indptr.contiguous(), indices.contiguous(), score, type_N.contiguous(), six, by_type)
-    n = torch.bincount(type_N, minlength=n_types).double().cpu().numpy()
+    n = type_counts(type_N, n_types).double().cpu().numpy()
+    run = {"reference": reference.edge_sums, "cpu": _native_sums, "cuda": cuda.edge_sums}
+    graph = indptr.contiguous(), indices.contiguous()
+    six, by_type = run[choose("edge_scores_null", indices.device)](*graph, score, type_N.contiguous(), n_types)
     mean, variance, fixed = _moments(six.tolist(), n, n_cells)
     negative = score.numel() > 0 and bool(score.min() < 0)
     step = _steps(six.tolist(), n_types) if whole else 0.0
     z, greater, less = _tails(by_type.cpu().numpy(), mean, variance, step, not negative)
     z, greater, less = (np.where(fixed, still, x) for still, x in ((0.0, z), (1.0, greater), (1.0, less)))
-    return EdgeNull(by_type, *(torch.from_numpy(field) for field in (mean, variance, z, greater, less)))
+    fields = by_type, *(torch.from_numpy(field) for field in (mean, variance, z, greater, less))
+    return EdgeNull(*(field.to(indices.device) for field in fields))
+
+
+def _native_sums(indptr, indices, score, type_N, n_types):
+    six, by_type = torch.empty(6, dtype=torch.float64), torch.empty(n_types, n_types, dtype=torch.float64)
+    native().edge_null_sums(indptr, indices, score, type_N, six, by_type)
+    return six, by_type
 
 
 def _tails(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
+from metaniche.ops.cuda import expression as cuda
 from metaniche.ops.reference import expression as reference
 from metaniche.ops.segment import check_rows
 
@@ -46,6 +47,11 @@ class Expression:
 
     def float32(self) -> Expression:
         return Expression(self.values.to(torch.float32), self.shape, self.ptr, self.columns)
+
+    def to(self, device: torch.device) -> Expression:
+        tensors = self.values, self.ptr, self.columns
+        values, ptr, columns = (None if tensor is None else tensor.to(device) for tensor in tensors)
+        return Expression(values, self.shape, ptr, columns)
 
     def sparse(self) -> Expression:
         """The same expression as CSR rows."""
@@ -104,8 +110,11 @@ def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "min
     if how == "geometric_mean":
         check_not_negative(x, "x_NG")
     geometric = how == "geometric_mean"
-    if choose("complex_expression", x.values.device) == "reference":
+    chosen = choose("complex_expression", x.values.device)
+    if chosen == "reference":
         return reference.complex_expression(x, ptr, genes, geometric)
+    if chosen == "cuda":
+        return cuda.complex_expression(x, ptr.contiguous(), genes.contiguous(), geometric)
     return _native_complexes(x, ptr.contiguous(), genes.contiguous(), geometric)
 
 
@@ -117,6 +126,14 @@ def check_indices(index: Tensor, stop: int, name: str) -> None:
         low, high = (int(bound) for bound in torch.aminmax(index))
         if low < 0 or high >= stop:
             raise GraphError(f"Expected `{name}` in [0, {stop}), found {low}..{high}.")
+
+
+def type_counts(type_N: Tensor, n_types: int) -> Tensor:
+    """(T,) int64 cells of each type; GraphError on a type that is not in [0, T), on any device."""
+    counts = torch.bincount(type_N, minlength=n_types)
+    if counts.numel() != n_types:
+        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {counts.numel() - 1}.")
+    return counts
 
 
 def check_not_negative(x: Expression, name: str) -> None:

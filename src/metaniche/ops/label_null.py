@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,13 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, native
-from metaniche.ops.expression import Expression, check_indices
+from metaniche.ops.backend import native
+from metaniche.ops.cuda import label_moments as cuda_moments
+from metaniche.ops.cuda import label_null as cuda
+from metaniche.ops.cuda.by_gene import by_gene
+from metaniche.ops.expression import Expression, check_indices, type_counts
 from metaniche.ops.ligrec import pairs_by_gene
+from metaniche.ops.neighbors import CPU, runner
 from metaniche.ops.pearson import pearson3_tail
 from metaniche.ops.reference import label_null as reference
 
@@ -24,7 +29,10 @@ EXPRESSED_BY_MANY = 0.15
 
 
 class MomentNull(NamedTuple):
-    """Scores (T, T, P) float64, sender type first, with the moments of their null and the tail beyond each score."""
+    """Scores (T, T, P) float64, sender type first, with the moments of their null and the tail beyond each score.
+
+    All lie where the expression does.
+    """
 
     score: Tensor
     mean: Tensor
@@ -84,11 +92,11 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
     Sources: Efremova et al. 2020, doi:10.1038/s41596-020-0292-x (statistic); Cochran, Sampling Techniques, 1977.
     """
     x = _checked(x_NG, type_N, n_types, lig_P, rec_P)
-    n = torch.bincount(type_N, minlength=n_types).double().numpy()
+    n = type_counts(type_N, n_types).double().cpu().numpy()
     power_G3, sum_TG, cross_P3 = _raw_moments(x, type_N, n_types, lig_P, rec_P)
-    genes, cross = _central_moments(power_G3, cross_P3, x.shape[0], lig_P.numpy(), rec_P.numpy())
+    lig, rec = lig_P.cpu().numpy(), rec_P.cpu().numpy()
+    genes, cross = _central_moments(power_G3, cross_P3, x.shape[0], lig, rec)
     mean_TG = sum_TG / np.where(n > 0, n, np.nan)[:, None]
-    lig, rec = lig_P.numpy(), rec_P.numpy()
     fields = [np.empty((n_types, n_types, len(lig))) for _ in range(4)]
     for first in range(0, len(lig), PAIRS_A_BLOCK):
         block = slice(first, first + PAIRS_A_BLOCK)
@@ -99,9 +107,9 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
         results = score, variance, *_tails(away, variance, third, score)
         for field, result in zip(fields, results):
             field[..., block] = result
-    mean = torch.from_numpy(genes[lig, 0] + genes[rec, 0])
-    score, variance, skewness, p_value = (torch.from_numpy(field) for field in fields)
-    return MomentNull(score, mean, variance, skewness, p_value)
+    score, *others = fields
+    fields = score, genes[lig, 0] + genes[rec, 0], *others
+    return MomentNull(*(torch.from_numpy(field).to(x.values.device) for field in fields))
 
 
 def cluster_means_permutations(
@@ -123,8 +131,8 @@ def cluster_means_permutations(
     the h-th time, with p = h / l. Values are rounded to 15 bits of their gene's largest (whole numbers up to 32767
     are kept) so that all sums are exact integers, in the score seen as in the permuted ones.
 
-    Memory is at most 6 bytes for each value that is not 0 of the pairs' genes, 2 N for each gene that many cells
-    express, and 24 T^2 P for the counts.
+    Memory is at most 6 bytes for each value that is not 0 of the pairs' genes (2 N for each gene that many cells
+    express, on the CPU), 24 T^2 P for the counts, and on a GPU 288 N for the permutations in flight.
 
     Parameters
     ----------
@@ -155,29 +163,53 @@ def cluster_means_permutations(
             f"Expected n_permutations >= 1, stop_after >= 1 or None and n_types <= {MAX_TYPES}, "
             f"found {n_permutations}, {stop_after} and {n_types}."
         )
-    is_native = choose("cluster_means_permutations", x.values.device) == "cpu"
-    largest_G, whole_G, count_G = (_native_ranges if is_native else reference.ranges)(x)
-    if not torch.isfinite(largest_G).all():
-        raise GraphError("Expected `x_NG` to be finite, found NaN or infinite values. Drop these cells or genes.")
-    genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, count_G < EXPRESSED_BY_MANY * x.shape[0])
-    exact = (whole_G & (largest_G <= LARGEST)) | (largest_G == 0)
-    scale = torch.where(exact, 1.0, largest_G / LARGEST)[genes]
-    n = torch.bincount(type_N, minlength=n_types).double()
+    runs, device = runner("cluster_means_permutations", x.values), x.values.device
+    if runs != "cuda":
+        x, type_N, lig_P, rec_P = (given.to(CPU) for given in (x, type_N, lig_P, rec_P))
+    n = type_counts(type_N, n_types).double()
+    scale, lig_P, rec_P, count = (_cuda_steps if runs == "cuda" else _host_steps)(x, lig_P, rec_P, runs)
     factor = torch.where(n > 0, scale[:, None] / n, 0.0)
     enough = 2**31 - 1 if stop_after is None else stop_after
-    run = _native_counts if is_native else reference.permutation_counts
-    draw = n_permutations, seed % 2**64, enough
-    score, reached, drawn = run(x, genes, scale, count_G, type_N, factor, lig_P, rec_P, *draw)
+    score, reached, drawn = count(scale, type_N, factor, lig_P, rec_P, n_permutations, seed % 2**64, enough)
     stopped = reached >= enough
     p_value = torch.where(stopped, reached / drawn.double(), (reached + 1.0) / (drawn + 1.0))
     empty = n == 0
     for field in (score, p_value):
         field[:, empty] = torch.nan
         field[:, :, empty] = torch.nan
-    return PermutationNull(*(field.permute(1, 2, 0) for field in (score, reached, drawn, p_value)))
+    return PermutationNull(*(field.permute(1, 2, 0).to(device) for field in (score, reached, drawn, p_value)))
 
 
-def _native_counts(x, genes, scale, count_G, type_N, factor, lig_P, rec_P, n_permutations, seed, enough):
+def _host_steps(x, lig_P, rec_P, runs):
+    """(genes,) scale of the genes of the pairs, the pairs as positions among them, and what counts permutations."""
+    largest_G, whole_G, count_G = (_native_ranges if runs == "cpu" else reference.ranges)(x)
+    _check_finite(largest_G)
+    genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, count_G < EXPRESSED_BY_MANY * x.shape[0])
+    count = partial(_native_counts if runs == "cpu" else reference.permutation_counts, x, genes, count_G)
+    return _scale(largest_G[genes], whole_G[genes]), lig_P, rec_P, count
+
+
+def _cuda_steps(x, lig_P, rec_P, _):
+    """As `_host_steps`; genes of no pair are looked at for finite values only."""
+    if x.values.numel():
+        _check_finite(torch.stack(torch.aminmax(x.values.detach())))
+    genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, lig_P.new_zeros(x.shape[1]))
+    entries = by_gene(x, genes)
+    return _scale(*cuda.ranges(entries)), lig_P, rec_P, partial(cuda.permutation_counts, entries)
+
+
+def _check_finite(extremes: Tensor) -> None:
+    if not torch.isfinite(extremes).all():
+        raise GraphError("Expected `x_NG` to be finite, found NaN or infinite values. Drop these cells or genes.")
+
+
+def _scale(largest: Tensor, whole: Tensor) -> Tensor:
+    """What one step of each gene stands for: 1 for whole numbers that fit."""
+    exact = (whole & (largest <= LARGEST)) | (largest == 0)
+    return torch.where(exact, 1.0, largest / LARGEST)
+
+
+def _native_counts(x, genes, count_G, scale, type_N, factor, lig_P, rec_P, n_permutations, seed, enough):
     """Scores (P, T, T), permutations that reach them and permutations drawn; genes run from common to rare."""
     steps = _native_steps(x, genes, scale, count_G)
     labels = type_N.to(torch.uint8)
@@ -239,7 +271,11 @@ def _checked(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor, rec_P: T
 
 
 def _raw_moments(x, type_N, n_types, lig_P, rec_P):
-    if choose("cluster_means_null", x.values.device) == "reference":
+    runs = runner("cluster_means_null", x.values)
+    if runs == "cuda":
+        return [part.cpu().numpy() for part in cuda_moments.raw_moments(x, type_N, n_types, lig_P, rec_P)]
+    x, type_N, lig_P, rec_P = (given.to(CPU) for given in (x, type_N, lig_P, rec_P))
+    if runs == "reference":
         return reference.raw_moments(x, type_N, n_types, lig_P, rec_P)
     powers, by_type, cross = (
         torch.empty(shape, dtype=torch.float64) for shape in ((x.shape[1], 3), (n_types, x.shape[1]), (len(lig_P), 3))
@@ -295,6 +331,6 @@ def _genes_of_pairs(lig_P: Tensor, rec_P: Tensor, rare_G: Tensor) -> tuple[Tenso
     """The genes that some pair names, common ones first, and the pairs as positions among them."""
     genes = torch.unique(torch.cat((lig_P, rec_P))).long()
     genes = genes[torch.argsort(rare_G[genes].int(), stable=True)]
-    position = torch.full(rare_G.shape, -1, dtype=torch.int32)
-    position[genes] = torch.arange(len(genes), dtype=torch.int32)
+    position = torch.full(rare_G.shape, -1, dtype=torch.int32, device=genes.device)
+    position[genes] = torch.arange(len(genes), dtype=torch.int32, device=genes.device)
     return genes, position[lig_P.long()], position[rec_P.long()]

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
+from metaniche.ops.cuda import edge_attention
+from metaniche.ops.cuda import ligrec as cuda
 from metaniche.ops.expression import Expression, check_indices, check_not_negative
 from metaniche.ops.reference import ligrec as reference
 from metaniche.ops.segment import check_graph
@@ -107,7 +109,8 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
 
     .. math:: sum_{abp} = \\sum_{ij: type(j) = a, type(i) = b} s_{ijp}
 
-    Memory is O(T P) for each thread beside the result.
+    Memory beside the result is O(T P) for each thread, on a GPU O(E) and the sums of every pair for a few thousand
+    pieces of the edges.
 
     Parameters
     ----------
@@ -134,9 +137,13 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
             f"Expected n_types >= 1 and a type for each of the {check.n_cells} cells, "
             f"found {n_types} and {type_N.numel()} types."
         )
-    check_indices(type_N, n_types, "type_N")
-    if choose("type_pair_sums", check.device) == "reference":
+    # Whatever the device: with a type out of range, edges would be counted for other types.
+    check_indices(type_N.cpu(), n_types, "type_N")
+    chosen = choose("type_pair_sums", check.device, check.unable())
+    if chosen == "reference":
         return reference.type_pair_sums(check, type_N, n_types)
+    if chosen == "cuda":
+        return cuda.type_pair_sums(check, type_N, n_types)
     sums = torch.empty(n_types, n_types, check.near_P.numel(), dtype=torch.float64)
     edges = torch.empty(n_types, n_types, dtype=torch.int64)
     slot_P = torch.arange(check.near_P.numel(), dtype=torch.int32)
@@ -177,6 +184,12 @@ class Signal:
     @property
     def device(self) -> torch.device:
         return self.indices.device
+
+    def unable(self) -> str | None:
+        """Why no native code of the device can run the problem, or None."""
+        if self.device.type != "cuda":
+            return None
+        return cuda.unable(self.far.shape[1], self.near.shape[1], self.near_P.numel())
 
     def native(self, slot_P: Tensor) -> tuple:
         """The arguments that every native function shares; `slot_P` is the place of each pair in the output."""
@@ -233,8 +246,12 @@ def _sent(problem: LigandReceptor) -> Signal:
 
 def transpose_graph(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """CSR by sender: pointers (N + 1,) int64, number of each edge (E,) int64 and its receiver (E,) int32."""
-    if choose("transpose_graph", indices.device) == "reference":
+    chosen = choose("transpose_graph", indices.device)
+    if chosen == "reference":
         return reference.transpose_graph(indptr, indices)
+    if chosen == "cuda":
+        ptr, receivers, edges = edge_attention.by_sender(indptr, indices)
+        return ptr, edges, receivers
     ptr, edges = torch.empty_like(indptr), torch.empty(indices.shape, dtype=torch.int64)
     receivers = torch.empty_like(indices)
     native().transpose_graph(indptr.contiguous(), indices.contiguous(), ptr, edges, receivers)
@@ -270,8 +287,11 @@ def _by_pair(signal: Signal, rows: int) -> Iterator[tuple[int, Tensor]]:
 
 
 def _rows(signal: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> Tensor:
-    if choose("ligrec_signal", signal.device) == "reference":
+    chosen = choose("ligrec_signal", signal.device, signal.unable())
+    if chosen == "reference":
         return reference.signal(signal, slot_P, n_slots, first, count)
+    if chosen == "cuda":
+        return cuda.signal(signal, slot_P, n_slots, first, count)
     out = torch.empty(count, n_slots)
     native().ligrec_signal(*signal.native(slot_P), first, out)
     return out

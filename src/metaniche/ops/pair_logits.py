@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.cuda import pair_logits as cuda
 from metaniche.ops.expression import Expression, check_indices
 from metaniche.ops.ligrec import pairs_by_gene, transpose_graph
 from metaniche.ops.reference import pair_logits as reference
@@ -81,11 +82,20 @@ def _sides(ligand, lig_ptr, lig_columns, n_ligands, receptor, rec_ptr, rec_colum
     )
 
 
+def _chosen(ligand, receptor, weight):
+    heads, pairs = weight.shape
+    sizes = ligand.shape[1], receptor.shape[1], pairs, heads, weight.element_size()
+    return choose("pair_logits", weight.device, cuda.unable(*sizes) if weight.device.type == "cuda" else None)
+
+
 def _forward(*inputs):
     *sides, weight, lig, rec, indptr, indices = inputs
     ligand, receptor = _sides(*sides, indptr)
-    if choose("pair_logits", weight.device) == "reference":
+    chosen = _chosen(ligand, receptor, weight)
+    if chosen == "reference":
         return reference.pair_logits(ligand, receptor, weight, lig, rec, indptr, indices)
+    if chosen == "cuda":
+        return cuda.forward(ligand, receptor, weight, lig, rec, indptr.contiguous(), indices.contiguous())
     out = torch.empty(indices.numel(), weight.shape[0], dtype=weight.dtype)
     by_receptor = _pairs(rec, lig, receptor)
     weight_PH = weight.detach().t().contiguous()
@@ -99,8 +109,13 @@ def _backward(grad, *inputs):
     """Gradients of ligand, receptor and weight; an empty tensor for each that `wanted` leaves out."""
     *sides, weight, lig, rec, indptr, indices, wanted = inputs
     ligand, receptor = _sides(*sides, indptr)
-    if choose("pair_logits", weight.device) == "reference":
+    chosen = _chosen(ligand, receptor, weight)
+    if chosen == "reference":
         return reference.pair_logits_backward(grad, ligand, receptor, weight, lig, rec, indptr, indices, wanted)
+    if chosen == "cuda":
+        # Not detached: the transposed graph is kept for as long as `indices` lives.
+        graph = indptr.contiguous(), indices.contiguous()
+        return cuda.backward(*dense(grad), ligand, receptor, weight, lig, rec, *graph, wanted)
     grad_ligand, grad_receptor, grad_weight = (
         torch.empty(x.shape if want else 0, dtype=weight.dtype)
         for x, want in zip((ligand.values, receptor.values, weight.t()), wanted)

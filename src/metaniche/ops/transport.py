@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
-from metaniche.ops.neighbors import CPU
+from metaniche.ops.cuda import transport as cuda
+from metaniche.ops.cuda import transport_newton
 from metaniche.ops.reference import transport as reference
 from metaniche.ops.segment import check_rows
 
@@ -48,7 +50,7 @@ class Transport:
     marginal_error_S: Tensor
     converged_S: Tensor
     _pairs: np.ndarray = field(repr=False)
-    _graph: tuple[np.ndarray, np.ndarray, np.ndarray] = field(repr=False)
+    _graph: tuple[Tensor, Tensor, Tensor] = field(repr=False)
 
     def amounts(self, pairs: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """What each cell sends and receives: (N, P), (N, P) float64 for the pairs at these positions, or all.
@@ -56,22 +58,31 @@ class Transport:
         Many pairs are streamed by asking for a block of them at a time.
         """
         chosen = self._pairs if pairs is None else self._pairs[self._checked(pairs)]
-        ligand, receptor = (np.ascontiguousarray(column) for column in chosen.T)
-        u, v = self.log_u_NL.exp().numpy(), self.log_v_NR.exp().numpy()
-        indptr, indices, kernel = self._graph
+        ligand, receptor = chosen.T.copy()
+        device = self.log_u_NL.device
+        chosen = choose("transport", device)
+        if chosen == "cuda":
+            return self._amounts_on_gpu(ligand, receptor)
+        u, v = (x.exp().cpu().numpy() for x in (self.log_u_NL, self.log_v_NR))
+        graph = indptr, indices, kernel = tuple(x.cpu().numpy() for x in self._graph)
         turned = sparse.csr_array((kernel, indices, indptr), shape=(len(u), len(v))).T.tocsr()
         by_sender = turned.indptr.astype(np.int64), turned.indices.astype(np.int32), turned.data
-        sent = _amounts(u, v, ligand, receptor, *by_sender)
-        received = _amounts(v, u, receptor, ligand, *self._graph)
-        return torch.from_numpy(sent), torch.from_numpy(received)
+        sent = _amounts(chosen, u, v, ligand, receptor, *by_sender)
+        received = _amounts(chosen, v, u, receptor, ligand, *graph)
+        return tuple(torch.from_numpy(x).to(device) for x in (sent, received))
+
+    def _amounts_on_gpu(self, ligand: np.ndarray, receptor: np.ndarray) -> tuple[Tensor, Tensor]:
+        u, v = self.log_u_NL.exp(), self.log_v_NR.exp()
+        own, other = (torch.from_numpy(column).to(u.device) for column in (ligand, receptor))
+        sent = cuda.amounts(u, v, own, other, cuda.turned(*self._graph))
+        return sent, cuda.amounts(v, u, other, own, self._graph)
 
     def plan(self, pair: int) -> Tensor:
         """(E,) float64: what the pair at this position sends over every edge."""
         ligand, receptor = self._pairs[self._checked([pair])[0]]
         indptr, indices, kernel = self._graph
-        u = self.log_u_NL[:, ligand].exp()[torch.from_numpy(indices).long()]
-        v = self.log_v_NR[:, receptor].exp().repeat_interleave(torch.from_numpy(indptr).diff())
-        return u * torch.from_numpy(kernel) * v
+        u = self.log_u_NL[:, ligand].exp()[indices.long()]
+        return u * kernel * self.log_v_NR[:, receptor].exp().repeat_interleave(indptr.diff())
 
     def _checked(self, pairs: Sequence[int]) -> np.ndarray:
         chosen = np.asarray(pairs, dtype=np.int64)
@@ -110,10 +121,12 @@ def transport(
     are calls with one ligand, one receptor or one pair at a time.
 
     The solution has the form :math:`P = u K v`, :math:`K = e^{-c/\\epsilon}`,
-    :math:`u = a / (K v + e^{-\\rho/\\epsilon})`. The native solver maximises the dual over v by Newton steps, each
+    :math:`u = a / (K v + e^{-\\rho/\\epsilon})`. The native solvers maximise the dual over v by Newton steps, each
     solved by conjugate gradients within a trust region, with rho growing to its value; the reference is COMMOT's
-    loop. Parts between which no mass can go, and samples, are solved apart. Memory is O(E + N (L + R)), and up to
-    0.8 GB for the links of a connected part; a plan is never stored.
+    loop. The CPU solves parts between which no mass can go, and samples, apart; a GPU takes the steps of all samples
+    and groups of pairs at once, each with its own length and end. Memory is O(E + N (L + R)): on the CPU up to 0.8 GB
+    for the links of a connected part, on a GPU some 25 float64 for every cell and named ligand or receptor. A plan is
+    never stored. The result lies on the device of `ligand_NL`.
 
     Parameters
     ----------
@@ -140,6 +153,7 @@ def transport(
         When shapes, dtypes or values do not fit, or when eps is too small for float64.
     """
     ptr = torch.tensor([0, ligand_NL.shape[0]]) if sample_ptr is None else sample_ptr.cpu()
+    device = ligand_NL.device
     given = ligand_NL, receptor_NR, pairs_P2, indptr, indices, cost_E
     ligand_NL, receptor_NR, pairs_P2, indptr, indices, cost_E = (x.detach().cpu() for x in given)
     _check_masses(ligand_NL, receptor_NR, pairs_P2)
@@ -150,16 +164,20 @@ def transport(
     graph = indptr.contiguous().numpy(), indices.contiguous().numpy()
     exponent = _exponents(cost_E, graph[0], ptr, eps)
     kernel = np.exp(-exponent)
-    if choose("transport", CPU) == "cpu":
-        solved = _solve(ligand, receptor, pairs, ptr, *graph, kernel, rho / eps, tolerance, max_iter)
-    else:
-        solved = reference.transport_solve(
-            ligand, receptor, pairs, ptr, *graph, exponent, rho / eps, tolerance, max_iter
-        )
-    log_u, log_v, iterations, error = solved
-    log_u += np.log(amount_N)[:, None]
-    tensors = (torch.from_numpy(x) for x in (log_u, log_v, iterations, error, error <= tolerance))
-    return Transport(*tensors, _pairs=pairs, _graph=(*graph, kernel))
+    chosen = choose("transport", device)
+    solvers = {"cuda": partial(_solve_on_gpu, device), "cpu": _solve, "reference": reference.transport_solve}
+    weights = exponent if chosen == "reference" else kernel
+    solved = solvers[chosen](ligand, receptor, pairs, ptr, *graph, weights, rho / eps, tolerance, max_iter)
+    log_u, log_v, iterations, error, *edges = (torch.as_tensor(x).to(device) for x in (*solved, *graph, kernel))
+    log_u += torch.from_numpy(amount_N).log().to(device)[:, None]
+    return Transport(log_u, log_v, iterations, error, error <= tolerance, _pairs=pairs, _graph=tuple(edges))
+
+
+def _solve_on_gpu(device, ligand, receptor, pairs, ptr, indptr, indices, kernel, penalty, tolerance, max_iter):
+    _, group_of = _groups(pairs, ligand.shape[1], receptor.shape[1])
+    given = (torch.from_numpy(x).to(device) for x in (ligand, receptor, ptr, indptr, indices, kernel))
+    ligand, receptor, ptr, *edges = given
+    return transport_newton.solve(ligand, receptor, pairs, group_of, ptr, tuple(edges), penalty, tolerance, max_iter)
 
 
 def _solve(ligand, receptor, pairs, ptr, indptr, indices, kernel, penalty, tolerance, max_iter) -> reference.Solution:
@@ -184,8 +202,8 @@ def _groups(pairs: np.ndarray, n_ligands: int, n_receptors: int) -> tuple[int, n
     return len(names), group_of.astype(np.int32)
 
 
-def _amounts(*args: np.ndarray) -> np.ndarray:
-    if choose("transport", CPU) == "reference":
+def _amounts(chosen: str, *args: np.ndarray) -> np.ndarray:
+    if chosen == "reference":
         return reference.transport_amounts(*args)
     amounts = np.empty((len(args[0]), len(args[2])))
     native().transport_amounts(*args, amounts)

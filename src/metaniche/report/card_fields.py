@@ -23,11 +23,11 @@ def fact(run: Run, field: str, *path: str) -> object:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     if is_blank(value):
-        raise InputError(refusal(field, f"{'.'.join(path)} in run.json"))
+        raise InputError(blank_field(field, f"{'.'.join(path)} in run.json"))
     return value
 
 
-def refusal(field: str, wanted: str) -> str:
+def blank_field(field: str, wanted: str) -> str:
     """Why a card is not printed."""
     return (
         f"Model card field {field!r}: expected {wanted}, found nothing. A card with a blank field is not printed; "
@@ -35,7 +35,7 @@ def refusal(field: str, wanted: str) -> str:
     )
 
 
-def listed(values: object) -> str:
+def as_words(values: object) -> str:
     """A dict as `name value, name value` (what is blank or nested is left out); a sequence with commas."""
     if isinstance(values, dict):
         pairs = [(k, v) for k, v in values.items() if not is_blank(v) and not isinstance(v, dict)]
@@ -73,9 +73,9 @@ def _outcome(run: Run) -> str:
     if run.is_survival:
         what = f"time to event, from columns {task.get('time')} and {task.get('event')}"
     elif kind == "sites":
-        what = f"one label per organ site: {listed(task.get('sites') or ())}; missing sites are masked"
+        what = f"one label per organ site: {as_words(task.get('sites') or ())}; missing sites are masked"
     else:
-        what = f"column {task.get('label')}, positive: {listed(task.get('positive') or ())}"
+        what = f"column {task.get('label')}, positive: {as_words(task.get('positive') or ())}"
     note = f" {task['note']}" if task.get("note") else ""
     return f"{fact(run, 'outcome', 'task', 'title')} ({what}).{note}"
 
@@ -86,8 +86,8 @@ def _predictors(run: Run) -> str:
         features = fact(run, "predictors", "training", "features")
     graph, clinical = fact(run, "predictors", "graph"), run.task.get("clinical") or ("none",)
     return (
-        f"Features of each cell: {listed(features)}. Cells stand in a graph of neighbours: {listed(graph)}. "
-        f"Clinical variables: {listed(clinical)}."
+        f"Features of each cell: {as_words(features)}. Cells stand in a graph of neighbours: {as_words(graph)}. "
+        f"Clinical variables: {as_words(clinical)}."
     )
 
 
@@ -109,17 +109,17 @@ def _missing(run: Run) -> str:
 
 
 def _training(run: Run) -> str:
-    text = f"{run.model}: {listed(fact(run, 'training', 'training'))}."
+    text = f"{run.model}: {as_words(fact(run, 'training', 'training'))}."
     return text if is_blank(run.info.get("config_hash")) else f"{text} Configuration {run.info['config_hash']}."
 
 
 def _validation(run: Run) -> str:
-    seeds = listed(fact(run, "validation", "seeds"))
+    seeds = as_words(fact(run, "validation", "seeds"))
     if run.splits is not None and len(run.splits) == 1:
         split = run.splits[0]
         how = f"One split by patient, {len(split.get('train', ()))} to train and {len(split.get('test', ()))} held out"
     else:
-        how = f"Cross-validation grouped by patient ({listed(fact(run, 'validation', 'folds'))})"
+        how = f"Cross-validation grouped by patient ({as_words(fact(run, 'validation', 'folds'))})"
     return f"{how}; seeds {seeds}, all reported. Whatever is fitted is fitted on the training patients of a fold."
 
 

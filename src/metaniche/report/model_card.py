@@ -7,7 +7,7 @@ from html import escape
 
 from metaniche.errors import InputError
 from metaniche.io.keys import RESEARCH_USE_ONLY
-from metaniche.report.card_fields import PLAN, fact, refusal
+from metaniche.report.card_fields import PLAN, blank_field, fact
 from metaniche.report.run import Run
 from metaniche.report.vocabulary import is_blank
 
@@ -38,7 +38,7 @@ class ModelCard:
     def __post_init__(self) -> None:
         for field in self.fields:
             if is_blank(field.text):
-                raise InputError(refusal(field.name, "text"))
+                raise InputError(blank_field(field.name, "text"))
 
     @property
     def sections(self) -> dict[str, list[CardField]]:
@@ -62,7 +62,7 @@ def fill_card(run: Run) -> ModelCard:
     """Fill the card from run.json, the table and the predictions. InputError names the first fact that is missing."""
     title = f"{run.model} for {fact(run, 'title', 'task', 'title')}"
     if run.row(run.model) is None:
-        raise InputError(refusal("performance", "a row of the model in table.csv"))
+        raise InputError(blank_field("performance", "a row of the model in table.csv"))
     return ModelCard(title, tuple(CardField(section, name, item, fill(run)) for section, name, item, fill in PLAN))
 
 

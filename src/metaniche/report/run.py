@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from metaniche.errors import InputError
-from metaniche.io import keys
+from metaniche.io import keys, run_files
 
 UNKNOWN_KIND = "kind not given"
 _NETWORK_KINDS = ("network", "fused")
@@ -90,16 +90,16 @@ def read_run(run_dir: Path) -> Run:
     """Read a run folder. Raises InputError when it holds none of the files, or a damaged one."""
     folder = Path(run_dir)
     readers = {
-        "info": ("run.json", _json(dict)),
-        "table": ("table.csv", _table),
-        "predictions": ("predictions.parquet", _predictions),
-        "patients": ("patients.csv", _patients),
-        "cells": ("cells.parquet", _cells),
-        "checks": ("data_checks.json", _json(list)),
-        "caption": ("caption.json", _json(list)),
-        "splits": ("folds.json", _json(list)),
-        "repeats": ("repeats.csv", _table),
-        "history": ("history.csv", pd.read_csv),
+        "info": (run_files.RUN, _json(dict)),
+        "table": (run_files.TABLE, _table),
+        "predictions": (run_files.PREDICTIONS, _predictions),
+        "patients": (run_files.PATIENTS, _patients),
+        "cells": (run_files.CELLS, _cells),
+        "checks": (run_files.CHECKS, _json(list)),
+        "caption": (run_files.CAPTION, _json(list)),
+        "splits": (run_files.FOLDS, _json(list)),
+        "repeats": (run_files.REPEATS, _table),
+        "history": (run_files.HISTORY, pd.read_csv),
     }
     found = {}
     for name, (file, reader) in readers.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from metaniche.report.card_fields import listed, outcome_counts
+from metaniche.report.card_fields import as_words, outcome_counts
 from metaniche.report.headline import best_baseline, primary_metric
 from metaniche.report.run import Run
 from metaniche.report.vocabulary import count, is_blank, level_name, metrics_of, number, p_value
@@ -54,7 +54,7 @@ def cohort_rows(run: Run) -> Rows:
         ("Edges of the graphs", None if is_blank(info.get("n_edges")) else count(info["n_edges"])),
         ("Features", _features(features)),
         ("Panel coverage", f"{float(coverage):.0%}" if isinstance(coverage, int | float) else coverage),
-        ("Graph", listed(info.get("graph") or {})),
+        ("Graph", as_words(info.get("graph") or {})),
     )
 
 
@@ -123,8 +123,8 @@ def reproduce_rows(run: Run) -> Rows:
         ("Experiment", info.get("experiment")),
         ("Configuration", info.get("config_hash")),
         ("Seeds (all reported)", ", ".join(map(str, seeds)) if isinstance(seeds, list | tuple) else seeds),
-        ("Folds", listed(info.get("folds") or {})),
-        ("Training", listed(info.get("training") or {})),
+        ("Folds", as_words(info.get("folds") or {})),
+        ("Training", as_words(info.get("training") or {})),
         ("Duration", None if is_blank(info.get("duration_s")) else duration(float(info["duration_s"]))),
         ("Peak memory", None if is_blank(memory) else f"{float(memory) / 1e9:.2f} GB"),
     )

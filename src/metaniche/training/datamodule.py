@@ -27,18 +27,16 @@ class TumourDataModule(pl.LightningDataModule):
         val_patients: Sequence[str],
         sampling: SamplingConfig,
         seed: int,
-        num_workers: int = 0,
     ) -> None:
         super().__init__()
         if len(val_patients):
             check_split(train_patients, val_patients)
         self.train, self.val, self.sampling, self.seed = train, val, sampling, seed
-        self.num_workers = num_workers
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = WindowBatches(self.train, self.sampling, self.seed, rank, world)
-        return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)), num_workers=self.num_workers)
+        return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)))
 
     def val_dataloader(self) -> DataLoader | list:
         return DataLoader(WholeBags(self.val), batch_size=None) if self.val else []

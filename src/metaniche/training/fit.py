@@ -63,8 +63,6 @@ class FitConfig:
         Fuse the task's clinical variables late.
     optimizer
         Parameters -> Optimizer.
-    num_workers
-        Processes that make batches; 0 makes them in the training process. It changes no figure.
     """
 
     architecture: str = "RelationalMIL"
@@ -76,12 +74,12 @@ class FitConfig:
     pool: str = "all"
     use_clinical: bool = False
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
-    num_workers: int = field(default=0, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("members", 1), ("num_workers", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"Expected {name} to be at least {least}, found {getattr(self, name)}. Raise it.")
+        for name in ("epochs", "members"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"Expected {name} to be a whole number of at least 1, found {value!r}.")
         check_pool(self.pool)
         _check_architecture(self.architecture, self.parameters)
 
@@ -148,7 +146,6 @@ def fit_bundle(
             val_patients=[s.patient_id for s in held_out],
             sampling=config.sampling,
             seed=seed + member,
-            num_workers=config.num_workers,
         )
         states.append(_train(module, data, (make_trainer or quiet_trainer(config.epochs))(folder), folder))
     bundle = Bundle(
@@ -199,16 +196,13 @@ def _fit_clinical(
     if not config.use_clinical:
         return None
     task = targets.task
+    if not task.clinical or patients is None:
+        found = "no patient table" if task.clinical else f"none in task {task.name!r}"
+        raise ConfigError(f"Expected clinical variables for use_clinical=true, found {found}. Set task.clinical=[...].")
     if task.level == "cell":
         raise ConfigError(
             f"Expected a task of patients or samples for use_clinical=true, found task {task.name!r} of cells: clinical "
             "variables are the same for all cells of a patient. Set use_clinical=false."
-        )
-    if not task.clinical or patients is None:
-        found = f"task.clinical={list(task.clinical)}" + (" and no patient table" if patients is None else "")
-        raise ConfigError(
-            f"Expected clinical variables for use_clinical=true, found {found} of task {task.name!r}. Name columns of the "
-            "patient table in task.clinical, or set use_clinical=false."
         )
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
 

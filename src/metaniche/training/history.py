@@ -9,9 +9,8 @@ import lightning.pytorch as pl
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
+from metaniche.io.run_files import HISTORY
 from metaniche.io.write import replacing
-
-HISTORY = "history.csv"
 
 
 class EpochHistory(Callback):

@@ -51,7 +51,7 @@ class NetworkModule(pl.LightningModule):
         super().__init__()
         self.network, self.task, self.make_optimizer, self.seed = network, task, optimizer, seed
         if task.level == "cell":  # its loss is of cells alone
-            network.pool.freeze_gate()
+            network.pool.stay_uniform()
         labels = torch.zeros(0, 2) if survival_labels is None else survival_labels
         self.register_buffer("survival_labels", labels)
         self.register_buffer("latest_risk", torch.zeros(len(labels)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metaniche.errors import KernelError
-from metaniche.ops.cuda import compile, edge_attention
+from metaniche.ops.cuda import compile, edge_attention, edge_attention_tiles, ligrec
 from metaniche.ops.cuda.registry import KERNELS, PACKED
 
 try:
@@ -19,8 +19,34 @@ GATED = {
         edge_attention.defines(heads, width, dtype)
         for heads, width in ((4, 64), (8, 64), (4, 16), (1, 16))
         for dtype in (torch.float32, torch.bfloat16)
+    ]
+    + [edge_attention.defines(4, width, torch.bfloat16, dropout=True) for width in (16, 64)],
+    "edge_attention_tiles": [
+        edge_attention_tiles.defines(4, width, dtype, *rest)
+        for width in (16, 64)
+        for dtype in (torch.float32, torch.bfloat16)
+        for rest in ((torch.uint8, False), (torch.int16, True))
     ],
-    **{source: PACKED[source] for source in ("hilbert", "neighbors", "nearest")},
+    **{
+        source: PACKED[source]
+        for source in (
+            "autocorrelation",
+            "csr_encoder",
+            "edge_null",
+            "expression",
+            "hilbert",
+            "label_moments",
+            "neighbors",
+            "nearest",
+            "transport",
+        )
+    },
+    "label_null": [PACKED["label_null"][0], PACKED["label_null"][-1]],
+    "ligrec": [
+        *(v for v in PACKED["ligrec"] if v["FAR"] != 704),
+        ligrec.defines(1500, 1500, 3000, torch.float64, saturates=False),
+    ],
+    "pair_logits": [v for v in PACKED["pair_logits"] if v["FAR"] != 704],
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],
 }
 
@@ -47,6 +73,14 @@ def test_kernels_keep_their_budgets(source, arch):
 def test_the_widest_layouts_do_not_spill(shape):
     assert edge_attention.unable(torch.zeros(1, *shape)) is None
     _, log = compile.compile_cubin("edge_attention", edge_attention.defines(*shape, torch.float32), "sm_90")
+    assert all(use.spills == use.stack == 0 for use in compile.usage(log).values())
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("shape", [(4, 64), (8, 32), (3, 60), (1, 8)])
+def test_the_widest_tiles_do_not_spill(shape):
+    how = edge_attention_tiles.defines(*shape, torch.float32, torch.int16, True)
+    _, log = compile.compile_cubin("edge_attention_tiles", how, "sm_90")
     assert all(use.spills == use.stack == 0 for use in compile.usage(log).values())
 
 

@@ -13,7 +13,10 @@ CTYPES = {
     "double": torch.float64,
     "i64": torch.int64,
     "i32": torch.int32,
+    "i16": torch.int16,
+    "u8": torch.uint8,
     "VALUE": None,
+    "LOCAL": "LOCAL",
 }
 NUMBERS = {"i64": "i64", "u64": "u64", "float": "f32", "double": "f64"}
 DOUBLE = Kernel(

@@ -3,59 +3,72 @@
 import torch
 
 from metaniche.ops.cuda import edge_attention as op
+from metaniche.ops.reference.dropout import factors
 
 # Every layout of lanes: several rows a warp, idle slots, several pieces, tails, scalar and 16-byte reads.
 SHAPES = ((4, 16), (1, 8), (3, 12), (2, 5), (8, 32), (1, 64))
 DTYPES = (torch.float32, torch.bfloat16)
+SEED = 2**63 - 5
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
 
 
-def problem(n, heads, width, dtype, device, seed=0):
-    """A graph with a row of all cells, rows without edges at both ends, and no multiple of a block's rows."""
-    g = torch.Generator().manual_seed(seed)
-    near = torch.rand(n, n, generator=g) < 0.3
+def random_graph(n, seed=0):
+    """(n, n) bool: a row of all cells, rows without edges at both ends, and no multiple of a block's rows."""
+    near = torch.rand(n, n, generator=torch.Generator().manual_seed(seed)) < 0.3
     near[1] = True
     near[0] = near[n // 2] = near[-1] = False
     near.fill_diagonal_(False)
     near[2, 2] = True
+    return near
+
+
+def problem(near, heads, width, dtype, device, seed=0):
+    """A gradient, and the op's tensors on a graph."""
+    n, g = len(near), torch.Generator().manual_seed(seed)
     indptr = torch.cat((torch.zeros(1, dtype=torch.int64), near.sum(1).cumsum(0)))
     indices = near.nonzero()[:, 1].to(torch.int32)
     q, k, v, grad = (torch.randn(n, heads, width, generator=g).to(dtype) for _ in range(4))
     bias = 3 * torch.randn(len(indices), heads, generator=g)
     null = torch.randn(heads, generator=g)
-    return near, grad, [x.to(device) for x in (q, k, v, indptr, indices, bias, null)]
+    return grad.to(device), [x.to(device) for x in (q, k, v, indptr, indices, bias, null)]
 
 
-def oracle(near, grad, q, k, v, indptr, indices, bias, null):
+def oracle(near, grad, q, k, v, indptr, indices, bias, null, dropout=0.0, seed=0):
     """Output, log-sum-exp and the five gradients from a dense softmax."""
     q, k, v, bias, null = (x.cpu().double().requires_grad_() for x in (q, k, v, bias, null))
     logit = torch.einsum("nhd,mhd->hnm", q, k) / q.shape[-1] ** 0.5
     spread = torch.zeros(q.shape[1], *near.shape, dtype=torch.float64)
+    kept = spread.masked_scatter(near.expand_as(spread), factors(*bias.shape, dropout, seed).t())
     spread = spread.masked_scatter(near.expand_as(spread), bias.t())
     logit = (logit + spread).masked_fill(~near, -torch.inf)
     full = torch.cat((logit, null[:, None, None].expand(-1, len(near), 1)), dim=2)
-    out = torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1], v)
-    grads = torch.autograd.grad(out, (q, k, v, bias, null), grad.double())
+    out = torch.einsum("hnm,mhd->nhd", full.softmax(2)[:, :, :-1] * kept, v)
+    grads = torch.autograd.grad(out, (q, k, v, bias, null), grad.cpu().double())
     return [out.detach(), full.logsumexp(2).t().detach(), *grads]
 
 
-def check(device, heads, width, dtype, n=11):
-    near, grad, tensors = problem(n, heads, width, dtype, device)
-    out, lse = op.forward(*tensors)
-    grads = op.backward(grad.to(device), *tensors, out, lse)
+def check(device, heads, width, dtype, near, dropout=0.0, make_tiles=None):
+    grad, tensors = problem(near, heads, width, dtype, device)
+    how = dropout, SEED, make_tiles(*tensors[3:5]) if make_tiles else None
+    out, lse = op.forward(*tensors, *how)
+    grads = op.backward(grad, *tensors, out, lse, *how)
     names = ("out", "lse", "grad_q", "grad_k", "grad_v", "grad_bias", "grad_null")
-    for name, found, expected in zip(names, (out, lse, *grads), oracle(near, grad, *tensors)):
+    for name, found, expected in zip(names, (out, lse, *grads), oracle(near, grad, *tensors, dropout, SEED)):
         error = (found.cpu().double() - expected).norm() / expected.norm().clamp(min=1e-12)
         assert error < TOLERANCE[dtype], f"{name} of {heads} x {width} {dtype}: relative error {error:.2e}"
-    assert (out[0] == 0).all()
+    assert (out.cpu()[~near.any(1)] == 0).all()
 
 
 def row_longer_than_a_warp(device):
-    check(device, 4, 16, torch.float32, n=70)
+    check(device, 4, 16, torch.float32, random_graph(70))
+
+
+def dropout(device):
+    check(device, 3, 12, torch.float32, random_graph(11), dropout=0.4)
 
 
 def large_logits(device):
-    _, _, (q, k, v, indptr, indices, bias, null) = problem(9, 2, 8, torch.float32, device)
+    _, (q, k, v, indptr, indices, bias, null) = problem(random_graph(9), 2, 8, torch.float32, device)
     out, lse = op.forward(q, k, v, indptr, indices, bias * 1e4, null)
     assert torch.isfinite(out).all()
     assert torch.isfinite(lse).all()
@@ -74,7 +87,7 @@ def no_edges(device):
 
 def layout(heads, width, dtype):
     def case(device):
-        check(device, heads, width, dtype)
+        check(device, heads, width, dtype, random_graph(11))
 
     case.__name__ = f"layout_{heads}x{width}_{str(dtype).removeprefix('torch.')}"
     return case
@@ -83,8 +96,15 @@ def layout(heads, width, dtype):
 CASES = (
     *(layout(heads, width, dtype) for heads, width in SHAPES for dtype in DTYPES),
     row_longer_than_a_warp,
+    dropout,
     large_logits,
     no_edges,
 )
 # Enough to notice every mutant.
-SHORT = (layout(3, 12, torch.float32), layout(2, 5, torch.bfloat16), large_logits, layout(8, 32, torch.float32))
+SHORT = (
+    layout(3, 12, torch.float32),
+    layout(2, 5, torch.bfloat16),
+    large_logits,
+    layout(8, 32, torch.float32),
+    dropout,
+)

@@ -1,18 +1,16 @@
-// Expression of a complex from that of its subunits.
+// Expression of a complex from that of its subunits. A host compiler takes pow from <cmath>, which its sources
+// include before.
 #pragma once
 #include "common/types.h"
 
-#if !defined(__CUDACC__)
-#include <cmath>
-#endif
-
 namespace metaniche {
 
-// The minimum or the geometric mean of x[genes[0]], ..., x[genes[count - 1]]; count >= 1.
-METANICHE_BOTH float complex_of(const float* x, const i32* genes, i64 count, bool geometric) {
-    double value = x[genes[0]];
+// The minimum or the geometric mean of x(genes[0]), ..., x(genes[count - 1]); count >= 1.
+template <class Read>
+METANICHE_BOTH float complex_of(const Read& x, const i32* genes, i64 count, bool geometric) {
+    double value = x(genes[0]);
     for (i64 s = 1; s < count; ++s) {
-        const double other = x[genes[s]];
+        const double other = x(genes[s]);
         if (geometric) value *= other;
         else value = other < value || other != other ? other : value;
     }

@@ -1,10 +1,7 @@
 // The Hill function x^n / (K^n + x^n), in a form that neither overflows nor loses a small K^n.
+// A host compiler takes powf from <cmath>, which its sources include before.
 #pragma once
 #include "common/types.h"
-
-#if !defined(__CUDACC__)
-#include <cmath>
-#endif
 
 namespace metaniche {
 

@@ -9,6 +9,8 @@
 
 namespace metaniche {
 
+using u8 = unsigned char;
+using i16 = short;
 using i32 = int;
 using i64 = long long;
 using u32 = unsigned int;

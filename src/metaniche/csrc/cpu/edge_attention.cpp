@@ -1,8 +1,10 @@
 // Dot-product attention over a CSR, forward and backward: one number per edge and head at most, no atomics.
+// Dropout factors are drawn again in the backward pass; they have passes of their own, so that none costs nothing.
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "common/dropout.h"
 #include "cpu/arrays.h"
 #include "cpu/by_sender.h"
 #include "cpu/exp.h"
@@ -37,6 +39,8 @@ struct Inputs {
     const T *q, *k, *v, *bias, *null;
     Csr graph;
     T scale;
+    Dropout<T> dropout;
+    bool drops() const { return dropout.limit > 0; }
 };
 
 template <class T, int D>
@@ -66,6 +70,8 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
                 for (i64 e = 0; e < degree; ++e) total += wh[e];
                 for (i64 e = 0; e < degree; ++e) wh[e] /= total;
                 lse[i * n_heads + h] = top + std::log(total);
+                if (in.drops())
+                    for (i64 e = 0; e < degree; ++e) wh[e] *= in.dropout.factor(first + e, h);
             }
             T* o = out + i * width;
             std::fill(o, o + width, T(0));
@@ -73,6 +79,23 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
                 const T* v = in.v + i64(in.graph.indices[first + e]) * width;
                 for (i64 h = 0; h < n_heads; ++h) heads.add(o + h * d, w[h * degree + e], v + h * d);
             }
+        }
+    }
+}
+
+// Of the edges first..last, from `slope` = grad . value to the slopes of the logits; `weight` becomes what passes values.
+template <class T>
+void slopes(const Inputs<T>& in, i64 first, i64 last, i64 n_heads, const T* delta, T* weight, T* slope) {
+    for (i64 e = first; e < last; ++e) {
+        T *w = weight + e * n_heads, *s = slope + e * n_heads;
+        if (in.drops()) {
+            for (i64 h = 0; h < n_heads; ++h) {
+                const T factor = in.dropout.factor(e, h);
+                s[h] = (factor * s[h] - delta[h]) * w[h];
+                w[h] *= factor;
+            }
+        } else {
+            for (i64 h = 0; h < n_heads; ++h) s[h] = (s[h] - delta[h]) * w[h];
         }
     }
 }
@@ -109,16 +132,14 @@ void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse
             for (i64 h = 0; h < n_heads; ++h) {
                 weights[e * n_heads + h] = heads.dot(q + h * d, in.k + j * width + h * d) * in.scale +
                                            in.bias[e * n_heads + h] - lse[i * n_heads + h];
-                to.bias[e * n_heads + h] = heads.dot(g + h * d, in.v + j * width + h * d) - to.delta[i * n_heads + h];
+                to.bias[e * n_heads + h] = heads.dot(g + h * d, in.v + j * width + h * d);
             }
         }
         exp_in_place(weights.data() + first * n_heads, (last - first) * n_heads);
+        slopes(in, first, last, n_heads, to.delta + i * n_heads, weights.data(), to.bias);
         for (i64 e = first; e < last; ++e) {
             const T* k = in.k + i64(in.graph.indices[e]) * width;
-            for (i64 h = 0; h < n_heads; ++h) {
-                const T slope = to.bias[e * n_heads + h] *= weights[e * n_heads + h];
-                heads.add(grad_q + h * d, slope * in.scale, k + h * d);
-            }
+            for (i64 h = 0; h < n_heads; ++h) heads.add(grad_q + h * d, to.bias[e * n_heads + h] * in.scale, k + h * d);
         }
     }
     const BySender senders(in.graph);
@@ -150,24 +171,25 @@ void with_channels(i64 heads, i64 channels, Run&& run) {
 
 template <class T>
 Inputs<T> inputs(const In<T, 3>& q, const In<T, 3>& k, const In<T, 3>& v, const In<i64, 1>& indptr,
-                 const In<i32, 1>& indices, const In<T, 2>& bias, const In<T, 1>& null) {
+                 const In<i32, 1>& indices, const In<T, 2>& bias, const In<T, 1>& null, const Dropout<T>& dropout) {
     const T scale = T(1 / std::sqrt(double(q.shape(2))));
-    return {q.data(), k.data(), v.data(), bias.data(), null.data(), Csr(indptr, indices), scale};
+    return {q.data(), k.data(), v.data(), bias.data(), null.data(), Csr(indptr, indices), scale, dropout};
 }
 
 template <class T>
 void edge_attention_forward(In<T, 3> q, In<T, 3> k, In<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
-                            In<T, 1> null, Out<T, 3> out, Out<T, 2> lse) {
-    const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null);
+                            In<T, 1> null, u64 start, u64 limit, double kept, Out<T, 3> out, Out<T, 2> lse) {
+    const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     nb::gil_scoped_release release;
     with_channels<T>(i64(q.shape(1)), i64(q.shape(2)), [&](auto heads) { forward(in, heads, out.data(), lse.data()); });
 }
 
 template <class T>
 void edge_attention_backward(In<T, 3> q, In<T, 3> k, In<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
-                             In<T, 1> null, In<T, 3> out, In<T, 2> lse, In<T, 3> grad, Out<T, 3> grad_q,
-                             Out<T, 3> grad_k, Out<T, 3> grad_v, Out<T, 2> grad_bias, Out<T, 2> delta) {
-    const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null);
+                             In<T, 1> null, u64 start, u64 limit, double kept, In<T, 3> out, In<T, 2> lse,
+                             In<T, 3> grad, Out<T, 3> grad_q, Out<T, 3> grad_k, Out<T, 3> grad_v,
+                             Out<T, 2> grad_bias, Out<T, 2> delta) {
+    const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     const Gradients<T> to{grad_q.data(), grad_k.data(), grad_v.data(), grad_bias.data(), delta.data()};
     nb::gil_scoped_release release;
     with_channels<T>(i64(q.shape(1)), i64(q.shape(2)),

@@ -2,6 +2,7 @@
 #include "cpu/expression.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "common/complex.h"
@@ -15,7 +16,9 @@ struct Complexes {
     const i32* genes;
     i64 count;
     bool geometric;
-    float of(const float* x, i64 c) const { return complex_of(x, genes + ptr[c], ptr[c + 1] - ptr[c], geometric); }
+    float of(const float* x, i64 c) const {
+        return complex_of([x](i32 gene) { return x[gene]; }, genes + ptr[c], ptr[c + 1] - ptr[c], geometric);
+    }
 };
 
 // visit(row, x) with the row's expression laid out over all genes.

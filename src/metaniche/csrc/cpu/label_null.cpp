@@ -12,8 +12,7 @@
 namespace metaniche {
 namespace {
 
-using i16 = short;
-using Label = unsigned char;
+using Label = u8;
 
 // Permutations that share one pass over the cells, and genes of a panel: their sums stay in the first-level cache.
 constexpr i64 PERMUTATIONS = 8, GENES = 32;

@@ -30,18 +30,23 @@ __device__ __forceinline__ void narrow(float x, bf16& to) {
     to.bits = (unsigned short)(x != x ? 0x7fc0u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
-// `Count` neighbours at `from`, which is aligned to all of them.
+// The `Count` numbers that lie in one word.
 template <int Count, class T>
-__device__ __forceinline__ void load(const T* from, float (&x)[Count]) {
-    using W = typename Word<Count * int(sizeof(T))>::type;
+__device__ __forceinline__ void unpack(typename Word<Count * int(sizeof(T))>::type word, float (&x)[Count]) {
     union Both {
-        W word;
+        typename Word<Count * int(sizeof(T))>::type word;
         T item[Count];
         __device__ Both() {}
     } both;
-    both.word = __ldg(reinterpret_cast<const W*>(from));
+    both.word = word;
 #pragma unroll
     for (int c = 0; c < Count; ++c) x[c] = widen(both.item[c]);
+}
+
+// `Count` neighbours at `from`, which is aligned to all of them.
+template <int Count, class T>
+__device__ __forceinline__ void load(const T* from, float (&x)[Count]) {
+    unpack<Count, T>(__ldg(reinterpret_cast<const typename Word<Count * int(sizeof(T))>::type*>(from)), x);
 }
 
 template <int Count, class T>

@@ -1,31 +1,33 @@
-"""Edge attention on a GPU: `csrc/cuda/edge_attention.cu`."""
+"""Edge attention on a GPU: `csrc/cuda/edge_attention.cu`, or by tiles where that pays."""
 
 from __future__ import annotations
 
-import math
-import weakref
-
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from metaniche.ops.cuda import edge_attention_tiles as by_tiles
+from metaniche.ops.cuda.attention import (
+    INDPTR,
+    NULL,
+    NUMBERS,
+    aligned,
+    cells,
+    channels_a_lane,
+    lanes,
+    numbers,
+    per_edge,
+    per_row,
+    power_of_two,
+)
+from metaniche.ops.cuda.edge_attention_tiles import Tiles
 from metaniche.ops.cuda.launch import blocks_for, launch
-from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
+from metaniche.ops.cuda.per_graph import per_graph
+from metaniche.ops.cuda.specs import Array, Kernel
 
 SOURCE, THREADS = "edge_attention", 256
 MOST_HEADS, MOST_CHANNELS_A_LANE = 32, 32
 
-_CELLS = ("n", "HEADS", "WIDTH")
-_NUMBERS = (Scalar("n"), Scalar("edges"), Scalar("scale", "f32"))
-_BIAS = Array("bias", torch.float32, ("edges", "HEADS"))
-_LSE = Array("lse", torch.float32, ("n", "HEADS"))
-
-
-def _cells(*names: str) -> tuple[Array, ...]:
-    return tuple(Array(name, None, _CELLS, vector=True) for name in names)
-
-
-_CSR = (Array("indptr", torch.int64, ("n+1",)), Array("indices", torch.int32, ("edges",)))
+_CSR = (INDPTR, Array("indices", torch.int32, ("edges",)))
 _CSC = (
     Array("ptr", torch.int64, ("n+1",)),
     Array("receivers", torch.int32, ("edges",)),
@@ -34,7 +36,7 @@ _CSC = (
 FORWARD = Kernel(
     SOURCE,
     "attention_forward",
-    (*_cells("q", "k", "v"), *_CSR, _BIAS, Array("null", torch.float32, ("HEADS",)), *_NUMBERS, *_cells("out"), _LSE),
+    (*cells("q", "k", "v"), *_CSR, per_edge("bias"), NULL, *NUMBERS, *cells("out"), per_row("lse")),
     THREADS,
     registers=128,
 )
@@ -42,16 +44,16 @@ BACKWARD_ROWS = Kernel(
     SOURCE,
     "attention_backward_rows",
     (
-        *_cells("q", "k", "v"),
+        *cells("q", "k", "v"),
         *_CSR,
-        _BIAS,
-        *_cells("out"),
-        _LSE,
-        *_cells("grad"),
-        *_NUMBERS,
-        *_cells("grad_q"),
-        Array("grad_bias", torch.float32, ("edges", "HEADS")),
-        Array("delta", torch.float32, ("n", "HEADS")),
+        per_edge("bias"),
+        *cells("out"),
+        per_row("lse"),
+        *cells("grad"),
+        *NUMBERS,
+        *cells("grad_q"),
+        per_edge("grad_bias"),
+        per_row("delta"),
     ),
     THREADS,
     registers=128,
@@ -60,14 +62,14 @@ BACKWARD_COLUMNS = Kernel(
     SOURCE,
     "attention_backward_columns",
     (
-        *_cells("q", "k"),
+        *cells("q", "k"),
         *_CSC,
-        _BIAS,
-        _LSE,
-        *_cells("grad"),
-        Array("grad_bias", torch.float32, ("edges", "HEADS")),
-        *_NUMBERS,
-        *_cells("grad_k", "grad_v"),
+        per_edge("bias"),
+        per_row("lse"),
+        *cells("grad"),
+        per_edge("grad_bias"),
+        *NUMBERS,
+        *cells("grad_k", "grad_v"),
     ),
     THREADS,
     registers=128,
@@ -75,20 +77,13 @@ BACKWARD_COLUMNS = Kernel(
 KERNELS = (FORWARD, BACKWARD_ROWS, BACKWARD_COLUMNS)
 
 
-def _power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()
-
-
-def defines(heads: int, width: int, dtype: torch.dtype) -> dict[str, int | str]:
+def defines(heads: int, width: int, dtype: torch.dtype, dropout: bool = False) -> dict[str, int | str]:
     """How the lanes of a warp share a row: as many to a head as leave one slot for every head."""
-    vec = math.gcd(width, 16 // dtype.itemsize)
-    slots = _power_of_two(heads)
-    group = min(32 // slots, _power_of_two(width // vec))
-    value = VALUE_OF[dtype]
-    return dict(VALUE=value, HEADS=heads, WIDTH=width, VEC=vec, GROUP=group, SLOTS=slots, THREADS=THREADS)
+    slots = power_of_two(heads)
+    return lanes(heads, width, dtype, 32 // slots) | dict(SLOTS=slots, DROPOUT=int(dropout), THREADS=THREADS)
 
 
+# Variants with dropout are compiled at first use: only training needs them.
 PACKED = tuple(
     defines(heads, width, dtype)
     for dtype in (torch.float32, torch.bfloat16)
@@ -104,69 +99,77 @@ def unable(q_NHD: Tensor) -> str | None:
         return f"no kernel for {q_NHD.dtype}"
     if heads > MOST_HEADS or heads * width == 0:
         return f"no kernel for {heads} heads of {width} channels"
-    chosen = defines(heads, width, q_NHD.dtype)
-    pieces = -(-width // (chosen["VEC"] * chosen["GROUP"]))
-    if pieces * chosen["VEC"] > MOST_CHANNELS_A_LANE:
+    if channels_a_lane(defines(heads, width, q_NHD.dtype)) > MOST_CHANNELS_A_LANE:
         return f"no kernel for {heads} heads of {width} channels: too many for the registers"
     return None
 
 
-def forward(q, k, v, indptr, indices, bias, null) -> tuple[Tensor, Tensor]:
-    """Output (N, H, D) as q and float32 log-sum-exp (N, H); q, k and v float32 or bfloat16, bias and null float32."""
-    n, heads, width = q.shape
-    how = defines(heads, width, q.dtype)
-    q, k, v = (_aligned(x) for x in (q, k, v))
-    out, lse = torch.empty_like(q), q.new_empty((n, heads), dtype=torch.float32)
-    launch(
-        FORWARD, how, _blocks(how, n), q, k, v, indptr, indices, bias, null, n, indices.numel(), _scale(width), out, lse
-    )
+def forward(
+    q, k, v, indptr, indices, bias, null, dropout: float = 0.0, seed: int = 0, tiles: Tiles | None = None
+) -> tuple[Tensor, Tensor]:
+    """Output (N, H, D) as q and float32 log-sum-exp (N, H); q, k and v float32 or bfloat16, bias and null float32.
+
+    By `tiles` where they are given; `edge_attention_tiles.chosen` says when they should be.
+    """
+    q, k, v = (aligned(x) for x in (q, k, v))
+    out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
+    rest = bias, null, *numbers(q, indices, dropout, seed), out, lse
+    if tiles is None:
+        how = _how(q, dropout)
+        launch(FORWARD, how, _blocks(how, len(q)), q, k, v, indptr, indices, *rest)
+    else:
+        by_tiles.run(by_tiles.FORWARD, dropout > 0, q, k, v, indptr, tiles, *rest)
     return out, lse
 
 
-def backward(grad, q, k, v, indptr, indices, bias, null, out, lse) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, bias and null."""
-    n, heads, width = q.shape
-    how = defines(heads, width, q.dtype)
-    sizes = n, indices.numel(), _scale(width)
-    grad, q, k, v, out = (_aligned(x) for x in (grad, q, k, v, out))
+def backward(
+    grad,
+    q,
+    k,
+    v,
+    indptr,
+    indices,
+    bias,
+    null,
+    out,
+    lse,
+    dropout: float = 0.0,
+    seed: int = 0,
+    tiles: Tiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, bias and null; those of k and v are collected sender by sender with or without tiles."""
+    how, sizes = _how(q, dropout), numbers(q, indices, dropout, seed)
+    grad, q, k, v, out = (aligned(x) for x in (grad, q, k, v, out))
     grad_q, grad_k, grad_v, grad_bias = (torch.empty_like(x) for x in (q, k, v, bias))
     delta = torch.empty_like(lse)
-    rows = q, k, v, indptr, indices, bias, out, lse, grad, *sizes, grad_q, grad_bias, delta
-    launch(BACKWARD_ROWS, how, _blocks(how, n), *rows)
+    rest = bias, out, lse, grad, *sizes, grad_q, grad_bias, delta
+    if tiles is None:
+        launch(BACKWARD_ROWS, how, _blocks(how, len(q)), q, k, v, indptr, indices, *rest)
+    else:
+        by_tiles.run(by_tiles.BACKWARD_ROWS, dropout > 0, q, k, v, indptr, tiles, *rest)
     columns = q, k, *by_sender(indptr, indices), bias, lse, grad, grad_bias, *sizes, grad_k, grad_v
-    launch(BACKWARD_COLUMNS, how, _blocks(how, n), *columns)
+    launch(BACKWARD_COLUMNS, how, _blocks(how, len(q)), *columns)
     return grad_q, grad_k, grad_v, grad_bias, -((null - lse).exp() * delta).sum(0)
 
 
-def by_sender(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@per_graph
+def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """The edges by sender: (N + 1,) places, (E,) receivers and (E,) places in the CSR, ascending for each sender.
 
-    Kept for as long as `indices` lives: the layers and steps of a training run share their graph.
+    There are as many senders as rows, or `n_senders`.
     """
-    known = _transposed.get(indices)
-    if known is not None and known[0]() is indptr and known[1] == (indptr._version, indices._version):
-        return known[2]
     n = indptr.numel() - 1
+    n_senders = n if n_senders is None else n_senders
     senders, order = torch.sort(indices, stable=True)
-    ptr = torch.searchsorted(senders, torch.arange(n + 1, device=indices.device, dtype=senders.dtype))
+    ptr = torch.searchsorted(senders, torch.arange(n_senders + 1, device=indices.device, dtype=senders.dtype))
     rows = torch.arange(n, device=indices.device, dtype=torch.int32)
     receivers = rows.repeat_interleave(indptr.diff(), output_size=indices.numel())[order]
-    found = ptr, receivers, order
-    _transposed[indices] = weakref.ref(indptr), (indptr._version, indices._version), found
-    return found
+    return ptr, receivers, order
 
 
-_transposed = WeakTensorKeyDictionary()
-
-
-def _aligned(x: Tensor) -> Tensor:
-    """A tensor that starts at a multiple of 16 bytes, as new ones do; a view may start anywhere."""
-    return x if x.data_ptr() % 16 == 0 else x.clone()
+def _how(q_NHD: Tensor, dropout: float) -> dict[str, int | str]:
+    return defines(*q_NHD.shape[1:], q_NHD.dtype, dropout > 0)
 
 
 def _blocks(how: dict[str, int | str], n: int) -> int:
     return blocks_for(n, THREADS // (how["GROUP"] * how["SLOTS"]))
-
-
-def _scale(width: int) -> float:
-    return 1 / math.sqrt(width)

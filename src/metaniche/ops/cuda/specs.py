@@ -19,8 +19,14 @@ SCALARS = {
     "f32": ctypes.c_float,
     "f64": ctypes.c_double,
 }
-# The element types that a kernel is specialised to by -DVALUE.
-VALUES = {"float": torch.float32, "double": torch.float64, "bf16": torch.bfloat16}
+# The element types that a kernel is specialised to, as by -DVALUE.
+VALUES = {
+    "float": torch.float32,
+    "double": torch.float64,
+    "bf16": torch.bfloat16,
+    "u8": torch.uint8,
+    "i16": torch.int16,
+}
 VALUE_OF = {dtype: name for name, dtype in VALUES.items()}
 
 Defines = Mapping[str, int | str]
@@ -37,13 +43,13 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Array:
-    """A contiguous tensor; `dtype` None is the VALUE that the kernel is specialised to.
+    """A contiguous tensor; `dtype` None is the VALUE that the kernel is specialised to, a name is another define.
 
     `size` multiplies to its number of elements: names of scalars or defines, each perhaps with "+1".
     """
 
     name: str
-    dtype: torch.dtype | None
+    dtype: torch.dtype | str | None
     size: tuple[str, ...]
     vector: bool = False  # read in vectors of VEC elements
 
@@ -88,7 +94,7 @@ class Kernel:
         where = f"`{spec.name}` of {self.name}"
         if not isinstance(given, Tensor):
             raise KernelError(f"Expected {where} to be a tensor, found {type(given).__name__}.")
-        dtype = spec.dtype or VALUES[known["VALUE"]]
+        dtype = spec.dtype if isinstance(spec.dtype, torch.dtype) else VALUES[known[spec.dtype or "VALUE"]]
         if given.dtype != dtype or not given.is_contiguous():
             layout = "contiguous" if given.is_contiguous() else "strided"
             raise KernelError(f"Expected {where} to be {dtype} and contiguous, found {given.dtype} and {layout}.")

@@ -8,14 +8,24 @@ import warnings
 import torch
 from torch import Tensor
 
+from metaniche.ops.reference.dropout import factors
+
 
 def edge_attention_forward(
-    q_NHD: Tensor, k_NHD: Tensor, v_NHD: Tensor, indptr: Tensor, indices: Tensor, bias_EH: Tensor, null_H: Tensor
+    q_NHD: Tensor,
+    k_NHD: Tensor,
+    v_NHD: Tensor,
+    indptr: Tensor,
+    indices: Tensor,
+    bias_EH: Tensor,
+    null_H: Tensor,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Output (N, H, D) and log-sum-exp (N, H); see `metaniche.ops.edge_attention`."""
     pattern = _Pattern(indptr, indices)
     q_HND, k_HND, v_HND = (_head_major(x) for x in (q_NHD, k_NHD, v_NHD))
-    bias_HE = bias_EH.t().contiguous()
+    bias_HE, factor_HE = bias_EH.t().contiguous(), _dropout(bias_EH, dropout, seed)
     scale = 1 / math.sqrt(q_HND.shape[-1])
     out_HND, lse_HN = torch.empty_like(v_HND), torch.empty_like(q_HND[..., 0])
     for h in range(len(q_HND)):
@@ -23,6 +33,8 @@ def edge_attention_forward(
         top_N = torch.maximum(pattern.row_max(logit_E), null_H[h])
         weight_E = logit_E.sub_(pattern.spread(top_N)).exp_()
         total_N = pattern.row_sum(weight_E) + (null_H[h] - top_N).exp()
+        if factor_HE is not None:
+            weight_E.mul_(factor_HE[h])
         out_HND[h] = pattern.product(weight_E, v_HND[h]) / total_N[:, None]
         lse_HN[h] = top_N + total_N.log()
     return out_HND.transpose(0, 1).contiguous(), lse_HN.t().contiguous()
@@ -39,20 +51,25 @@ def edge_attention_backward(
     null_H: Tensor,
     out_NHD: Tensor,
     lse_NH: Tensor,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, bias and null; the weights are computed again from the log-sum-exp."""
     pattern = _Pattern(indptr, indices)
     q_HND, k_HND, v_HND, out_HND, grad_HND = (_head_major(x) for x in (q_NHD, k_NHD, v_NHD, out_NHD, grad_NHD))
     bias_HE, lse_HN = bias_EH.t().contiguous(), lse_NH.t()
+    factor_HE = _dropout(bias_EH, dropout, seed)
     grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q_HND, k_HND, v_HND))
     grad_bias = torch.empty_like(bias_HE)
     shift_HN = (grad_HND * out_HND).sum(-1)
     scale = 1 / math.sqrt(q_HND.shape[-1])
     for h in range(len(q_HND)):
         weight_E = pattern.dots(q_HND[h], k_HND[h], bias_HE[h], scale).sub_(pattern.spread(lse_HN[h])).exp_()
-        grad_v[h] = pattern.transposed_product(weight_E, grad_HND[h])
-        slope_E = pattern.dots(grad_HND[h], v_HND[h]).sub_(pattern.spread(shift_HN[h]))
-        grad_bias[h] = weight_E.mul_(slope_E)
+        passed_E, slope_E = weight_E, pattern.dots(grad_HND[h], v_HND[h])
+        if factor_HE is not None:
+            passed_E, slope_E = weight_E * factor_HE[h], slope_E.mul_(factor_HE[h])
+        grad_v[h] = pattern.transposed_product(passed_E, grad_HND[h])
+        grad_bias[h] = slope_E.sub_(pattern.spread(shift_HN[h])).mul_(weight_E)
         grad_q[h] = pattern.product(grad_bias[h], k_HND[h]).mul_(scale)
         grad_k[h] = pattern.transposed_product(grad_bias[h], q_HND[h]).mul_(scale)
     grad_null = -((null_H[:, None] - lse_HN).exp() * shift_HN).sum(-1)
@@ -105,6 +122,11 @@ class _Pattern:
 
     def _matrix(self, values_E: Tensor) -> Tensor:
         return _csr(self.crow, self.col, values_E, self.shape)
+
+
+def _dropout(bias_EH: Tensor, dropout: float, seed: int) -> Tensor | None:
+    """(H, E) what each weight is multiplied by, or None without dropout."""
+    return factors(*bias_EH.shape, dropout, seed, bias_EH.device).to(bias_EH).t().contiguous() if dropout else None
 
 
 def _csr(ptr: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -44,8 +44,8 @@ def ranges(x: Expression) -> tuple[Tensor, Tensor, Tensor]:
 def permutation_counts(
     x: Expression,
     genes: Tensor,
-    scale: Tensor,
     count_G: Tensor,
+    scale: Tensor,
     type_N: Tensor,
     factor: Tensor,
     lig_P: Tensor,

@@ -1,0 +1,69 @@
+// Sums of edge scores that fix their moments under permutation of the cells' labels; every sum in one fixed order.
+// Specialised by LANES (power of two <= 32), SUMS (4, of a cell), THREADS.
+#include "cuda/bisect.h"
+
+namespace metaniche {
+
+__device__ __forceinline__ double team_sum(u32 mask, double x) {
+#pragma unroll
+    for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(mask, x, offset);
+    return x;
+}
+
+}  // namespace metaniche
+
+using namespace metaniche;
+
+// LANES lanes work on a cell; `ptr`, `receivers` and `order` are its edges as a sender, receivers ascending.
+// OUTPUT: sums (n, SUMS): w over the row, over the column, w^2 over the row, and w_ij w_ji over the row.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+edge_cell_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, const double* __restrict__ score,
+               const i64* __restrict__ ptr, const i32* __restrict__ receivers, const i64* __restrict__ order, i64 n,
+               i64 edges, double* __restrict__ sums) {
+    const int lane = int(threadIdx.x) & 31, at = lane % LANES;
+    const i64 cell = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES;
+    const u32 mask = LANES == 32 ? 0xffffffffu : ((1u << (LANES % 32)) - 1u) << (lane - at);
+    if (cell >= n) return;
+    const i64 first = ptr[cell], last = ptr[cell + 1], end = indptr[cell + 1];
+    double row = 0, column = 0, squares = 0, mutual = 0;
+    for (i64 e = indptr[cell] + at; e < end; e += LANES) {
+        const double w = score[e];
+        const i32 sender = indices[e];
+        row += w;
+        squares += w * w;
+        const i64 back = lower_bound(receivers, first, last, sender);
+        if (back < last && receivers[back] == sender) mutual += w * score[order[back]];
+    }
+    for (i64 e = first + at; e < last; e += LANES) column += score[order[e]];
+    row = team_sum(mask, row);
+    column = team_sum(mask, column);
+    squares = team_sum(mask, squares);
+    mutual = team_sum(mask, mutual);
+    if (at != 0) return;
+    double* to = sums + cell * SUMS;
+    to[0] = row;
+    to[1] = column;
+    to[2] = squares;
+    to[3] = mutual;
+}
+
+// A warp takes the rows `cells[starts[piece]:starts[piece + 1]]`, all of one type, and each lane one type of senders;
+// blockIdx.y counts 32 of those. OUTPUT: sums (pieces, n_types) of the scores by type of sender.
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+edge_type_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, const double* __restrict__ score,
+               const i32* __restrict__ types, const i64* __restrict__ cells, const i64* __restrict__ starts, i64 n,
+               i64 edges, i64 pieces, i64 n_types, double* __restrict__ sums) {
+    const i64 piece = (i64(blockIdx.x) * THREADS + threadIdx.x) / 32;
+    const i64 own = i64(blockIdx.y) * 32 + threadIdx.x % 32;
+    if (piece >= pieces) return;
+    double sum = 0;
+    for (i64 k = starts[piece]; k < starts[piece + 1]; ++k) {
+        const i64 row = cells[k], end = indptr[row + 1];
+#pragma unroll 4
+        for (i64 e = indptr[row]; e < end; ++e) {
+            const double w = score[e];
+            if (types[indices[e]] == own) sum += w;
+        }
+    }
+    if (own < n_types) sums[piece * n_types + own] = sum;
+}

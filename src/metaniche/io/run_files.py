@@ -1,0 +1,12 @@
+"""Names of the files of a run folder, for who writes them and who reads them."""
+
+RUN = "run.json"
+CHECKS = "data_checks.json"
+TABLE = "table.csv"
+CAPTION = "caption.json"
+REPEATS = "repeats.csv"
+PREDICTIONS = "predictions.parquet"
+FOLDS = "folds.json"
+PATIENTS = "patients.csv"
+CELLS = "cells.parquet"
+HISTORY = "history.csv"

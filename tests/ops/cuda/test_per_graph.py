@@ -1,0 +1,37 @@
+import gc
+
+import torch
+
+from metaniche.ops.cuda.per_graph import per_graph
+
+
+def test_made_once_a_graph_and_forgotten_with_it():
+    calls = []
+
+    @per_graph
+    def edges(indptr, indices, more=0):
+        """How many."""
+        calls.append(indices)
+        return indices.numel() + int(indices.sum()) + more
+
+    indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0], dtype=torch.int32)
+    assert edges(indptr, indices) == edges(indptr, indices) == 4
+    assert len(calls) == 1
+    indices[2] = 1
+    assert edges(indptr, indices) == 5
+    assert edges(indptr.clone(), indices) == 5
+    assert edges(indptr, indices, 2) == edges(indptr, indices, 2) == 7
+    assert len(calls) == 4
+    assert edges.__doc__ == "How many."
+    calls.clear()
+    del indices
+    gc.collect()
+    assert len(edges.known) == 0
+
+
+def test_nothing_at_all_is_kept_as_well():
+    calls = []
+    nothing = per_graph(lambda indptr, indices: calls.append(1))
+    indptr, indices = torch.tensor([0]), torch.empty(0, dtype=torch.int32)
+    assert nothing(indptr, indices) is nothing(indptr, indices) is None
+    assert len(calls) == 1
