@@ -21,7 +21,6 @@
 
 # %%
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from metaniche import pl
@@ -62,7 +61,8 @@ bundle = fit_bundle(
     cohort.of(train.patients),
     train,
     FitConfig(features=FeatureConfig(), sampling=SamplingConfig(windows=1, window_cells=128), epochs=3, members=2),
-    provenance={"graph": asdict(cohort.graph), "cohort": asdict(cohort.config)},
+    graph=cohort.graph,
+    cohort=cohort.config,
 )
 bundle.save(folder / "bundle")
 

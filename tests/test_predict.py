@@ -5,14 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData, concat
-from tissue import make_sample
+from tissue import GRAPH, READ, make_sample
 
-from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
 from metaniche.errors import ConfigError, InputError
-from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.read import read_sample
 from metaniche.io.write import write_sample
@@ -20,8 +18,6 @@ from metaniche.predict import Predictor, load
 from metaniche.training.fit import FitConfig, fit_bundle
 
 TASK = Task("t", "a task", label="metastasis", positive=(1,))
-COHORT = CohortConfig("made_up", um_per_unit=1.0, feature_kind="intensity", malignant_types=("malignant",))
-GRAPH = GraphConfig(max_paracrine=6)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +27,7 @@ def bundle(small_cohort):
         parameters={"width": 8}, features=FeatureConfig(), members=2, epochs=2,
         sampling=SamplingConfig(windows=1, window_cells=40),
     )  # fmt: skip
-    provenance = {"graph": asdict(GRAPH), "cohort": asdict(COHORT)}
-    return fit_bundle(samples, make_targets(TASK, patients, table), config, provenance=provenance)
+    return fit_bundle(samples, make_targets(TASK, patients, table), config, **READ)
 
 
 def as_anndata(sample, shuffle=False):
@@ -188,8 +183,7 @@ def clinical_bundle(small_cohort):
         sampling=SamplingConfig(windows=1, window_cells=40),
     )  # fmt: skip
     targets = make_targets(replace(TASK, clinical=("age", "sex")), patients, table)
-    provenance = {"graph": asdict(GRAPH), "cohort": asdict(COHORT)}
-    return fit_bundle(samples, targets, config, patients=patients, provenance=provenance)
+    return fit_bundle(samples, targets, config, patients=patients, **READ)
 
 
 def test_clinical_variables_that_are_not_given_are_asked_for(clinical_bundle):
@@ -281,8 +275,7 @@ def test_another_platform_counts_what_it_shares_and_nothing_else(bundle, small_c
     config = FitConfig(
         parameters={"width": 8}, features=FeatureConfig(), epochs=1, sampling=SamplingConfig(windows=1, window_cells=40)
     )
-    provenance = {"graph": asdict(GRAPH), "cohort": asdict(COHORT)}
-    predictor = Predictor(fit_bundle(trained_on, make_targets(TASK, patients, table), config, provenance=provenance))
+    predictor = Predictor(fit_bundle(trained_on, make_targets(TASK, patients, table), config, **READ))
     whole = as_anndata(make_sample("new", "p", seed=50, markers=PANEL, n_cells=120))
     shared = whole[:, list(PANEL[2:8])].copy()
     other = whole[:, ["M9", "M4", "M2", "M0", "M7", "M3", "M6", "M1", "M5"]].copy()

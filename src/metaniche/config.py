@@ -82,12 +82,18 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
     if not isinstance(own, Mapping):
         raise ConfigError(f"Expected settings in `{group}`, found {own!r}. To choose networks: networks=[{own}].")
     if "_target_" in own:
-        return {}
+        raise ConfigError(
+            f"Expected settings in `{group}`, found all of {own.get('name')!r}. To choose networks: "
+            f"networks=[{own.get('name')}]."
+        )
     known = {path.stem: set(OmegaConf.load(path)) for path in folder.glob("*.yaml")}
+    chosen = sorted({name, *config.get("networks", ())} & set(known))
+    every = sorted(set().union(*(known[n] for n in chosen)) - {"name", "_target_"})
     for key in own:
-        if key not in set().union(*known.values()) - {"name", "_target_"}:
-            every = sorted(set().union(*known.values()) - {"name", "_target_"})
-            raise ConfigError(f"Unknown key `{group}.{key}`.{nearest(key, every)} Known: {', '.join(every)}.")
+        if key not in every:
+            raise ConfigError(
+                f"Unknown key `{group}.{key}` of {', '.join(chosen)}.{nearest(key, every)} Known: {', '.join(every)}."
+            )
     return {key: value for key, value in own.items() if key in known[name]}
 
 
@@ -143,8 +149,12 @@ def plain(config: DictConfig | Mapping | None) -> dict:
 
 def open_cohort(config: DictConfig) -> PreparedCohort:
     """Read and prepare the cohort of `config.data` with the graph of `config.graph`; what is prepared already is reused."""
-    graph = build(GraphConfig, plain(config.graph), "graph")
-    return prepare(read_cohort(config), graph, Path(config.paths.cache))
+    return prepare(read_cohort(config), read_graph(config), Path(config.paths.cache))
+
+
+def read_graph(config: DictConfig) -> GraphConfig:
+    """The graph of `config.graph`."""
+    return build(GraphConfig, plain(config.graph), "graph")
 
 
 def read_cohort(config: DictConfig) -> Cohort:
@@ -181,6 +191,7 @@ def read_task(config: DictConfig) -> Task:
 def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig:
     """Everything a network's training needs, for `config.model` or another model of the same group."""
     check_targets(config)
+    read_graph(config)  # networks take its radius: what is wrong with it is said of the graph
     values = plain(model if model is not None else config.model)
     values.pop("name", None)
     architecture = values.pop("_target_").rsplit(".", 1)[-1]
@@ -208,35 +219,36 @@ def _optimizer(config: DictConfig):
 
 
 def trainer_factory(config: DictConfig):
-    """(folder, seed) -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
+    """folder -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)
     return partial(_trainer, config)
 
 
-def _trainer(config: DictConfig, folder: Path | None, seed: int):
+def _trainer(config: DictConfig, folder: Path | None):
     from metaniche.training.checkpoint import AtomicCheckpointIO
 
-    if config.trainer.get("barebones"):
-        return instantiate(config.trainer)
+    trainer = plain(config.trainer)
+    if trainer.get("barebones"):
+        return instantiate(trainer)
+    plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
     if folder is None:  # a fold of a cross-validation keeps nothing
-        quiet = dict.fromkeys(("enable_checkpointing", "logger", "enable_progress_bar"), False)
-        trainer = plain(config.trainer) | quiet
-        plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
-        return instantiate(trainer, plugins=plugins or None, _convert_="all")
+        kept = dict.fromkeys(("enable_checkpointing", "logger", "enable_progress_bar"), False)
+    else:
+        plugins.insert(0, AtomicCheckpointIO())
+        kept = {
+            "callbacks": _callbacks(config, folder),
+            "logger": [instantiate(logger) for logger in plain(config.logger).values()] or False,
+            "default_root_dir": str(folder),
+        }
+    return instantiate(trainer, **kept, plugins=plugins or None, _convert_="all")
+
+
+def _callbacks(config: DictConfig, folder: Path) -> list:
     callbacks = OmegaConf.create(OmegaConf.to_container(config.callbacks, resolve=False))
     for callback, key in (("checkpoint", "dirpath"), ("history", "folder")):
         if callback in callbacks:
             callbacks[callback][key] = str(folder)
-    trainer = plain(config.trainer)
-    plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]
-    return instantiate(
-        trainer,
-        callbacks=[instantiate(callback) for callback in callbacks.values()],
-        logger=[instantiate(logger) for logger in plain(config.logger).values()] or False,
-        plugins=[AtomicCheckpointIO(), *plugins],
-        default_root_dir=str(folder),
-        _convert_="all",
-    )
+    return [instantiate(callback) for callback in callbacks.values()]
 
 
 def _targets(node: Any, path: str = "") -> list[tuple[str, str]]:

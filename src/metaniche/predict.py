@@ -14,6 +14,7 @@ import torch
 from anndata import AnnData
 
 from metaniche import __version__
+from metaniche.annotate import annotated
 from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
 from metaniche.data.batch import collate
 from metaniche.data.clinical import ClinicalFeatures
@@ -23,14 +24,15 @@ from metaniche.data.outcome import cell_potential, cox_survival, discrete_surviv
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
-from metaniche.data.units import make_units, unit_of
-from metaniche.errors import CheckpointError, ConfigError, InputError
+from metaniche.data.units import make_bags, unit_of
+from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import check_patients
 from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
+from metaniche.models import MIL
 from metaniche.models.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -72,12 +74,14 @@ class Predictor:
     bundle: Bundle
     task: Task = field(init=False)
     features: Features = field(init=False)
+    clinical: ClinicalFeatures | None = field(init=False)
+    graph: GraphConfig = field(init=False)
+    cohort: CohortConfig = field(init=False)
+    members: list[MIL] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.task = Task(**self.bundle.task)
-        self.features = Features.from_state(self.bundle.features, self.bundle.arrays)
+        self.task, self.features, self.clinical, self.graph, self.cohort = self.bundle.parts()
         self.members = self.bundle.members()
-        self.clinical = ClinicalFeatures(**self.bundle.clinical) if self.bundle.clinical else None
 
     @torch.inference_mode()
     def score(
@@ -163,9 +167,8 @@ class Predictor:
             fix = "Read the file first: metaniche.io.read.read_sample(path)."
             raise refusal(where, expected="an AnnData", found=f"{type(adata).__name__} {str(adata)[:60]!r}", fix=fix)
         check_kind(own_record(adata, where=where).get(keys.FEATURE_KIND), self.features, where=where)
-        config = CohortConfig(**self.bundle.cohort)
-        self._check_aliases(type_aliases or {}, config)
-        config = replace(config, type_aliases=config.type_aliases | (type_aliases or {}))
+        self._check_aliases(type_aliases or {}, self.cohort)
+        config = replace(self.cohort, type_aliases=self.cohort.type_aliases | (type_aliases or {}))
         if self.features.types and config.cell_type_key not in adata.obs:
             raise refusal(
                 where,
@@ -174,10 +177,9 @@ class Predictor:
                 found=f"columns {listed(sorted(map(str, adata.obs.columns)))}",
                 fix=f"{nearest(config.cell_type_key, adata.obs.columns)}Rename or add the column.",
             )
-        graph = GraphConfig(**self.bundle.graph)
-        samples = prepare_anndata(adata, config, graph, um_per_unit=um_per_unit, where=where, remedy=UNIT_REMEDY)
+        samples = prepare_anndata(adata, config, self.graph, um_per_unit=um_per_unit, where=where, remedy=UNIT_REMEDY)
         for sample in samples if self.members[0].reads_graph else ():
-            check_edges(sample, graph.radius_um, where=where)
+            check_edges(sample, self.graph.radius_um, where=where)
         for sample in samples if config.malignant_types else ():
             if not sample.is_malignant.any():
                 log.warning(
@@ -207,7 +209,7 @@ class Predictor:
             "type_aliases": type_aliases or {},
         }
         about = {keys.UM_PER_UNIT: scale, "parameters": json.dumps(parameters)}
-        return annotate(adata, samples, scores, self.describe() | about)
+        return annotated(adata, samples, scores, self.describe() | about)
 
     def describe(self) -> dict:
         """What every output says about the model behind it."""
@@ -239,7 +241,7 @@ class Predictor:
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
         """(members, K) unit logits, (N, K) cell logits, (N,) attention, (N, width) embedding; means over members."""
         clinical = None if self.clinical is None else (self.clinical, patients)
-        batch = collate(make_units(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
+        batch = collate(make_bags(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
         outs = [m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
         return (
@@ -319,35 +321,8 @@ class Predictor:
 
 
 def load(bundle: str | Path) -> Predictor:
-    """Read a bundle folder. Raises CheckpointError when it is incomplete or damaged."""
-    read = Bundle.load(Path(bundle))
-    try:
-        return Predictor(read)
-    except (TypeError, KeyError, ConfigError) as error:
-        raise CheckpointError(f"{bundle}: its model.json does not fit this version of metaniche: {error}") from error
-
-
-def annotate(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores, about: dict) -> AnnData:
-    """A copy of `adata` with the scores at the rows of `samples`; rows that were dropped on reading stay NaN."""
-    record = own_record(adata, where="adata")
-    out = adata.copy()
-    width = next(iter(scores.embedding.values())).shape[1]
-    per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
-    embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
-    by_sample = dict(
-        iter(scores.cells.groupby(keys.SAMPLE, sort=False))
-    )  # scores stand unit by unit, samples as in the file
-    for sample in samples:
-        for key, column in per_cell.items():
-            column[sample.file_order] = by_sample[sample.sample_id][key].to_numpy(np.float32)
-        embedding[sample.file_order] = scores.embedding[sample.sample_id]
-    for key, column in per_cell.items():
-        out.obs[key] = column
-    out.obsm[keys.EMBEDDING] = embedding
-    ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
-    units = scores.units[scores.units.index.isin(ids)].reset_index()
-    out.uns[keys.UNS] = {**record, **about, "units": units}
-    return out
+    """Read a bundle folder. Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read."""
+    return Predictor(Bundle.load(Path(bundle)))
 
 
 def _cell_table(sample: PreparedSample, potential: np.ndarray, attention: np.ndarray) -> pd.DataFrame:

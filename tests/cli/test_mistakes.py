@@ -48,19 +48,29 @@ def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words)
         ("train", "seed=abc", "seed to be a whole number"),
         ("train", "optim.lr=abc", "`optim` to hold settings that torch.optim.AdamW takes"),
         ("train", "data.sampling.windows=0", "data.sampling.windows to be a whole number of at least 1"),
-        ("train", "model.heads=5", "multiple of model.heads, found 32 and 5"),
+        ("train", "model.heads=5", "multiple of model.heads, found width=32, heads=5"),
         ("train", "graph.radius_um=abc", "`graph.radius_um` to be a number, found 'abc'"),
         ("train", "+data.um_per_unit=9", "Unknown key `data.um_per_unit` of a synthetic cohort"),
         ("train", "group=pairs", "Expected a column 'pairs' in the patient table (as group)"),
         ("train", "use_clinical=true task.clinical=[]", "clinical variables for use_clinical=true, found none"),
-        ("evaluate", "+model.widht=64", "Unknown key `model.widht`. Did you mean 'width'?"),
+        (
+            "evaluate",
+            "+model.widht=64",
+            "niche_gin, relational_mil. Did you mean 'width'?",
+        ),
+        (
+            "evaluate",
+            "+model.heads=2 networks=[attention_mil]",
+            "Unknown key `model.heads` of attention_mil. Known: dropout",
+        ),
+        ("evaluate", "+model=niche_gin", "found all of 'niche_gin'. To choose networks: networks=[niche_gin]"),
         ("evaluate", "n_boot=0", "n_boot to be a whole number of at least 1"),
         ("evaluate", "networks=[] baselines=false", "Nothing to evaluate"),
         ("evaluate", "task=node_positive task.clinical=[agee]", "Did you mean 'age'?"),
     ],
 )
 def test_a_wrong_value_ends_in_words(tmp_path_factory, verb, override, words, monkeypatch, caplog):
-    """In this process: seventeen new ones would take a minute."""
+    """In this process: as many new ones would take a minute."""
     folder = tmp_path_factory.getbasetemp() / "mistakes"
     monkeypatch.setenv("METANICHE_ROOT", str(folder))
     quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none")  # the log of the tests stays as it is

@@ -123,6 +123,12 @@ def test_a_bundle_that_is_none_is_refused_in_words(tmp_path):
     assert "Traceback" not in said
 
 
+def test_a_folder_without_samples_is_told_what_it_holds(tmp_path):
+    (tmp_path / "slide.csv").touch()
+    with pytest.raises(InputError, match=r"names end in \.h5ad or \.zarr, found 'slide\.csv'\. Give the folder"):
+        planned(tmp_path, tmp_path / "out")
+
+
 @pytest.fixture
 def slide(trained, tmp_path):
     """A held-out file in a folder of its own, and what all commands on it share."""

@@ -2,12 +2,12 @@ import numpy as np
 import torch
 from tissue import make_sample
 
-from metaniche.data.batch import Bag, collate
+from metaniche.data.batch import Bag, Piece, collate
 
 
 def piece(n, seed):
     graph = make_sample("s", "p", n_cells=n, seed=seed).graph
-    return torch.randn(n, 3), graph, torch.ones(n, dtype=torch.bool), torch.full((n,), torch.nan)
+    return Piece(torch.randn(n, 3), graph, torch.ones(n, dtype=torch.bool), torch.full((n,), torch.nan))
 
 
 def test_bags_are_stacked_in_order_and_stay_apart():
@@ -19,7 +19,7 @@ def test_bags_are_stacked_in_order_and_stay_apart():
     assert batch.bag_ptr.tolist() == [0, 50, 75]
     assert batch.graph.sample_ptr.tolist() == [0, 30, 50, 75]
     assert batch.index.tolist() == [4, 2]
-    assert torch.equal(batch.x[30:50], bags[0].pieces[1][0])
+    assert torch.equal(batch.x[30:50], bags[0].pieces[1].x)
     batch.graph.validate()
 
 

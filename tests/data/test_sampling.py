@@ -3,12 +3,12 @@ import pytest
 import torch
 from tissue import make_sample
 
-from metaniche.data.batch import Bag
-from metaniche.data.sampling import EpochSampler, NicheBatches, SamplingConfig, WholeUnits, cut_window
+from metaniche.data.batch import Bag, Piece
+from metaniche.data.sampling import EpochSampler, SamplingConfig, WholeBags, WindowBatches, cut_window
 from metaniche.errors import ConfigError
 
 
-def make_units(n=10, n_cells=60):
+def make_bags(n=10, n_cells=60):
     units = []
     for i in range(n):
         graph = make_sample("s", f"p{i}", n_cells=n_cells, seed=i).graph
@@ -17,7 +17,7 @@ def make_units(n=10, n_cells=60):
         units.append(
             Bag(
                 i,
-                [(x, graph, torch.ones(n_cells, dtype=torch.bool), labels)],
+                [Piece(x, graph, torch.ones(n_cells, dtype=torch.bool), labels)],
                 np.array([i % 2.0]),
                 np.zeros(0),
             )
@@ -29,25 +29,25 @@ CONFIG = SamplingConfig(windows=2, window_cells=20, batch_size=4)
 
 
 def test_an_epoch_serves_every_unit():
-    batches = NicheBatches(make_units(), CONFIG, seed=0)
+    batches = WindowBatches(make_bags(), CONFIG, seed=0)
     served = {i for step in range(len(batches)) for i in batches[step].index.tolist()}
     assert served == set(range(10))
 
 
 def test_a_batch_is_a_function_of_its_number():
-    one, other = (NicheBatches(make_units(), CONFIG, seed=3)[7] for _ in range(2))
+    one, other = (WindowBatches(make_bags(), CONFIG, seed=3)[7] for _ in range(2))
     assert torch.equal(one.graph.pos_um, other.graph.pos_um)
     assert one.index.tolist() == other.index.tolist()
 
 
 def test_epochs_and_seeds_differ():
-    batches = NicheBatches(make_units(), CONFIG, seed=3)
+    batches = WindowBatches(make_bags(), CONFIG, seed=3)
     assert not torch.equal(batches[0].graph.pos_um, batches[batches.steps].graph.pos_um)
-    assert not torch.equal(batches[0].graph.pos_um, NicheBatches(make_units(), CONFIG, seed=4)[0].graph.pos_um)
+    assert not torch.equal(batches[0].graph.pos_um, WindowBatches(make_bags(), CONFIG, seed=4)[0].graph.pos_um)
 
 
 def test_ranks_share_a_step_without_overlap_and_with_equal_loads():
-    ranks = [NicheBatches(make_units(), CONFIG, seed=0, rank=r, world=2) for r in range(2)]
+    ranks = [WindowBatches(make_bags(), CONFIG, seed=0, rank=r, world=2) for r in range(2)]
     assert len(ranks[0]) == len(ranks[1])
     for step in range(len(ranks[0]) - 1):
         one, other = (set(r[step].index.tolist()) for r in ranks)
@@ -56,17 +56,17 @@ def test_ranks_share_a_step_without_overlap_and_with_equal_loads():
 
 
 def test_every_patient_gives_the_same_number_of_cells_whatever_its_size():
-    units = make_units(4)
+    units = make_bags(4)
     units[0] = Bag(0, units[0].pieces * 5, units[0].target, units[0].clinical)
-    batch = NicheBatches(units, CONFIG, seed=0)[0]
+    batch = WindowBatches(units, CONFIG, seed=0)[0]
     assert batch.bag_ptr.diff().tolist() == [40, 40, 40, 40]
 
 
 def test_a_window_holds_the_nearest_cells_of_its_centre():
-    piece = make_units(1, n_cells=200)[0].pieces[0]
-    _, graph, _, _ = cut_window(piece, 30, np.random.default_rng(0))
+    piece = make_bags(1, n_cells=200)[0].pieces[0]
+    graph = cut_window(piece, 30, np.random.default_rng(0)).graph
     graph.validate()
-    everywhere, window = piece[1].pos_um, graph.pos_um
+    everywhere, window = piece.graph.pos_um, graph.pos_um
     radius = torch.cdist(window, window).min(1).values.new_tensor(0)
     gaps = torch.cdist(window, window).max(1).values
     centre = window[gaps.argmin()]
@@ -76,11 +76,11 @@ def test_a_window_holds_the_nearest_cells_of_its_centre():
 
 
 def test_a_window_is_centred_on_a_labelled_cell_where_cells_have_labels():
-    x, graph, candidates, labels = make_units(1, n_cells=200)[0].pieces[0]
-    labels[17] = 1.0
+    piece = make_bags(1, n_cells=200)[0].pieces[0]
+    piece.labels[17] = 1.0
     for seed in range(5):
-        window = cut_window((x, graph, candidates, labels), 10, np.random.default_rng(seed))
-        assert torch.isfinite(window[3]).sum() == 1
+        window = cut_window(piece, 10, np.random.default_rng(seed))
+        assert torch.isfinite(window.labels).sum() == 1
 
 
 def test_epoch_sampler_numbers_epochs():
@@ -90,11 +90,17 @@ def test_epoch_sampler_numbers_epochs():
 
 
 def test_whole_units_are_whole():
-    assert WholeUnits(make_units())[3].bag_ptr.tolist() == [0, 60]
+    assert WholeBags(make_bags())[3].bag_ptr.tolist() == [0, 60]
 
 
 def test_impossible_requests_are_refused():
     with pytest.raises(ConfigError, match="at least one training unit"):
-        NicheBatches([], CONFIG, seed=0)
-    with pytest.raises(ConfigError, match="number of processes"):
-        NicheBatches(make_units(), SamplingConfig(batch_size=1), seed=0, world=2)
+        WindowBatches([], CONFIG, seed=0)
+    with pytest.raises(ConfigError, match=r"batch_size=1 for 2 processes\. Raise it, or use fewer devices"):
+        WindowBatches(make_bags(), SamplingConfig(batch_size=1), seed=0, world=2)
+
+
+@pytest.mark.parametrize("name", ["windows", "window_cells", "batch_size"])
+def test_a_sampling_that_shows_nothing_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"data\.sampling\.{name} to be a whole number of at least [12], found 0"):
+        SamplingConfig(**{name: 0})

@@ -8,7 +8,7 @@ import torch
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.task import Targets, Task, make_targets
-from metaniche.data.units import make_units, unit_ids
+from metaniche.data.units import make_bags, unit_ids
 from metaniche.errors import ConfigError
 
 TASK = Task("t", "a task", label="metastasis", positive=(1,))
@@ -24,7 +24,7 @@ def test_one_bag_per_labelled_patient_with_its_label(parts):
     samples, patients, table, features = parts
     two_slides = [*samples, replace(samples[0], sample_id="s0b")]
     targets = make_targets(TASK, patients.drop("p3"), table)
-    bags = make_units(two_slides, features, TASK, targets=targets)
+    bags = make_bags(two_slides, features, TASK, targets=targets)
     assert len(bags) == 11
     assert len(bags[0].pieces) == 2
     assert [float(b.target[0]) for b in bags] == targets.table["y"].tolist()
@@ -32,7 +32,7 @@ def test_one_bag_per_labelled_patient_with_its_label(parts):
 
 def test_prediction_needs_no_labels(parts):
     samples, _, _, features = parts
-    bags = make_units(samples, features, TASK)
+    bags = make_bags(samples, features, TASK)
     assert [b.target.size for b in bags] == [0] * 12
     assert unit_ids(samples, TASK) == [f"p{i}" for i in range(12)]
 
@@ -40,7 +40,7 @@ def test_prediction_needs_no_labels(parts):
 def test_sample_level_tasks_make_a_bag_per_sample(parts):
     samples, _, _, features = parts
     two_slides = [*samples, replace(samples[0], sample_id="s0b")]
-    assert len(make_units(two_slides, features, replace(TASK, level="sample"))) == 13
+    assert len(make_bags(two_slides, features, replace(TASK, level="sample"))) == 13
 
 
 def test_cell_labels_stand_at_their_cells(parts):
@@ -50,23 +50,23 @@ def test_cell_labels_stand_at_their_cells(parts):
         {"patient_id": "p0", "sample_id": "s0", "y": [1.0, 0.0]},
         index=pd.Index(["s0:c5", "s0:c7"], name="unit_id"),
     )
-    bags = make_units(samples, features, task, targets=Targets(task, labelled))
-    labels = bags[0].pieces[0][3]
+    bags = make_bags(samples, features, task, targets=Targets(task, labelled))
+    labels = bags[0].pieces[0].labels
     assert torch.isfinite(labels).nonzero().flatten().tolist() == [5, 7]
     assert labels[5] == 1
-    assert not torch.isfinite(bags[1].pieces[0][3]).any()
+    assert not torch.isfinite(bags[1].pieces[0].labels).any()
 
 
 def test_pool_malignant_leaves_only_malignant_candidates(parts):
     samples, _, _, features = parts
-    bag = make_units(samples, features, TASK, pool="malignant")[0]
-    assert np.array_equal(bag.pieces[0][2].numpy(), samples[0].is_malignant)
+    bag = make_bags(samples, features, TASK, pool="malignant")[0]
+    assert np.array_equal(bag.pieces[0].candidates.numpy(), samples[0].is_malignant)
     with pytest.raises(ConfigError, match="pool"):
-        make_units(samples, features, TASK, pool="tumour")
+        make_bags(samples, features, TASK, pool="tumour")
 
 
 def test_clinical_variables_follow_their_patient(parts):
     samples, patients, _, features = parts
     fitted = ClinicalFeatures.fit(patients, ["age"])
-    bags = make_units(samples, features, TASK, clinical=(fitted, patients))
+    bags = make_bags(samples, features, TASK, clinical=(fitted, patients))
     assert np.allclose([b.clinical[0] for b in bags], fitted.transform(patients)[:, 0])

@@ -1,4 +1,5 @@
 import pytest
+from tissue import READ
 
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
@@ -28,7 +29,9 @@ def test_one_split_goes_into_the_same_table(small_cohort, task):
     samples, patients, table = small_cohort
     targets = make_targets(task, patients, table, samples)
     train, test = targets.of([f"p{i}" for i in range(6)]), targets.of([f"p{i}" for i in range(6, 12)])
-    scores = Predictor(fit_bundle(samples, train, CONFIG)).score([s for s in samples if s.patient_id in test.patients])
+    scores = Predictor(fit_bundle(samples, train, CONFIG, **READ)).score(
+        [s for s in samples if s.patient_id in test.patients]
+    )
     cv = held_out_predictions("net", train, test, scores)
     assert list(comparison_table(cv, n_boot=20).index) == ["net"]
     with pytest.raises(SplitError, match="p6"):

@@ -1,4 +1,5 @@
 import pandas as pd
+from tissue import COHORT, GRAPH
 
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
@@ -14,16 +15,18 @@ TASK = Task("b", "b", label="metastasis", positive=(1,))
 
 
 def test_it_is_an_estimator_whose_name_for_the_cache_is_stable():
-    network = NetworkEstimator("net", CONFIG)
+    network = NetworkEstimator("net", CONFIG, GRAPH, COHORT)
     assert isinstance(network, Estimator)
-    assert repr(network) == repr(NetworkEstimator("net", CONFIG))
+    assert repr(network) == repr(NetworkEstimator("net", CONFIG, GRAPH, COHORT))
     assert " at 0x" not in repr(network)
 
 
 def test_only_cells_of_patients_it_was_not_trained_on_are_kept(small_cohort, tmp_path):
     samples, patients, table = small_cohort
     train = make_targets(TASK, patients, table).of([f"p{i}" for i in range(8)])
-    network = NetworkEstimator("net", CONFIG, cells_dir=tmp_path / "cells").fit(samples[:8], train, None, seed=0)
+    network = NetworkEstimator("net", CONFIG, GRAPH, COHORT, cells_dir=tmp_path / "cells").fit(
+        samples[:8], train, None, seed=0
+    )
     prediction = network.predict(samples, None, [f"p{i}" for i in range(12)])
     assert prediction.risk.between(0, 1).all()
     kept = sorted(p.stem for p in (tmp_path / "cells").iterdir())

@@ -1,10 +1,13 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from tissue import COHORT, GRAPH
 
+from metaniche.data.features import FeatureConfig
+from metaniche.data.task import Task
 from metaniche.errors import CheckpointError
 from metaniche.models import AttentionMIL
 from metaniche.models.bundle import MODEL, WEIGHTS, Bundle, _digest
@@ -19,11 +22,11 @@ def bundle():
         architecture="AttentionMIL",
         parameters=parameters,
         states=states,
-        task={"name": "t"},
-        features={"kind": "none"},
+        task=asdict(Task("t", "a task", label="metastasis", positive=(1,))),
+        features={"config": asdict(FeatureConfig()), "kind": "none", "types": ["a"], "genes": []},
         arrays={"mean": np.arange(3, dtype=np.float32)},
-        graph={},
-        cohort={},
+        graph=asdict(GRAPH),
+        cohort=asdict(COHORT),
         calibration={"temperature": 1.5},
     )
 
@@ -62,16 +65,29 @@ def damage(folder, how):
             table["parameters"]["width"] = 16
         if how == "member missing":
             table["n_members"] = 3
-        if how in ("other width", "member missing"):
-            table["sha256"][MODEL] = _digest(table)  # a consistent file about other weights
         if how == "edited graph":
             table["graph"] = {"radius_um": 60.0}
         if how == "edited cohort":
             table["cohort"] = {"malignant_types": ["B"]}
+        if how in FOREIGN:
+            table[how] = FOREIGN[how]
+        if how in ("other width", "member missing", *FOREIGN):
+            table["sha256"][MODEL] = _digest(table)  # a consistent file about other weights, or of another version
         if how == "earlier format":
             table["format"] = 1
             del table["sha256"][MODEL]
         model.write_text(json.dumps(table))
+
+
+# States that another version may have written: an unknown key, a value that is none, too little.
+FOREIGN = {
+    "task": {"name": "t", "title": "t", "colour": "red"},
+    "features": {"kind": "none"},
+    "clinical": {"medians": {}},
+    "graph": {"builder": "voronoi"},
+    "cohort": {},
+}
+WORDS = {"task": "colour", "features": "config", "clinical": "medians", "graph": "voronoi", "cohort": "name"}
 
 
 @pytest.mark.parametrize(
@@ -80,11 +96,12 @@ def damage(folder, how):
         ("no weights", "weights.safetensors"),
         ("flipped bit", "sha256"),
         ("no json", "no JSON"),
-        ("unknown architecture", "os.system"),
+        ("unknown architecture", "'AttentionMIL'.*found 'os.system'"),
         ("format", "expected format 2, found 99"),
         ("earlier format", "found 1.*train it again"),
         ("edited graph", "model.json does not match its own sha256"),
         ("edited cohort", "model.json does not match its own sha256"),
+        *((how, rf"model\.json: expected a task, features.*{words}.*train it again") for how, words in WORDS.items()),
         ("other width", "belong together"),
         ("member missing", "belong together"),
     ],

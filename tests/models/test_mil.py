@@ -8,10 +8,10 @@ from metaniche.graph import concat
 from metaniche.models import ARCHITECTURES
 
 
-def forward(name, graph, x, bag_ptr, n_clinical=0, clinical=None):
+def forward(name, graph, x, bag_ptr, n_clinical=0, clinical=None, candidates=None):
     torch.manual_seed(0)
     model = ARCHITECTURES[name](x.shape[1], 3, n_clinical, width=16).eval()
-    candidates = torch.ones(graph.n_cells, dtype=torch.bool)
+    candidates = torch.ones(graph.n_cells, dtype=torch.bool) if candidates is None else candidates
     return model(x, graph, bag_ptr, candidates, clinical)
 
 
@@ -42,3 +42,15 @@ class TestEveryArchitecture:
         graph = make_sample("s", "p").graph
         out = forward(name, graph, torch.randn(80, 5), torch.tensor([0, 80]), 1, torch.tensor([[torch.nan]]))
         assert torch.isfinite(out.bag_logits).all()
+
+    def test_only_candidates_are_pooled_to_the_unit(self, name):
+        graph = make_sample("s", "p").graph
+        candidates = torch.arange(80) % 3 == 0
+        candidates[:30] = False  # a bag without any pools all of its cells
+        out = forward(name, graph, torch.randn(80, 5), torch.tensor([0, 30, 80]), candidates=candidates)
+        assert (out.attention[30:] > 0).equal(candidates[30:])
+        assert (out.attention[:30] > 0).all()
+        for bag in (slice(0, 30), slice(30, 80)):
+            assert torch.allclose(out.attention[bag].sum(), torch.tensor(1.0), atol=1e-5)
+        share = out.attention[30:, None] * out.cell_logits[30:]
+        assert torch.allclose(out.bag_logits[1], share.sum(0), atol=1e-5)

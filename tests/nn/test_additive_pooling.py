@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from metaniche.nn.additive_pooling import AdditiveAttentionPooling
@@ -35,3 +36,15 @@ def test_a_bag_without_candidates_pools_all_of_its_cells():
     _, attention, bag = pooled(candidates=candidates)
     assert (attention[:10] > 0).all()
     assert torch.isfinite(bag).all()
+
+
+def test_uniform_attention_is_the_mean_over_candidates_and_asks_for_no_gradient():
+    pool = AdditiveAttentionPooling(8, 2).eval()
+    pool.stay_uniform()
+    candidates = torch.arange(30) % 2 == 0
+    for pooling in (pool, pool.mean):
+        logits, attention, bag = pooling(torch.randn(30, 8), torch.tensor([0, 10, 10, 30]), candidates)
+        assert torch.allclose(bag[0], logits[:10][candidates[:10]].mean(0), atol=1e-6)
+        assert (bag[1] == 0).all()
+        assert attention[10:].tolist() == pytest.approx([0.1 * bool(c) for c in candidates[10:]])
+    assert {n.split(".")[0] for n, p in pool.named_parameters() if p.requires_grad} == {"score"}

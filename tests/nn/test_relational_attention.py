@@ -56,5 +56,5 @@ def test_attention_dropout_falls_on_edges_in_training_alone_and_follows_torch_s_
 
 
 def test_width_must_be_a_multiple_of_heads():
-    with pytest.raises(ConfigError, match=r"multiple of model\.heads, found 10 and 4"):
+    with pytest.raises(ConfigError, match=r"multiple of model\.heads, found width=10, heads=4"):
         RelationalAttention(10, 4, ("contact",), 8)

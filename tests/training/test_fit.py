@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tissue import READ
 
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.errors import SplitError
+from metaniche.errors import ConfigError, SplitError
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
 from metaniche.training.checkpoint import AtomicCheckpointIO
-from metaniche.training.fit import FitConfig, fit_bundle
+from metaniche.training.fit import FitConfig
+from metaniche.training.fit import fit_bundle as fit_any
+
+fit_bundle = partial(fit_any, **READ)
 
 BINARY = Task("t", "a task", label="metastasis", positive=(1,), clinical=("age", "sex"))
 CONFIG = FitConfig(
@@ -29,7 +33,7 @@ def states_equal(one, other):
     return all(torch.equal(one[k], other[k]) for k in one)
 
 
-def kept_trainer(folder, seed, epochs=4, callbacks=()):
+def kept_trainer(folder, epochs=4, callbacks=()):
     checkpoint = ModelCheckpoint(dirpath=folder, filename="last", enable_version_counter=False)
     return pl.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
@@ -131,12 +135,32 @@ def test_every_architecture_takes_every_task(small_cohort, tmp_path, name, task)
         assert (np.diff(scores.survival.to_numpy(), axis=1) <= 0).all()
 
 
-def test_a_temperature_is_fitted_on_held_out_patients_only_when_there_are_enough(small_cohort):
-    samples, patients, table = small_cohort
-    targets = make_targets(BINARY, patients, table)
-    few = fit_bundle(samples, targets.of(["p0", "p1"]), CONFIG, val_targets=targets.of(["p2", "p3"]))
-    many = fit_bundle(
-        samples, targets.of(["p0", "p1"]), CONFIG, val_targets=targets.of([f"p{i}" for i in range(2, 12)])
-    )
-    assert "temperature" not in few.calibration
-    assert many.calibration["n_calibration"] == 10
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"members": 0}, "members to be a whole number of at least 1, found 0"),
+        ({"epochs": 0}, "epochs to be a whole number of at least 1, found 0"),
+        ({"pool": "tumour"}, "pool to be one of .*found 'tumour'"),
+        ({"architecture": "NicheGINN"}, "found 'NicheGINN'. Did you mean 'NicheGIN'"),
+        ({"parameters": {"widht": 8}}, "found 'widht'. Did you mean 'width'"),
+        ({"parameters": {"heads": 5}}, "multiple of model.heads, found width=32, heads=5"),
+        ({"architecture": "GATv2MIL", "parameters": {"heads": 5}}, "multiple of model.heads"),
+        ({"parameters": {"dropout": 2.0}}, r"RelationalMIL cannot be built with {'dropout': 2\.0}"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_fitted(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        FitConfig(**wrong)
+
+
+def test_clinical_variables_that_are_asked_for_must_be_there(parts):
+    samples, patients, targets = parts
+    config = replace(CONFIG, use_clinical=True)
+    with pytest.raises(ConfigError, match="use_clinical=true, found no patient table"):
+        fit_bundle(samples, targets, config)
+    without = replace(targets, task=replace(BINARY, clinical=()))
+    with pytest.raises(ConfigError, match="use_clinical=true, found none in task 't'"):
+        fit_bundle(samples, without, config, patients=patients)
+    cells = replace(targets, task=replace(BINARY, level="cell"))
+    with pytest.raises(ConfigError, match="found task 't' of cells"):
+        fit_bundle(samples, cells, config, patients=patients)

@@ -1,12 +1,16 @@
 import pytest
 import torch
+from tissue import READ
 
-from metaniche.data.features import FeatureConfig
+from metaniche.data.batch import collate
+from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
+from metaniche.data.units import make_bags
 from metaniche.errors import TrainingError
+from metaniche.models import ARCHITECTURES
 from metaniche.training.fit import FitConfig, fit_bundle
-from metaniche.training.module import _warm_up_then_cosine
+from metaniche.training.module import NetworkModule, _warm_up_then_cosine
 
 TASK = Task("t", "a task", label="metastasis", positive=(1,))
 SAMPLING = SamplingConfig(windows=1, window_cells=30, batch_size=4)
@@ -19,10 +23,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_cohort):
         optimizer=lambda p: torch.optim.SGD(p, lr=1e30),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="finite loss"):
-        fit_bundle(samples, make_targets(TASK, patients, table), explode)
+        fit_bundle(samples, make_targets(TASK, patients, table), explode, **READ)
 
 
 def test_the_learning_rate_rises_then_falls():
     rates = [_warm_up_then_cosine(i / 100) for i in range(101)]
     assert max(rates) == pytest.approx(rates[10], rel=0.01)
     assert rates[0] < rates[5] < rates[10] > rates[50] > rates[100] > 0
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("task", [TASK, Task("k", "k", level="cell", label="cell_type", positive=("malignant",))])
+def test_every_parameter_that_is_trained_gets_a_gradient(small_cohort, name, task):
+    """What gets none must be frozen: processes that average gradients would wait for it."""
+    samples, patients, table = small_cohort
+    features = Features.fit(samples[:2], FeatureConfig())
+    batch = collate(make_bags(samples[:2], features, task, targets=make_targets(task, patients, table, samples)))
+    module = NetworkModule(ARCHITECTURES[name](len(features.names), 1, width=8), task, torch.optim.SGD)
+    module._training_loss(module(batch), batch).backward()
+    assert [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
-    networks = [_network(config, name, cells) for name in config.networks]
+    networks = [_network(config, name, cohort, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
     if not estimators:
         raise ConfigError(
@@ -67,7 +68,7 @@ def main(config: DictConfig) -> None:
         log.info("Label-permutation control of %s", networks[0].name)
         with _Shown() as progress:
             found = permutation_control(
-                _network(config, networks[0].name, None), cohort, task, lambda t: folds(t, 1),
+                replace(networks[0], cells_dir=None), cohort, task, lambda t: folds(t, 1),
                 n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
             )  # fmt: skip
         control = {
@@ -85,11 +86,11 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, cells: Path | None) -> NetworkEstimator:
+def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path) -> NetworkEstimator:
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
     fit = fit_config(config, load_group("model", name, config))
     own = cells if name == config.networks[0] else None
-    return NetworkEstimator(name, fit, make_trainer=trainer_factory(config), cells_dir=own)
+    return NetworkEstimator(name, fit, cohort.graph, cohort.config, make_trainer=trainer_factory(config), cells_dir=own)
 
 
 def _digest(config: DictConfig) -> str:

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from metaniche.cli import verb
 from metaniche.data.applicability import check_floor
-from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.manifest import read_table
 from metaniche.io.read import read_sample
@@ -107,7 +106,9 @@ def _jobs(folder: Path, output: Path) -> list[Job]:
     """A job per file of a folder. Raises InputError where two would write one file or hold one sample."""
     paths = _files(folder)
     if not paths:
-        raise InputError(f"Expected .h5ad or .zarr samples in {folder}, found none.")
+        found = listed(sorted(path.name for path in folder.iterdir()))
+        fix = "Give the folder that holds the samples, or write them as .h5ad."
+        raise refusal(folder, expected="samples whose names end in .h5ad or .zarr", found=found, fix=fix)
     stems = Counter([Path(UNITS).stem, *(p.stem for p in paths)])
     twice = [p.name for p in paths if stems[p.stem] > 1]
     if twice:

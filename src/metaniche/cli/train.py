@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,12 +44,13 @@ def main(config: DictConfig) -> None:
         cohort.of(targets.patients),
         train,
         fit,
+        graph=cohort.graph,
+        cohort=cohort.config,
         patients=cohort.patients,
         val_targets=held_out,
         make_trainer=trainer_factory(config),
         run_dir=run_dir,
         seed=seed,
-        provenance={"graph": asdict(cohort.graph), "cohort": asdict(cohort.config)},
     )
     if rank_zero_only.rank == 0:
         bundle.save(run_dir / "bundle")
@@ -76,7 +77,7 @@ def _describe(
         write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
         collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
         if config.keep_held_out:
-            _write_held_out(config, cohort, held_out, run_dir / "held_out")
+            _write_held_out(config, held_out, run_dir / "held_out")
     write_run(
         run_dir, cohort, targets, model=config.model.name, duration_s=time.monotonic() - started,
         seeds=[config.seed + i for i in range(config.members)], experiment=config.run_name,
@@ -92,7 +93,7 @@ def _uncalibrated(predictor: Predictor) -> Predictor:
     return Predictor(replace(predictor.bundle, calibration=without))
 
 
-def _write_held_out(config: DictConfig, cohort: PreparedCohort, held_out: Targets, folder: Path) -> None:
+def _write_held_out(config: DictConfig, held_out: Targets, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     source = read_cohort(config)
     rows: pd.Series = source.samples["patient_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,16 +13,37 @@ from torch import Tensor
 from metaniche.graph import CellGraph, concat
 
 
+class Piece(NamedTuple):
+    """A sample, or a window of it.
+
+    Attributes
+    ----------
+    x
+        (n, F) float32.
+    graph
+        CellGraph of the n cells.
+    candidates
+        (n,) bool, the cells that are pooled to the unit.
+    labels
+        (n,) float32, labels of cells, NaN where there is none.
+    """
+
+    x: Tensor
+    graph: CellGraph
+    candidates: Tensor
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class Bag:
-    """The cells of one unit (patient or sample): one or more pieces of tissue and the unit's label.
+    """What a network sees of one unit (patient or sample): one or more pieces of tissue and the unit's label.
 
     Attributes
     ----------
     index
         Position of the unit among all training units.
     pieces
-        (x (n, F) float32, CellGraph of n cells, candidates (n,) bool, cell labels (n,) float32 with NaN) per piece.
+        At least one; their cells are one bag.
     target
         (T,) float32: y; or time, event; or one column per site, NaN where missing. Empty for cell-level tasks.
     clinical
@@ -29,7 +51,7 @@ class Bag:
     """
 
     index: int
-    pieces: Sequence[tuple[Tensor, CellGraph, Tensor, Tensor]]
+    pieces: Sequence[Piece]
     target: np.ndarray
     clinical: np.ndarray
 
@@ -75,13 +97,13 @@ class Batch:
 def collate(bags: Sequence[Bag]) -> Batch:
     """Stack bags block-diagonally."""
     pieces = [piece for bag in bags for piece in bag.pieces]
-    sizes = [sum(piece[0].shape[0] for piece in bag.pieces) for bag in bags]
+    sizes = [sum(piece.graph.n_cells for piece in bag.pieces) for bag in bags]
     return Batch(
-        x=torch.cat([p[0] for p in pieces]),
-        graph=concat([p[1] for p in pieces]),
+        x=torch.cat([p.x for p in pieces]),
+        graph=concat([p.graph for p in pieces]),
         bag_ptr=torch.tensor([0, *sizes]).cumsum(0),
-        candidates=torch.cat([p[2] for p in pieces]),
-        cell_target=torch.cat([p[3] for p in pieces]),
+        candidates=torch.cat([p.candidates for p in pieces]),
+        cell_target=torch.cat([p.labels for p in pieces]),
         target=torch.from_numpy(np.stack([bag.target for bag in bags])).float(),
         clinical=torch.from_numpy(np.stack([bag.clinical for bag in bags])).float(),
         index=torch.tensor([bag.index for bag in bags]),

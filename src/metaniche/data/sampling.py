@@ -1,4 +1,4 @@
-"""Units and the niches drawn from them: every draw is a function of (seed, epoch, step, rank) alone."""
+"""Windows of tissue drawn from bags, and bags whole: every draw is a function of (seed, epoch, step, rank) alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from metaniche.data.batch import Bag, Batch, collate
+from metaniche.data.batch import Bag, Batch, Piece, collate
 from metaniche.errors import ConfigError
-from metaniche.graph import CellGraph
-
-Piece = tuple[Tensor, CellGraph, Tensor, Tensor]  # see Bag.pieces
 
 
 @dataclass(frozen=True)
@@ -44,49 +40,54 @@ class SamplingConfig:
                 )
 
 
-class NicheBatches(Dataset):
+class WindowBatches(Dataset):
     """Training batches by number: item `epoch * steps + step` holds `batch_size` units with freshly drawn windows."""
 
-    def __init__(self, units: Sequence[Bag], config: SamplingConfig, seed: int, rank: int = 0, world: int = 1) -> None:
-        if not units:
-            raise ConfigError("Expected at least one training unit, found none.")
+    def __init__(self, bags: Sequence[Bag], config: SamplingConfig, seed: int, rank: int = 0, world: int = 1) -> None:
+        if not bags:
+            raise ConfigError(
+                "Expected at least one training unit, found none. Check that patients with a label have samples."
+            )
         if config.batch_size < world:
-            raise ConfigError(f"Expected batch_size >= number of processes, found {config.batch_size} and {world}.")
-        self.units, self.config, self.seed, self.rank, self.world = units, config, seed, rank, world
-        self.per_step = min(config.batch_size, len(units)) // world * world or world
-        self.steps = -(-len(units) // self.per_step)
+            raise ConfigError(
+                f"Expected at least one unit per process and step, found data.sampling.batch_size={config.batch_size} for "
+                f"{world} processes. Raise it, or use fewer devices (trainer.devices, trainer.num_nodes)."
+            )
+        self.bags, self.config, self.seed, self.rank, self.world = bags, config, seed, rank, world
+        self.per_step = min(config.batch_size, len(bags)) // world * world or world
+        self.steps = -(-len(bags) // self.per_step)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, number: int) -> Batch:
         epoch, step = divmod(number, self.steps)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.units))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.bags))
         # The last step wraps around, so that every rank has as many units at every step.
         members = np.resize(order, self.steps * self.per_step)[step * self.per_step : (step + 1) * self.per_step]
         rng = np.random.default_rng([self.seed, epoch, step, self.rank])
-        return collate([self._draw(self.units[i], rng) for i in members[self.rank :: self.world]])
+        return collate([self._draw(self.bags[i], rng) for i in members[self.rank :: self.world]])
 
-    def _draw(self, unit: Bag, rng: np.random.Generator) -> Bag:
+    def _draw(self, bag: Bag, rng: np.random.Generator) -> Bag:
         pieces = []
         for _ in range(self.config.windows):
-            pieces.append(cut_window(unit.pieces[rng.integers(len(unit.pieces))], self.config.window_cells, rng))
-            if len(unit.pieces) == 1 and pieces[0][0].shape[0] == unit.pieces[0][0].shape[0]:
-                break  # the window is the whole unit: once is enough
-        return Bag(unit.index, pieces, unit.target, unit.clinical)
+            pieces.append(cut_window(bag.pieces[rng.integers(len(bag.pieces))], self.config.window_cells, rng))
+            if len(bag.pieces) == 1 and pieces[0].graph.n_cells == bag.pieces[0].graph.n_cells:
+                break  # the window is the whole bag: once is enough
+        return Bag(bag.index, pieces, bag.target, bag.clinical)
 
 
-class WholeUnits(Dataset):
-    """Every unit whole, one per item; for validation and prediction."""
+class WholeBags(Dataset):
+    """Every bag whole, one per item; for validation."""
 
-    def __init__(self, units: Sequence[Bag]) -> None:
-        self.units = units
+    def __init__(self, bags: Sequence[Bag]) -> None:
+        self.bags = bags
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self.bags)
 
     def __getitem__(self, number: int) -> Batch:
-        return collate([self.units[number]])
+        return collate([self.bags[number]])
 
 
 class EpochSampler(Sampler[int]):
@@ -107,14 +108,14 @@ class EpochSampler(Sampler[int]):
 
 def cut_window(piece: Piece, n_cells: int, rng: np.random.Generator) -> Piece:
     """A random candidate cell (a labelled one where cells have labels) and the cells nearest to it, with their graph."""
-    x, graph, candidates, labels = piece
-    if graph.n_cells <= n_cells:
+    if piece.graph.n_cells <= n_cells:
         return piece
-    eligible = torch.isfinite(labels)
+    eligible = torch.isfinite(piece.labels)
     if not eligible.any():
-        eligible = candidates if candidates.any() else torch.ones_like(candidates)
+        eligible = piece.candidates if piece.candidates.any() else torch.ones_like(piece.candidates)
     eligible = eligible.nonzero().squeeze(1)
     centre = eligible[int(rng.integers(eligible.numel()))]
-    distance = (graph.pos_um - graph.pos_um[centre]).square().sum(1)
+    pos_um = piece.graph.pos_um
+    distance = (pos_um - pos_um[centre]).square().sum(1)
     cells = torch.topk(distance, n_cells, largest=False).indices.sort().values
-    return x[cells], graph.subgraph(cells), candidates[cells], labels[cells]
+    return Piece(piece.x[cells], piece.graph.subgraph(cells), piece.candidates[cells], piece.labels[cells])

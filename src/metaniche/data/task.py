@@ -13,7 +13,8 @@ from metaniche.errors import ConfigError, InputError
 from metaniche.io.wording import listed, nearest
 
 LEVELS = ("patient", "sample", "cell")
-KINDS = ("binary", "cox", "discrete_time", "sites")
+SURVIVAL = ("cox", "discrete_time")
+KINDS = ("binary", *SURVIVAL, "sites")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Task:
     name, title
         Short name and one line for people (tables, reports).
     level
-        Unit that carries the label: patient, sample or cell.
+        Unit that carries the label: patient, sample, or (binary tasks only) cell.
     kind
         binary; cox or discrete_time (time to event); sites (several binary labels, missing ones masked).
     label, positive, negative
@@ -59,21 +60,25 @@ class Task:
         if self.level not in LEVELS or self.kind not in KINDS:
             raise ConfigError(
                 f"Task {self.name!r}: expected level in {LEVELS} and kind in {KINDS}, "
-                f"found level={self.level!r}, kind={self.kind!r}."
+                f"found level={self.level!r}, kind={self.kind!r}. Set task.level and task.kind."
             )
         if self.level == "cell" and self.kind != "binary":
             raise ConfigError(
                 f"Task {self.name!r}: expected kind 'binary' at level 'cell', found {self.kind!r}. "
                 "Times and sites belong to patients or samples."
             )
-        needed = {"binary": ("label", "positive"), "cox": ("time", "event"), "sites": ("sites",)}
-        for name in needed.get(self.kind, ("time", "event")):
+        needed = {"binary": ("label", "positive"), "sites": ("sites",)} | dict.fromkeys(SURVIVAL, ("time", "event"))
+        names = needed[self.kind]
+        for name in names:
             if not getattr(self, name):
-                raise ConfigError(f"Task {self.name!r} of kind {self.kind!r} needs `{name}`; it is empty.")
+                raise ConfigError(
+                    f"Task {self.name!r} of kind {self.kind!r}: expected task.{name}, found {getattr(self, name)!r}. "
+                    f"Needed are {', '.join(f'task.{n}' for n in names)}."
+                )
 
     @property
     def is_survival(self) -> bool:
-        return self.kind in ("cox", "discrete_time")
+        return self.kind in SURVIVAL
 
 
 @dataclass(frozen=True)
@@ -213,5 +218,10 @@ def _cell_table(task: Task, prepared: Sequence[PreparedSample]) -> pd.DataFrame:
         if task.label in s.cells
     ]
     if not rows:
-        raise InputError(f"Task {task.name!r} needs a cell annotation {task.label!r}; no prepared sample has it.")
+        found = {column for s in prepared for column in s.cells}
+        raise InputError(
+            f"Task {task.name!r}: expected a cell annotation {task.label!r}, found {listed(sorted(found), 20)} in "
+            f"{len(prepared)} samples. {nearest(task.label, found)}Name one of them as task.label, or add the column of obs "
+            "to data.annotations."
+        )
     return pd.concat(rows)

@@ -1,4 +1,4 @@
-"""Prepared samples, fitted features and targets -> units (bags of tissue with a label) for training and prediction."""
+"""Prepared samples, fitted features and targets -> a bag per unit, for training and prediction."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from metaniche.data.batch import Bag
+from metaniche.data.batch import Bag, Piece
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import Features
 from metaniche.data.sample import PreparedSample
-from metaniche.data.sampling import Piece
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 
 POOLS = ("all", "malignant")
 
 
-def make_units(
+def make_bags(
     samples: Sequence[PreparedSample],
     features: Features,
     task: Task,
@@ -34,8 +33,7 @@ def make_units(
     `clinical` is a fitted transform and the patient table it reads. `pool` says which cells are pooled to the unit:
     all of them (every cell stands for its niche) or the malignant ones.
     """
-    if pool not in POOLS:
-        raise ConfigError(f"Expected pool to be one of {POOLS}, found {pool!r}.")
+    check_pool(pool)
     by_unit: dict[str, list[PreparedSample]] = {}
     for sample in samples:
         by_unit.setdefault(unit_of(sample, task), []).append(sample)
@@ -48,13 +46,19 @@ def make_units(
     return bags
 
 
+def check_pool(pool: str) -> None:
+    """Raise ConfigError for a pool that `make_bags` does not know."""
+    if pool not in POOLS:
+        raise ConfigError(f"Expected pool to be one of {POOLS}, found {pool!r}. all pools every cell of the unit.")
+
+
 def unit_of(sample: PreparedSample, task: Task) -> str:
     """The unit a sample belongs to: its patient, or itself for sample-level tasks."""
     return sample.sample_id if task.level == "sample" else sample.patient_id
 
 
 def unit_ids(samples: Sequence[PreparedSample], task: Task) -> list[str]:
-    """Units in the order in which `make_units` returns them without targets."""
+    """Units in the order in which `make_bags` returns them without targets."""
     return list(dict.fromkeys(unit_of(s, task) for s in samples))
 
 
@@ -65,7 +69,7 @@ def _piece(sample: PreparedSample, features: Features, cell_targets: Targets | N
         own = table.loc[table["sample_id"] == sample.sample_id, "y"]
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
-    return (
+    return Piece(
         torch.from_numpy(features.transform(sample)),
         sample.graph,
         torch.from_numpy(candidates.copy()),

@@ -9,9 +9,11 @@ from typing import Self
 
 import pandas as pd
 
+from metaniche.data.cohort import CohortConfig
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
+from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.write import write_parquet
 from metaniche.predict import Predictor, Scores
@@ -22,12 +24,16 @@ from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 class NetworkEstimator:
     """Trains `config` on the training patients of a fold and scores the others.
 
+    `graph` and `cohort` say how the samples were connected and read. They are no part of the repr that names a fold, which
+    names the prepared cohort anyway.
     With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
     that was not trained on its patient.
     """
 
     name: str
     config: FitConfig
+    graph: GraphConfig = field(repr=False)
+    cohort: CohortConfig = field(repr=False)
     role: str = "model"
     make_trainer: TrainerFactory | None = field(default=None, repr=False)
     cells_dir: Path | None = field(default=None, repr=False)
@@ -37,7 +43,16 @@ class NetworkEstimator:
     def fit(
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
     ) -> Self:
-        bundle = fit_bundle(samples, targets, self.config, patients=clinical, make_trainer=self.make_trainer, seed=seed)
+        bundle = fit_bundle(
+            samples,
+            targets,
+            self.config,
+            graph=self.graph,
+            cohort=self.cohort,
+            patients=clinical,
+            make_trainer=self.make_trainer,
+            seed=seed,
+        )
         self._predictor, self._trained_on = Predictor(bundle), set(targets.patients)
         return self
 

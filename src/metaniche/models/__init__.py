@@ -1,4 +1,5 @@
-"""Whole networks, and the bundle people exchange. In: tensors and a CellGraph. May import errors, ops, graph and nn."""
+"""Whole networks, and the bundle people exchange. In: tensors and a CellGraph. May import errors, ops, graph and nn;
+the bundle also io and data."""
 
 from metaniche.models.attention_mil import AttentionMIL
 from metaniche.models.gatv2_mil import GATv2MIL

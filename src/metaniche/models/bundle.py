@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.torch import load as load_tensors
@@ -14,8 +14,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, from_numpy
 
 from metaniche import __version__
-from metaniche.errors import CheckpointError
+from metaniche.data.clinical import ClinicalFeatures
+from metaniche.data.cohort import CohortConfig
+from metaniche.data.features import Features
+from metaniche.data.task import Task
+from metaniche.errors import CheckpointError, ConfigError
+from metaniche.graph import GraphConfig
 from metaniche.io.keys import RESEARCH_USE_ONLY
+from metaniche.io.wording import listed, reason
 from metaniche.io.write import replacing
 from metaniche.models import ARCHITECTURES
 from metaniche.models.mil import MIL
@@ -26,6 +32,16 @@ INTENDED_USE = (
     "Research on spatial omics of tumours: ranking cells, niches and patients by the risk this model assigns. "
     + RESEARCH_USE_ONLY
 )
+
+
+class Parts(NamedTuple):
+    """What the plain states of a bundle stand for."""
+
+    task: Task
+    features: Features
+    clinical: ClinicalFeatures | None
+    graph: GraphConfig
+    cohort: CohortConfig
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,7 @@ class Bundle:
     task, features, clinical, graph, cohort
         Plain JSON states of Task, Features, ClinicalFeatures (or None), GraphConfig and CohortConfig.
     pool
-        Which cells are pooled to the unit: see `metaniche.data.units.make_units`.
+        Which cells are pooled to the unit: see `metaniche.data.units.make_bags`.
     arrays
         Arrays of the fitted Features.
     calibration
@@ -64,6 +80,16 @@ class Bundle:
     pool: str = "all"
     calibration: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
+
+    def parts(self) -> Parts:
+        """The states as objects. `Bundle.load` has tried it, so that no bundle from disk fails later."""
+        return Parts(
+            Task(**self.task),
+            Features.from_state(self.features, self.arrays),
+            ClinicalFeatures(**self.clinical) if self.clinical else None,
+            GraphConfig(**self.graph),
+            CohortConfig(**self.cohort),
+        )
 
     def members(self) -> list[MIL]:
         """The networks, in evaluation mode."""
@@ -133,7 +159,8 @@ class Bundle:
             )
         if model.get("architecture") not in ARCHITECTURES:
             raise CheckpointError(
-                f"{folder / MODEL}: unknown architecture {model.get('architecture')!r}; known: {sorted(ARCHITECTURES)}."
+                f"{folder / MODEL}: expected an architecture among {listed(ARCHITECTURES, 20)}, found "
+                f"{model.get('architecture')!r}. Use the version of metaniche that has it."
             )
         if _digest(model) != _get(model.get("sha256"), MODEL):
             raise CheckpointError(
@@ -151,11 +178,22 @@ class Bundle:
                 **{k: model[k] for k in _PLAIN},
             )
             bundle.members()
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{folder}: weights and model.json do not belong together: {error}") from error
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{folder}: expected {WEIGHTS} of the network in {MODEL}, but they do not belong together: "
+                f"{reason(error)}. Copy both files again."
+            ) from error
+        try:
+            bundle.parts()
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{folder / MODEL}: expected a task, features, graph and cohort that this version of metaniche reads, found "
+                f"{reason(error)}. Use the version that wrote it ({model.get('metaniche', 'unknown')}), or train it again."
+            ) from error
         return bundle
 
 
+_UNREADABLE = (KeyError, TypeError, RuntimeError, ValueError, AttributeError, ConfigError)
 _PLAIN = (
     "architecture",
     "parameters",

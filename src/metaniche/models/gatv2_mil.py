@@ -7,6 +7,7 @@ from torch_geometric.nn import GATv2Conv
 from metaniche.graph import CellGraph
 from metaniche.models.mil import MIL
 from metaniche.nn.distance import DistanceEncoding
+from metaniche.nn.heads import head_width
 
 
 class GATv2MIL(MIL):
@@ -28,7 +29,8 @@ class GATv2MIL(MIL):
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.convs = nn.ModuleList(
-            GATv2Conv(width, width // heads, heads=heads, edge_dim=n_basis, add_self_loops=False) for _ in range(layers)
+            GATv2Conv(width, head_width(width, heads), heads=heads, edge_dim=n_basis, add_self_loops=False)
+            for _ in range(layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
 

@@ -20,7 +20,7 @@ class MILOutput(NamedTuple):
 
 
 class MIL(nn.Module):
-    """Multiple-instance learning over cells; a subclass says how a cell is encoded.
+    """Multiple-instance learning over cells; a subclass says how a cell is encoded, and may say how cells are pooled.
 
     Parameters
     ----------
@@ -52,12 +52,16 @@ class MIL(nn.Module):
     def encode(self, h: Tensor, graph: CellGraph) -> Tensor:
         """Embedded cells (N, width) -> cells that know their surroundings (N, width)."""
 
+    def pooled(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells to bags, as AdditiveAttentionPooling: cell logits (N, K), attention (N,), bag logits (B, K)."""
+        return self.pool(h, bag_ptr, candidates)
+
     def forward(
         self, x: Tensor, graph: CellGraph, bag_ptr: Tensor, candidates: Tensor, clinical: Tensor | None = None
     ) -> MILOutput:
         """x (N, F), bag_ptr (B + 1,), candidates (N,) bool, clinical (B, C) -> MILOutput."""
         h = self.encode(self.embed(x), graph)
-        cell_logits, attention, bag_logits = self.pool(h, bag_ptr, candidates)
+        cell_logits, attention, bag_logits = self.pooled(h, bag_ptr, candidates)
         if self.clinical is not None and clinical is not None:
             bag_logits = bag_logits + self.clinical(torch.nan_to_num(clinical))
         return MILOutput(cell_logits, attention, bag_logits, h)

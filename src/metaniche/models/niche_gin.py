@@ -11,8 +11,8 @@ from metaniche.models.mil import MIL
 class NicheGIN(MIL):
     """Three GIN layers over all neighbours, then the mean over the candidates (Wu et al. 2022, 10.1038/s41551-022-00951-w).
 
-    A cell's embedding after three layers is its 3-hop niche. Attention stays uniform, so that the patient's logit is the
-    mean of niche logits, as in the original.
+    A cell's embedding after three layers is its 3-hop niche, and the patient's logit the mean of niche logits, as in the
+    original.
     """
 
     def __init__(
@@ -38,3 +38,6 @@ class NicheGIN(MIL):
         for conv, norm in zip(self.convs, self.norms):
             h = torch.relu(norm(conv(h, edge_index)))
         return h
+
+    def pooled(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.pool.mean(h, bag_ptr, candidates)

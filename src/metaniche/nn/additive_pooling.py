@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from metaniche.ops.segment import segment_softmax, segment_sum
+from metaniche.ops.segment import segment_mean, segment_softmax, segment_sum
 
 
 class AdditiveAttentionPooling(nn.Module):
@@ -39,6 +39,13 @@ class AdditiveAttentionPooling(nn.Module):
         score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))
         attention = segment_softmax(score.masked_fill(~_poolable(candidates, bag_ptr)[:, None], -torch.inf), bag_ptr)
         return logits, attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
+
+    def mean(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward` without a gate: every pooled cell has an equal share."""
+        logits, pooled = self.score(h), _poolable(candidates, bag_ptr)
+        before = torch.cat((bag_ptr.new_zeros(1), pooled.cumsum(0)))[bag_ptr]  # pooled cells before each bag
+        share = torch.repeat_interleave(1.0 / before.diff().clamp(min=1), bag_ptr.diff(), output_size=h.shape[0])
+        return logits, share * pooled, segment_mean(logits[pooled], before)
 
 
 def _poolable(candidates: Tensor, bag_ptr: Tensor) -> Tensor:

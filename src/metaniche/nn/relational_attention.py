@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from metaniche.errors import ConfigError
 from metaniche.graph import CellGraph
+from metaniche.nn.heads import head_width
 from metaniche.ops.edge_attention import edge_attention
 
 
@@ -32,9 +32,7 @@ class RelationalAttention(nn.Module):
         attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ConfigError(f"Expected model.width to be a multiple of model.heads, found {width} and {heads}.")
-        self.heads, self.attention_dropout = heads, attention_dropout
+        self.heads, self.head_width, self.attention_dropout = heads, head_width(width, heads), attention_dropout
         self.norm = nn.LayerNorm(width)
         self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})
         self.bias = nn.ModuleDict({r: nn.Linear(n_basis, heads, bias=False) for r in relations})
@@ -47,7 +45,7 @@ class RelationalAttention(nn.Module):
         messages = []
         for relation, projection in self.project.items():
             graph, basis = edges[relation]
-            q, k, v = projection(normed).view(h.shape[0], 3, self.heads, -1).unbind(1)
+            q, k, v = projection(normed).view(h.shape[0], 3, self.heads, self.head_width).unbind(1)
             bias, null = self.bias[relation](basis), self.null[relation]
             message = edge_attention(q, k, v, graph.indptr, graph.indices, bias, null, **self._dropped())
             messages.append(message.flatten(1))

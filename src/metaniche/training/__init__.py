@@ -1,1 +1,4 @@
-"""Units and a network in, a Bundle out; the only room that knows Lightning's loop. May import all rooms up to predict."""
+"""Samples, targets and a network in, a Bundle out; the only room that knows Lightning's loop.
+
+May import all rooms up to predict.
+"""

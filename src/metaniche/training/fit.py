@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,30 +14,30 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
-from metaniche.data.datamodule import TumourDataModule
+from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.data.outcome import bin_edges, breslow, n_outputs
+from metaniche.data.outcome import bin_edges, n_outputs
 from metaniche.data.sample import PreparedSample
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Targets, Task
-from metaniche.data.units import POOLS, make_units, target_columns
+from metaniche.data.units import check_pool, make_bags
 from metaniche.errors import ConfigError
+from metaniche.graph import GraphConfig
+from metaniche.io.wording import listed, nearest
 from metaniche.models import ARCHITECTURES
 from metaniche.models.bundle import Bundle
-from metaniche.predict import Predictor
+from metaniche.training.calibrate import with_baseline, with_temperature
+from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.module import NetworkModule
 
 log = logging.getLogger(__name__)
 
-MIN_CALIBRATION_UNITS = 10  # fewer held-out units cannot fit even one number
-TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
-TrainerFactory = Callable[[Path | None, int], pl.Trainer]
-
+TrainerFactory = Callable[[Path | None], pl.Trainer]  # the member's folder (None: keep nothing) -> its Trainer
 
 # AdamW with the weight decay that small cohorts need.
 DEFAULT_OPTIMIZER = partial(AdamW, lr=3e-3, weight_decay=1e-2)
@@ -44,7 +45,7 @@ DEFAULT_OPTIMIZER = partial(AdamW, lr=3e-3, weight_decay=1e-2)
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a network is trained.
+    """How a network is trained. Raises ConfigError for what cannot be trained.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class FitConfig:
     members
         Networks in the ensemble, seeds `seed`, `seed + 1`, ...
     pool
-        See `metaniche.data.units.make_units`.
+        See `metaniche.data.units.make_bags`.
     use_clinical
         Fuse the task's clinical variables late.
     optimizer
@@ -75,19 +76,17 @@ class FitConfig:
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
 
     def __post_init__(self) -> None:
-        if self.architecture not in ARCHITECTURES:
-            raise ConfigError(f"Expected an architecture in {sorted(ARCHITECTURES)}, found {self.architecture!r}.")
         for name in ("epochs", "members"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"Expected {name} to be a whole number of at least 1, found {value!r}.")
-        if self.pool not in POOLS:
-            raise ConfigError(f"Expected pool in {POOLS}, found {self.pool!r}.")
+        check_pool(self.pool)
+        _check_architecture(self.architecture, self.parameters)
 
 
 def quiet_trainer(epochs: int) -> TrainerFactory:
     """Trainers without logger, checkpoints or progress bar, for the many short fits of a cross-validation."""
-    return lambda folder, seed: pl.Trainer(max_epochs=epochs, barebones=True, accelerator="auto", devices=1)
+    return lambda folder: pl.Trainer(max_epochs=epochs, barebones=True, accelerator="auto", devices=1)
 
 
 def fit_bundle(
@@ -95,48 +94,60 @@ def fit_bundle(
     targets: Targets,
     config: FitConfig,
     *,
+    graph: GraphConfig,
+    cohort: CohortConfig,
     patients: pd.DataFrame | None = None,
     val_targets: Targets | None = None,
     make_trainer: TrainerFactory | None = None,
     run_dir: Path | None = None,
     seed: int = 0,
-    provenance: Mapping[str, dict] | None = None,
 ) -> Bundle:
     """Train `config.members` networks on the units of `targets`.
 
-    Features and clinical encodings are fitted on the patients of `targets` only. `val_targets` (other patients) are
-    watched during training and fit the temperature of a binary head. With `run_dir`, every member keeps its checkpoints
-    in `run_dir/member{i}` and goes on from `last.ckpt` when called again. `provenance` gives the bundle's `graph` and
-    `cohort` states.
+    Parameters
+    ----------
+    samples
+        Of the patients of `targets` and `val_targets`; others are not looked at.
+    targets
+        Labelled units. Features and clinical encodings are fitted on their patients only.
+    graph, cohort
+        How the samples were connected and read; new tissue is read the same way.
+    patients
+        Clinical variables by patient id, for `config.use_clinical`.
+    val_targets
+        Units of other patients: watched during training, and the temperature of a binary head is fitted on them.
+    make_trainer, run_dir
+        See TrainerFactory; `quiet_trainer` if None. Every member keeps its checkpoints in `run_dir/member{i}` and goes on
+        from `last.ckpt` when called again.
+
+    Raises ConfigError where `use_clinical` finds no clinical variables, SplitError for a patient on both sides.
     """
     task = targets.task
     train = [s for s in samples if s.patient_id in set(targets.patients)]
     held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
     features = Features.fit(train, config.features, seed)
-    clinical = _fit_clinical(task, config, targets, patients)
-    units = make_units(train, features, task, targets=targets, clinical=clinical, pool=config.pool)
-    val_units = make_units(held_out, features, task, targets=val_targets, clinical=clinical, pool=config.pool)
-    parameters = {
-        "n_features": len(features.names),
-        "n_outputs": n_outputs(task),
-        "n_clinical": len(clinical[0].names) if clinical else 0,
-        **config.parameters,
-    }
+    clinical = _fit_clinical(config, targets, patients)
+    bags, val_bags = (
+        make_bags(side, features, task, targets=labels, clinical=clinical, pool=config.pool)
+        for side, labels in ((train, targets), (held_out, val_targets))
+    )
+    n_clinical = len(clinical[0].names) if clinical else 0
+    sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task), "n_clinical": n_clinical}
+    parameters = sizes | dict(config.parameters)
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
     states = []
     for member in range(config.members):
         folder = run_dir / f"member{member}" if run_dir else None
+        module = _make_module(config, parameters, task, bags, edges, seed + member)
         data = TumourDataModule(
-            units,
-            val_units,
+            bags,
+            val_bags,
             train_patients=[s.patient_id for s in train],
             val_patients=[s.patient_id for s in held_out],
             sampling=config.sampling,
             seed=seed + member,
         )
-        trainer = (make_trainer or quiet_trainer(config.epochs))(folder, seed + member)
-        states.append(_fit_member(config, parameters, task, units, edges, data, trainer, folder, seed + member))
-    provenance = provenance or {}
+        states.append(_train(module, data, (make_trainer or quiet_trainer(config.epochs))(folder), folder))
     bundle = Bundle(
         architecture=config.architecture,
         parameters=parameters,
@@ -146,86 +157,73 @@ def fit_bundle(
         arrays=features.arrays,
         clinical=clinical[0].state() if clinical else None,
         pool=config.pool,
-        graph=provenance.get("graph", {}),
-        cohort=provenance.get("cohort", {}),
+        graph=asdict(graph),
+        cohort=asdict(cohort),
         calibration={"bin_edges": edges} if edges else {},
-        training={
-            "seed": seed,
-            "epochs": config.epochs,
-            "n_units": len(units),
-            "n_patients": len(targets.patients),
-        },
+        training={"seed": seed, "epochs": config.epochs, "n_units": len(bags), "n_patients": len(targets.patients)},
     )
-    return _calibrated(bundle, train, targets, held_out, val_targets, patients)
+    if task.kind == "cox":
+        return with_baseline(bundle, train, targets, patients)
+    if task.kind == "binary" and task.level != "cell" and val_targets is not None:
+        return with_temperature(bundle, held_out, val_targets, patients)
+    return bundle
+
+
+def _check_architecture(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a network that cannot be built, before anything is read or fitted."""
+    if name not in ARCHITECTURES:
+        raise ConfigError(
+            f"Expected architecture to be one of {listed(ARCHITECTURES, 20)}, found {name!r}. "
+            f"{nearest(name, ARCHITECTURES)}Name one of them."
+        )
+    known = [k for k, p in inspect.signature(ARCHITECTURES[name]).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in parameters:
+        if key not in known:
+            raise ConfigError(
+                f"Expected parameters of {name} to be among {listed(known, 20)}, found {key!r}. "
+                f"{nearest(key, known)}Leave it out."
+            )
+    try:
+        with torch.device("meta"):  # shapes only: no memory, no random numbers
+            ARCHITECTURES[name](n_features=1, n_outputs=1, **parameters)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{name} cannot be built with {dict(parameters)}: {error}. Change these values.") from error
 
 
 def _fit_clinical(
-    task: Task, config: FitConfig, targets: Targets, patients: pd.DataFrame | None
+    config: FitConfig, targets: Targets, patients: pd.DataFrame | None
 ) -> tuple[ClinicalFeatures, pd.DataFrame] | None:
     if not config.use_clinical:
         return None
+    task = targets.task
     if not task.clinical or patients is None:
         found = "no patient table" if task.clinical else f"none in task {task.name!r}"
         raise ConfigError(f"Expected clinical variables for use_clinical=true, found {found}. Set task.clinical=[...].")
+    if task.level == "cell":
+        raise ConfigError(
+            f"Expected a task of patients or samples for use_clinical=true, found task {task.name!r} of cells: clinical "
+            "variables are the same for all cells of a patient. Set use_clinical=false."
+        )
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
 
 
-def _fit_member(
-    config: FitConfig,
-    parameters: dict,
-    task: Task,
-    units: Sequence[Bag],
-    edges: list[float],
-    data: TumourDataModule,
-    trainer: pl.Trainer,
-    folder: Path | None,
-    seed: int,
-) -> dict[str, torch.Tensor]:
+def _make_module(
+    config: FitConfig, parameters: dict, task: Task, bags: Sequence[Bag], edges: list[float], seed: int
+) -> NetworkModule:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[config.architecture](**parameters)
-    labels = torch.from_numpy(np.stack([u.target for u in units])) if task.kind == "cox" else None
-    module = NetworkModule(network, task, config.optimizer, seed=seed, survival_labels=labels, bin_edges=edges)
+    labels = torch.from_numpy(np.stack([bag.target for bag in bags])) if task.kind == "cox" else None
+    return NetworkModule(network, task, config.optimizer, seed=seed, survival_labels=labels, bin_edges=edges)
+
+
+def _train(
+    module: NetworkModule, data: TumourDataModule, trainer: pl.Trainer, folder: Path | None
+) -> dict[str, Tensor]:
+    """The trained network's state, on the CPU."""
     last = folder / "last.ckpt" if folder else None
     resume = last if last is not None and last.exists() else None
     if resume:
         log.info("Going on from %s", resume)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    return {n: t.detach().cpu().clone() for n, t in network.state_dict().items()}
-
-
-def _calibrated(
-    bundle: Bundle,
-    train: Sequence[PreparedSample],
-    targets: Targets,
-    held_out: Sequence[PreparedSample],
-    val_targets: Targets | None,
-    patients: pd.DataFrame | None,
-) -> Bundle:
-    """Add what turns logits into statements: Breslow's baseline (Cox), a temperature where held-out units allow it."""
-    task = targets.task
-    if task.kind == "cox":
-        risk = Predictor(bundle).score(train, patients, coverage_floor=0.0).units["risk"]
-        table = targets.table.loc[risk.index.intersection(targets.table.index)]
-        time, hazard = breslow(risk[table.index].to_numpy(), *(table[c].to_numpy(float) for c in target_columns(task)))
-        return replace(bundle, calibration={"baseline": {"time": time, "hazard": hazard}})
-    if task.kind != "binary" or task.level == "cell" or val_targets is None:
-        return bundle
-    if len(val_targets.table) < MIN_CALIBRATION_UNITS or val_targets.table["y"].nunique() < 2:
-        return bundle
-    risk = Predictor(bundle).score(held_out, patients, coverage_floor=0.0).units["risk"]
-    y = val_targets.table["y"].reindex(risk.index)
-    logit = np.log(risk / (1 - risk))[y.notna()]
-    y = y.dropna()
-
-    def loss(log_temperature: float) -> float:
-        z = logit / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, z) - y * z))
-
-    best = minimize_scalar(loss, bounds=TEMPERATURE_BOUNDS, method="bounded")
-    if min(abs(best.x - bound) for bound in TEMPERATURE_BOUNDS) < 1e-2:
-        log.warning(
-            "The temperature ended at its bound, %.1f: the held-out patients do not support calibrated risks.",
-            np.exp(best.x),
-        )
-    return replace(bundle, calibration={"temperature": float(np.exp(best.x)), "n_calibration": len(y)})
+    return {n: t.detach().cpu().clone() for n, t in module.network.state_dict().items()}

@@ -50,10 +50,8 @@ class NetworkModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network, self.task, self.make_optimizer, self.seed = network, task, optimizer, seed
-        if task.level == "cell":  # its loss is of cells: neither attention nor clinical variables take part
+        if task.level == "cell":  # its loss is of cells alone
             network.pool.stay_uniform()
-            if network.clinical is not None:
-                network.clinical.requires_grad_(False)
         labels = torch.zeros(0, 2) if survival_labels is None else survival_labels
         self.register_buffer("survival_labels", labels)
         self.register_buffer("latest_risk", torch.zeros(len(labels)))

@@ -1,4 +1,4 @@
-"""TumourDataModule: units in, batches out, for Lightning's loop."""
+"""TumourDataModule: bags in, batches out, for Lightning's loop."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
 from metaniche.data.batch import Bag
-from metaniche.data.sampling import EpochSampler, NicheBatches, SamplingConfig, WholeUnits
+from metaniche.data.sampling import EpochSampler, SamplingConfig, WholeBags, WindowBatches
 from metaniche.data.splits import check_split
 
 
 class TumourDataModule(pl.LightningDataModule):
-    """Training units as freshly drawn windows, validation units whole.
+    """Training bags as freshly drawn windows, validation bags whole.
 
-    `train_patients` and `val_patients` name the patient of each unit; a patient on both sides is refused (SplitError).
+    `train_patients` and `val_patients` name the patient of each sample; a patient on both sides is refused (SplitError).
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class TumourDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = NicheBatches(self.train, self.sampling, self.seed, rank, world)
+        batches = WindowBatches(self.train, self.sampling, self.seed, rank, world)
         return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)))
 
     def val_dataloader(self) -> DataLoader | list:
-        return DataLoader(WholeUnits(self.val), batch_size=None) if self.val else []
+        return DataLoader(WholeBags(self.val), batch_size=None) if self.val else []

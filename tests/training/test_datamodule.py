@@ -1,8 +1,8 @@
 import pytest
 
-from metaniche.data.datamodule import TumourDataModule
 from metaniche.data.sampling import SamplingConfig
 from metaniche.errors import SplitError
+from metaniche.training.datamodule import TumourDataModule
 
 
 def test_a_patient_on_both_sides_is_refused():

@@ -1,0 +1,71 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from tissue import READ
+
+from metaniche.data.features import FeatureConfig
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.task import Task, make_targets
+from metaniche.training import calibrate
+from metaniche.training.calibrate import with_baseline, with_temperature
+from metaniche.training.fit import FitConfig, fit_bundle
+
+BINARY = Task("t", "a task", label="metastasis", positive=(1,))
+COX = Task("c", "c", kind="cox", time="time", event="event")
+CONFIG = FitConfig(
+    parameters={"width": 8}, features=FeatureConfig(), epochs=1, sampling=SamplingConfig(windows=1, window_cells=30)
+)
+
+
+def test_a_temperature_is_fitted_on_held_out_patients_only_when_there_are_enough(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(BINARY, patients, table)
+    train = targets.of(["p0", "p1"])
+    few = fit_bundle(samples, train, CONFIG, val_targets=targets.of(["p2", "p3"]), **READ)
+    held_out = targets.of([f"p{i}" for i in range(2, 12)])
+    many = fit_bundle(samples, train, CONFIG, val_targets=held_out, **READ)
+    assert "temperature" not in few.calibration
+    assert many.calibration["n_calibration"] == 10
+
+
+def test_no_other_temperature_suits_the_held_out_units_better(small_cohort, monkeypatch):
+    """Logits from -4 to 4 that tell ten of twelve labels: far too sure, and the best temperature is within the bounds."""
+    samples, patients, table = small_cohort
+    targets = make_targets(BINARY, patients, table)
+    bundle = fit_bundle(samples, targets, CONFIG, **READ)
+    logit = torch.linspace(-4, 4, 12, dtype=torch.float64)
+    y = (logit > 0).double()
+    y[[1, 9]] = 1 - y[[1, 9]]
+    units = pd.DataFrame({"risk": torch.sigmoid(logit).numpy()}, index=targets.table.index)
+    scored = SimpleNamespace(score=lambda *_, **__: SimpleNamespace(units=units))
+    monkeypatch.setattr(calibrate, "Predictor", lambda _: scored)
+    labelled = replace(targets, table=targets.table.assign(y=y.numpy()))
+    temperature = with_temperature(bundle, samples, labelled, None).calibration["temperature"]
+
+    def loss(t):
+        return torch.nn.functional.binary_cross_entropy_with_logits(logit / t, y)
+
+    assert temperature > 1.2
+    assert all(loss(temperature) < loss(temperature * factor) for factor in (0.8, 0.95, 1.05, 1.25))
+
+
+def test_one_class_gives_no_temperature(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(BINARY, patients, table)
+    bundle = fit_bundle(samples, targets, CONFIG, **READ)
+    labelled = replace(targets, table=targets.table.assign(y=1.0))
+    assert with_temperature(bundle, samples, labelled, None) is bundle
+
+
+def test_the_baseline_rises_at_the_events_of_the_training_units(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(COX, patients, table)
+    bundle = fit_bundle(samples, targets, CONFIG, **READ)
+    baseline = with_baseline(replace(bundle, calibration={}), samples, targets, None).calibration["baseline"]
+    assert baseline == bundle.calibration["baseline"]
+    events = patients.loc[patients["event"] == 1, "time"]
+    assert np.allclose(baseline["time"], sorted(events))
+    assert (np.diff(baseline["hazard"]) > 0).all()
