@@ -12,7 +12,7 @@ def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
         "n_boot=50",
         "n_permutations=1",
         "networks=[relational_mil]",
-        "model.width=16",
+        "+model.width=16",
         *TINY,
     )
     status, said = run("evaluate", tmp_path, *options)
