@@ -218,6 +218,12 @@ def _optimizer(config: DictConfig):
     return optimizer
 
 
+def deciding_trainer(config: DictConfig) -> dict:
+    """What of `config.trainer` decides the weights, beside the epochs."""
+    trainer = plain(config.trainer)
+    return {key: trainer.get(key) for key in ("precision", "gradient_clip_val", "accelerator", "devices", "strategy")}
+
+
 def trainer_factory(config: DictConfig):
     """folder -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)

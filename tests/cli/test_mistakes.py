@@ -64,6 +64,7 @@ def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words)
             "Unknown key `model.heads` of attention_mil. Known: dropout",
         ),
         ("evaluate", "+model=niche_gin", "found all of 'niche_gin'. To choose networks: networks=[niche_gin]"),
+        ("evaluate", "networks=niche_gin", "networks=[niche_gin]"),
         ("evaluate", "n_boot=0", "n_boot to be a whole number of at least 1"),
         ("evaluate", "networks=[] baselines=false", "Nothing to evaluate"),
         ("evaluate", "task=node_positive task.clinical=[agee]", "Did you mean 'age'?"),

@@ -117,6 +117,7 @@ def test_files_that_would_write_over_each_other_are_refused(trained, tmp_path, n
 
 
 def test_a_bundle_that_is_none_is_refused_in_words(tmp_path):
+    (tmp_path / "x.h5ad").touch()
     status, said = run("predict", tmp_path, f"bundle={tmp_path}", "input=x.h5ad", "output=y.h5ad")
     assert status == 2
     assert "model.json" in said
@@ -147,6 +148,21 @@ def test_an_input_is_never_written_over(tmp_path, slide, name):
     for overwrite in (False, True):
         with pytest.raises(InputError, match="an output that is not the input"):
             check_output(given, source.parent / name, not name, overwrite)
+
+
+def test_an_input_of_a_folder_is_not_written_over_by_way_of_the_output_folder(tmp_path, slide):
+    source, _ = slide
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / source.name).symlink_to(source)
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"outputs that are no inputs, found .*orig"):
+            check_output(source.parent, out, of_folder=True, overwrite=overwrite)
+
+
+def test_an_input_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="slidez: expected an input file or folder"):
+        check_output(tmp_path / "slidez", tmp_path / "scored", of_folder=False, overwrite=False)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_attention_dropout_falls_on_edges_in_training_alone_and_follows_torch_s_
     assert not torch.equal(outs[0], plain)
 
 
+def test_a_share_of_dropout_that_cannot_be_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"dropout in \[0, 1\), found 1\.5"):
+        RelationalAttention(8, 4, ("contact",), 8, attention_dropout=1.5)
+
+
 def test_width_must_be_a_multiple_of_heads():
     with pytest.raises(ConfigError, match=r"multiple of model\.heads, found width=10, heads=4"):
         RelationalAttention(10, 4, ("contact",), 8)

@@ -32,13 +32,14 @@ def test_every_usual_form_gives_the_same_pairs(form, tmp_path):
 
 def test_cellchats_words_for_types_are_ours(tmp_path):
     text = (
-        "ligand,receptor,annotation,pathway_name,co_receptor\n"
-        "CXCL12,CXCR4,Secreted Signaling,CXCL,\n"
-        "FN1,ITGA5_ITGB1,ECM-Receptor,FN1,SDC4\n"
-        "JAG1,NOTCH1,Cell-Cell Contact,NOTCH,\n"
-        "Adenosine-NT5E,ADORA2A,Non-protein Signaling,ADO,\n"
+        "interaction_name,pathway_name,ligand,receptor,co_A_receptor,annotation,ligand.symbol,receptor.symbol\n"
+        "A,CXCL,CXCL12,CXCR4,,Secreted Signaling,CXCL12,CXCR4\n"
+        'B,FN1,FN1,ITGA5_B1,SDC4,ECM-Receptor,FN1,"ITGA5, ITGB1"\n'
+        "C,NOTCH,JAG1,NOTCH1,,Cell-Cell Contact,JAG1,NOTCH1\n"
+        "D,ADO,Adenosine,ADORA2A,,Non-protein Signaling,NT5E,ADORA2A\n"
     )
     pairs = read_resource(write(tmp_path, text)).pairs
+    assert pairs["receptor"].tolist() == ["CXCR4", "ITGA5_ITGB1", "NOTCH1", "ADORA2A"]
     assert pairs["signaling_type"].tolist() == ["secreted", "ecm", "contact", "non_protein"]
     assert pairs["pathway"].tolist() == ["CXCL", "FN1", "NOTCH", "ADO"]
     assert pairs["coreceptor"].dropna().tolist() == ["SDC4"]

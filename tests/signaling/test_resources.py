@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaniche.errors import InputError
-from metaniche.signaling.resources import COLUMNS, SIGNALING_TYPES, Resource, invented, subunits
+from metaniche.signaling.resources import COLUMNS, Resource, subunits
 
 
 def resource(*pairs, **columns):
@@ -18,7 +18,7 @@ def test_a_pair_is_measured_when_every_subunit_is():
     assert found.measured.index.tolist() == [1]
     assert found.missing.tolist() == ["TGFBR2", "", "ITGA5_ITGB1"]
     assert (found.n_measured, found.coverage) == (1, pytest.approx(1 / 3))
-    assert found.describe() == "mine: 1 of 3 pairs measured by 5 features (33%); 2 lack a subunit"
+    assert found.describe() == "mine: 1 of 3 pairs measured by 5 features (33%); 2 lack a gene"
 
 
 SYMBOLS = st.sampled_from(["CXCL12", "CXCR4", "FN1", "ITGA5", "ITGB1", "KDR"])
@@ -112,9 +112,3 @@ def test_a_table_of_orthologues_that_does_not_fit_is_refused():
         resource(("A", "B")).translated(orthologs(("X", "x")), "mouse")
     with pytest.raises(InputError, match="two columns"):
         resource(("A", "B")).translated(pd.DataFrame({"human": ["A"]}), "mouse")
-
-
-def test_the_invented_table_names_types_that_there_are():
-    pairs = invented().pairs
-    assert set(pairs["signaling_type"]) <= set(SIGNALING_TYPES)
-    assert invented().overlap(invented().genes).coverage == 1

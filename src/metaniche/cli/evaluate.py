@@ -15,7 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, load_group, number, open_cohort, plain, read_task, trainer_factory
+from metaniche.config import (
+    deciding_trainer,
+    fit_config,
+    load_group,
+    number,
+    open_cohort,
+    plain,
+    read_task,
+    trainer_factory,
+)
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
@@ -38,6 +47,8 @@ NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "n_permutations
 @verb("evaluate")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
+    if isinstance(config.networks, str):
+        raise ConfigError(f"Expected networks to be a list, found {config.networks!r}: networks=[{config.networks}].")
     for key, least in NUMBERS.items():
         number(config, key, least=least)
     run_dir = Path(config.paths.run_dir)
@@ -90,7 +101,10 @@ def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path)
     """The network `name` of the model group; the first of the list keeps its cells for the maps."""
     fit = fit_config(config, load_group("model", name, config))
     own = cells if name == config.networks[0] else None
-    return NetworkEstimator(name, fit, cohort.graph, cohort.config, make_trainer=trainer_factory(config), cells_dir=own)
+    return NetworkEstimator(
+        name, fit, cohort.graph, cohort.config,
+        trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config), cells_dir=own,
+    )  # fmt: skip
 
 
 def _digest(config: DictConfig) -> str:

@@ -62,7 +62,9 @@ def main(config: DictConfig) -> None:
 
 def check_output(source: Path, output: Path, of_folder: bool, overwrite: bool) -> None:
     """Raise InputError, before anything is scored, where the output cannot be written or would write over something."""
-    if output.exists() and source.exists() and output.samefile(source):
+    if not source.exists():
+        raise refusal(source, expected="an input file or folder", found="no such path", fix="Check input=.")
+    if output.exists() and output.samefile(source):
         fix = "The source would be lost: give another output."
         raise refusal(output, expected="an output that is not the input", found="the same place", fix=fix)
     if of_folder:
@@ -74,6 +76,11 @@ def check_output(source: Path, output: Path, of_folder: bool, overwrite: bool) -
     else:
         _check_file(source, output)
         written = [output, Job(source, output).table]
+    sources = _files(source) if of_folder else [source]
+    lost = [path for path in written if path.exists() and any(path.samefile(own) for own in sources)]
+    if lost:
+        fix = "The source would be lost: give another output."
+        raise refusal(output, expected="outputs that are no inputs", found=listed(lost, 3), fix=fix)
     present = [path for path in written if path.exists()]
     if present and not overwrite:
         found = f"{len(present)} of {len(written)} already there ({listed(present, 3)})"

@@ -10,7 +10,16 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.config import fit_config, number, open_cohort, plain, read_cohort, read_task, trainer_factory
+from metaniche.config import (
+    deciding_trainer,
+    fit_config,
+    number,
+    open_cohort,
+    plain,
+    read_cohort,
+    read_task,
+    trainer_factory,
+)
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
@@ -34,7 +43,8 @@ def main(config: DictConfig) -> None:
     started = time.monotonic()
     run_dir = Path(config.paths.run_dir)
     fit, seed, share = fit_config(config), number(config, "seed"), number(config, "holdout", float)
-    claim(run_dir, {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs}, config.resume)
+    identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
+    claim(run_dir, identity, config.resume)
     cohort = open_cohort(config)
     targets = cohort.targets(read_task(config), config.group)
     log.info("%s", targets.described())

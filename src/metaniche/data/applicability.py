@@ -68,14 +68,14 @@ def doubts(samples: Sequence[PreparedSample], features: Features, pool: str) -> 
 
 
 def _of_values(sample: PreparedSample, features: Features) -> list[str]:
-    if not np.isin(features.genes, sample.features).any():
+    measured = np.asarray(features.genes, dtype=object)[np.isin(features.genes, sample.features)]
+    if not measured.size:
         return []
     values = features.standardised(sample, slice(None, None, max(1, sample.n_cells // PROBE)))
     shifted = np.abs(values.mean(0)) > SHIFT_SD
     clipped = float((np.abs(values) >= CLIP).mean())
     if shifted.mean() < SHIFTED_SHARE and clipped < CLIPPED_SHARE:
         return []
-    measured = [g for g in features.genes if g in set(sample.features)]
     names = listed([g for g, far in zip(measured, shifted) if far], 3)
     return [
         f"{100 * shifted.mean():.0f} % of features lie more than {SHIFT_SD:g} sd from the training mean ({names}) and "

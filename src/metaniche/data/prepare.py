@@ -198,6 +198,8 @@ def _check_types_of_files(cohort: Cohort, found: Sequence[Sequence[str] | None])
 
 
 def _warn_if_all_malignant(cohort: Cohort, folder: Path) -> None:
+    if cohort.config.malignant_types:
+        return
     cells = load_sample(folder, cohort.samples.index[0]).cells
     types = cells[keys.CELL_TYPE].unique() if keys.CELL_TYPE in cells else ()
     if len(types) > 1 and cells[keys.MALIGNANT].all():

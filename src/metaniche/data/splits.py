@@ -122,7 +122,7 @@ def _refuse(what: str, shared: set) -> None:
     if shared:
         raise SplitError(
             f"Expected every {what} on one side of the split, found {len(shared)} on both sides: "
-            f"{listed(sorted(map(str, shared)))}. Keep them together (`groups` of patient_folds), or leave one side out."
+            f"{listed(sorted(map(str, shared)))}. Keep them together (group=COLUMN), or leave one side out."
         )
 
 

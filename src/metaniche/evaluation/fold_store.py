@@ -21,7 +21,8 @@ from metaniche.evaluation.estimator import Estimator, Prediction
 from metaniche.io.write import write_parquet
 
 FORMAT = 1
-DECIDING = ("data", "evaluation", "graph", "models", "nn", "ops", "training", "predict.py")
+DECIDING = ("csrc", "data", "evaluation", "graph", "models", "nn", "ops", "training", "predict.py")
+SOURCES = (".py", ".h", ".cpp", ".cu")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -64,14 +65,14 @@ def fold_key(
 
 @cache
 def code_digest(package: Path) -> str:
-    """Hash of the Python files under `package` that decide a fit; read once per process.
+    """Hash of the source files under `package` that decide a fit, native ones too; read once per process.
 
     Two states of a clone bear the same version, and a fold of the other one must not be taken for this one's.
     """
     digest = hashlib.sha256()
     for part in DECIDING:
-        paths = [package / part] if part.endswith(".py") else sorted((package / part).rglob("*.py"))
-        for path in paths:
+        paths = [package / part] if part.endswith(".py") else sorted((package / part).rglob("*"))
+        for path in (p for p in paths if p.suffix in SOURCES):
             digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

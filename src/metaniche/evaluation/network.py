@@ -26,6 +26,7 @@ class NetworkEstimator:
 
     `graph` and `cohort` say how the samples were connected and read. They are no part of the repr that names a fold, which
     names the prepared cohort anyway.
+    `trainer` is what of the trainer decides a fit, such as its precision, in words.
     With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
     that was not trained on its patient.
     """
@@ -35,6 +36,7 @@ class NetworkEstimator:
     graph: GraphConfig = field(repr=False)
     cohort: CohortConfig = field(repr=False)
     role: str = "model"
+    trainer: str = ""
     make_trainer: TrainerFactory | None = field(default=None, repr=False)
     cells_dir: Path | None = field(default=None, repr=False)
     _predictor: Predictor | None = field(default=None, init=False, repr=False)

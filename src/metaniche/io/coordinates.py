@@ -172,8 +172,7 @@ def _check_scale(adata: AnnData, xy: np.ndarray, extent: float, where: object, u
 
 
 def _check_pixels(adata: AnnData, xy: np.ndarray, where: object, um_per_unit: float) -> None:
-    record = adata.uns.get(keys.UNS)
-    stated = isinstance(record, Mapping) and keys.UM_PER_UNIT in record
+    stated = keys.UM_PER_UNIT in own_record(adata, where=where)
     if stated or um_per_unit != 1 or len(xy) < MANY_CELLS or (xy != np.rint(xy)).any():
         return
     distance = float(np.median(nearest_distances(xy)))

@@ -85,7 +85,9 @@ def read_table(path: Path, ids: tuple[str, ...], text: tuple[str, ...] = ()) -> 
             )
         table[column] = table[column].astype(str).str.strip()
     if table.empty:
-        raise refusal(path, expected="at least one row", found="none", fix="Add one row per sample or patient.")
+        raise refusal(
+            path, expected="at least one row", found="none", fix="Add rows, or check that this is the right file."
+        )
     return table
 
 

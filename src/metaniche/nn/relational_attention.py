@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
 from metaniche.nn.heads import head_width
+from metaniche.ops.dropout import check_dropout
 from metaniche.ops.edge_attention import edge_attention
 
 
@@ -32,6 +33,7 @@ class RelationalAttention(nn.Module):
         attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_dropout(attention_dropout, 0)
         self.heads, self.head_width, self.attention_dropout = heads, head_width(width, heads), attention_dropout
         self.norm = nn.LayerNorm(width)
         self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})

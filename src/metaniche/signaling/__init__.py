@@ -4,6 +4,6 @@ May import errors, ops, io and graph.
 """
 
 from metaniche.signaling.readers import liana_resources, read_liana, read_resource
-from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, invented
+from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource
 
-__all__ = ["SIGNALING_TYPES", "Overlap", "Resource", "invented", "liana_resources", "read_liana", "read_resource"]
+__all__ = ["SIGNALING_TYPES", "Overlap", "Resource", "liana_resources", "read_liana", "read_resource"]

@@ -19,12 +19,10 @@ ALIASES = {
     "target_genesymbol": "receptor",
     "gene_a": "ligand",
     "gene_b": "receptor",
-    "ligand.symbol": "ligand",
-    "receptor.symbol": "receptor",
     "annotation": "signaling_type",
     "pathway_name": "pathway",
     "classification": "pathway",
-    "co_receptor": "coreceptor",
+    "co_A_receptor": "coreceptor",
     "annotation_strategy": "evidence",
 }
 # CellChat's words for the types.
@@ -70,9 +68,10 @@ def read_liana(name: str = "consensus") -> Resource:
 def read_resource(path: str | Path, *, organism: str = "human", licence: str = "unknown") -> Resource:
     """A table of pairs of your own: csv, tsv or parquet.
 
-    Columns `ligand` and `receptor` (LIANA), `source_genesymbol` and `target_genesymbol` (OmniPath), or `gene_a` and
-    `gene_b` (CellPhoneDB); where given, also `signaling_type` (or CellChat's `annotation`), `pathway`, `agonist`,
-    `antagonist`, `coreceptor`, `evidence`. Subunits are joined by "_", "+", ":" or ",".
+    Columns `ligand` and `receptor` (LIANA), `source_genesymbol` and `target_genesymbol` (OmniPath), `ligand.symbol` and
+    `receptor.symbol` (CellChatDB), or `gene_a` and `gene_b` (CellPhoneDB, whose complexes have no genes there: drop
+    these rows, or take `read_liana("cellphonedb")`); where given, also `signaling_type` (or CellChat's `annotation`),
+    `pathway`, `agonist`, `antagonist`, `coreceptor`, `evidence`. Subunits are joined by "_", "+", ":" or ",".
 
     Raises
     ------
@@ -81,6 +80,9 @@ def read_resource(path: str | Path, *, organism: str = "human", licence: str = "
     """
     path = Path(path)
     table = read_table(path, ids=())
+    for side in ("ligand", "receptor"):  # CellChat: `receptor` names a complex, `receptor.symbol` its genes
+        if f"{side}.symbol" in table:
+            table[side] = table.pop(f"{side}.symbol")
     renamed = table.rename(columns={k: v for k, v in ALIASES.items() if k in table and v not in table})
     renamed = renamed.loc[:, ~renamed.columns.duplicated()]
     if not {"ligand", "receptor"} <= set(renamed):

@@ -190,34 +190,16 @@ class Overlap:
 
     def describe(self) -> str:
         """One line for a log or a report."""
-        partly = int((self.missing.map(len) > 0).sum())
+        unmeasured = len(self.missing) - self.n_measured
         return (
             f"{self.resource.name}: {self.n_measured} of {len(self.missing)} pairs measured by {self.n_features} features "
-            f"({self.coverage:.0%}); {partly} lack a subunit"
+            f"({self.coverage:.0%}); {unmeasured} lack a gene"
         )
 
 
 def subunits(name: str) -> tuple[str, ...]:
     """Genes of a ligand or receptor; a single gene is a complex of one."""
     return tuple(str(name).split(JOIN))
-
-
-def invented() -> Resource:
-    """Ten pairs for synthetic tumours and for trying things out; the symbols are real, the table is made up."""
-    rows = (
-        ("CXCL12", "CXCR4", "secreted", "CXCL"),
-        ("CCL5", "CCR5", "secreted", "CCL"),
-        ("TGFB1", "TGFBR1_TGFBR2", "secreted", "TGFb"),
-        ("VEGFA", "KDR", "secreted", "VEGF"),
-        ("CSF1", "CSF1R", "secreted", "CSF"),
-        ("COL1A1", "ITGA2_ITGB1", "ecm", "COLLAGEN"),
-        ("FN1", "ITGA5_ITGB1", "ecm", "FN1"),
-        ("JAG1", "NOTCH1", "contact", "NOTCH"),
-        ("CD274", "PDCD1", "contact", "PD-L1"),
-        ("EFNB2", "EPHB4", "contact", "EPHB"),
-    )
-    pairs = pd.DataFrame(rows, columns=["ligand", "receptor", "signaling_type", "pathway"])
-    return Resource(pairs, "invented", version="1", licence="BSD-3-Clause")
 
 
 def _has_blank_subunit(names: pd.Series) -> pd.Series:
