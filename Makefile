@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test kernels pack gpu lint wheel smoke bench clean
 
-$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*)
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*.*)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
@@ -47,7 +47,7 @@ smoke: wheel
 # BENCH="neighbors --rounds 3": only these files or cases.
 PEERS := .venv-peers
 BENCH ?=
-$(PEERS)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*)
+$(PEERS)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*.*)
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python benchmarks/install_peers.py
 	@touch $@
