@@ -24,4 +24,3 @@ def test_genes_that_pairs_name_are_numbered_anew_and_keep_their_values():
 
 def test_room_comes_in_few_sizes():
     assert [genes.room(n) for n in (0, 1, 64, 65, 700)] == [64, 64, 64, 128, 704]
-    assert [genes.power_of_two(n) for n in (0, 1, 2, 3, 16)] == [1, 1, 2, 4, 16]

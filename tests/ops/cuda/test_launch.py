@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from metaniche.errors import KernelError
-from metaniche.ops.cuda.launch import blocks_for, launch, use_machine
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two, use_machine
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 
 KERNEL = Kernel("k", "k", (Array("x", torch.float32, ("n",)), Scalar("n")))
@@ -40,3 +40,7 @@ def test_nothing_runs_without_blocks_or_with_wrong_arguments(machine):
 
 def test_blocks_hold_all_items():
     assert [blocks_for(n, 8) for n in (0, 1, 8, 9)] == [0, 1, 1, 2]
+
+
+def test_the_next_power_of_two():
+    assert [power_of_two(n) for n in (0, 1, 2, 3, 8, 9, 16)] == [1, 1, 2, 4, 8, 16, 16]

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from metaniche.ops.cuda.launch import power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Scalar
 from metaniche.ops.dropout import draw
 
@@ -51,11 +52,6 @@ def lanes(heads: int, width: int, dtype: torch.dtype, most: int) -> dict[str, in
 def channels_a_lane(how: dict[str, int | str]) -> int:
     """Numbers of one head that a lane holds."""
     return how["VEC"] * -(-how["WIDTH"] // (how["VEC"] * how["GROUP"]))
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (n - 1).bit_length()
 
 
 def aligned(x: Tensor) -> Tensor:

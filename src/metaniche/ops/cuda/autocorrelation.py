@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda.edge_null import cell_sums
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.segment import segment_sum
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
 
@@ -73,7 +73,7 @@ KERNELS = (SUMS, LAG, PRODUCTS)
 
 def defines(columns: int, dtype: torch.dtype) -> dict[str, int | str]:
     """Lanes along neighbouring columns, the others along rows."""
-    lanes = min(32, 1 << (max(columns, 1) - 1).bit_length())
+    lanes = min(32, power_of_two(columns))
     wide = GENES_A_LANE if columns >= MANY_GENES else 1
     return dict(VALUE=VALUE_OF[dtype], COLUMNS=lanes, WIDE=wide, SUMS=4, THREADS=THREADS)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda.edge_attention import by_sender
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.pieces import pieces
 from metaniche.ops.cuda.segment import segment_sum
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
@@ -36,8 +36,8 @@ KERNELS = (TIMES_DENSE, ENTRY_PRODUCTS)
 
 def defines(width: int, dtype: torch.dtype) -> dict[str, int | str]:
     """As many lanes along the columns as there are, up to a warp; the others along the entries of the row."""
-    columns = min(32, 1 << (max(width, 1) - 1).bit_length())
-    held = min(MOST_PIECES, 1 << (max(-(-width // columns), 1) - 1).bit_length())
+    columns = min(32, power_of_two(width))
+    held = min(MOST_PIECES, power_of_two(-(-width // columns)))
     return dict(VALUE=VALUE_OF[dtype], COLUMNS=columns, ENTRIES=32 // columns, PIECES=held, THREADS=THREADS)
 
 

@@ -17,10 +17,9 @@ from metaniche.ops.cuda.attention import (
     numbers,
     per_edge,
     per_row,
-    power_of_two,
 )
 from metaniche.ops.cuda.edge_attention_tiles import Tiles
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.per_graph import per_graph
 from metaniche.ops.cuda.specs import Array, Kernel
 

@@ -70,8 +70,3 @@ def named(x: Side) -> Side:
 def room(genes: int) -> int:
     """Genes that shared memory is laid out for: few sizes, so that few variants are compiled."""
     return max(STEP, -(-genes // STEP) * STEP)
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << (max(n, 1) - 1).bit_length()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda.by_gene import ByGene
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.pieces import cut
 from metaniche.ops.cuda.segment import segment_max
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
@@ -86,7 +86,7 @@ KERNELS = (LISTS, LABELS, SUMS, MEANS, COUNTS)
 
 def defines(n_types: int) -> dict[str, int]:
     """Shared memory for a power of two of types."""
-    types = max(8, 1 << (n_types - 1).bit_length())
+    types = max(8, power_of_two(n_types))
     return dict(TYPES=types, PERMUTATIONS=PERMUTATIONS, THREADS=THREADS)
 
 

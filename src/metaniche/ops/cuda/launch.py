@@ -57,3 +57,8 @@ def launch(kernel: Kernel, defines: Defines, blocks: int | tuple[int, int], *arg
 def blocks_for(items: int, a_block: int) -> int:
     """Blocks that hold `items`, `a_block` in each."""
     return -(-items // a_block)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is not below n; 1 for less."""
+    return 1 << (max(n, 1) - 1).bit_length()

@@ -23,7 +23,7 @@ from metaniche.ops.cuda.cell_list import (
     defines,
     fitting_sides,
 )
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 
 Neighbors = tuple[Tensor, Tensor, Tensor]
@@ -75,7 +75,7 @@ PACKED = tuple(defines(dim, dense) for dim in (2, 3) for dense in (True, False))
 
 
 def nearest_defines(dim: int, dense: bool, k: int) -> dict[str, int]:
-    slots = 1 << (-(-k // 32) - 1).bit_length()
+    slots = power_of_two(-(-k // 32))
     return {"DIM": dim, "DENSE": int(dense), "SLOTS": slots, "THREADS": THREADS}
 
 

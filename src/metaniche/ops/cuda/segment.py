@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
 
 SOURCE, THREADS = "segment", 256
@@ -43,7 +43,7 @@ KERNELS = (REDUCE, SOFTMAX)
 
 def defines(kind: str, dtype: torch.dtype, rows: int, entries: int, width: int) -> dict[str, int | str]:
     """Lanes along neighbouring columns, the others along entries; a block for a row where rows are long."""
-    columns = min(32, 1 << (max(width, 1) - 1).bit_length())
+    columns = min(32, power_of_two(width))
     warps = THREADS // 32 if entries > LONG_ROW * rows else 1
     value = VALUE_OF[dtype]
     return dict(VALUE=value, REDUCE=REDUCTIONS[kind], COLUMNS=columns, WARPS=warps, THREADS=THREADS)

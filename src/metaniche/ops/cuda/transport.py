@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda.edge_attention import by_sender
-from metaniche.ops.cuda.launch import blocks_for, launch
+from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 
 SOURCE, THREADS = "transport", 256
@@ -87,7 +87,7 @@ KERNELS = (SPREAD, SENDERS, SENDERS_STEP, RECEIVERS, RECEIVERS_STEP, AMOUNTS)
 
 def defines(width: int) -> dict[str, int]:
     """Lanes along the columns; where these are few, up to four lanes to a column along the edges."""
-    columns = min(32, 1 << (max(width, 1) - 1).bit_length())
+    columns = min(32, power_of_two(width))
     return dict(COLUMNS=columns, ENTRIES=min(MOST_ENTRIES, 32 // columns), THREADS=THREADS)
 
 
