@@ -43,7 +43,7 @@ def test_what_cannot_be_right_is_refused_in_words(slides):
         metaniche.pp.spatial_graph(slides, um_per_unit=1000)
     with pytest.raises(InputError, match=r"a number, found text '0.5'"):
         metaniche.pp.spatial_graph(slides, um_per_unit="0.5")
-    with pytest.raises(ConfigError, match=r"'radius'. Did you mean 'radius_um'"):
+    with pytest.raises(ConfigError, match=r"`graph\.radius`. Did you mean 'radius_um'"):
         metaniche.pp.spatial_graph(slides, um_per_unit=0.5, radius=3)
     del slides.obsm["spatial"]
     with pytest.raises(InputError, match=r"cell centres in obsm\['spatial'\]"):

@@ -324,6 +324,6 @@ def test_a_prediction_carries_its_calibration_and_its_parameters(bundle, tmp_pat
     assert about["calibration"] == "temperature on n=12"
     used = {"pool": "all", "graph": asdict(GRAPH), "coverage_floor": 0.3, "type_aliases": aliases}
     assert json.loads(about["parameters"]) == used
-    assert Predictor(bundle).calibration.startswith("none: too few patients")
+    assert Predictor(bundle).calibration.startswith("none: those held out in training were too few")
     survival = Predictor(replace(bundle, task=bundle.task | {"kind": "cox", "time": "time", "event": "event"}))
     assert survival.calibration == "none: cox risks at patient level have none"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -22,6 +19,8 @@ from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task
 from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig
+from metaniche.io.settings import build
+from metaniche.io.wording import nearest
 from metaniche.models import ARCHITECTURES
 from metaniche.training.fit import FitConfig
 
@@ -45,8 +44,6 @@ ALLOWED = {
     },
 }
 
-T = TypeVar("T")
-
 
 def check_targets(config: DictConfig) -> None:
     """Refuse any `_target_` outside ALLOWED, before anything is imported. Raises ConfigError."""
@@ -68,7 +65,7 @@ def load_group(group: str, name: str, config: DictConfig) -> DictConfig:
     folder = Path(str(resources.files("metaniche.configs"))) / group
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
-        raise ConfigError(f"Expected {group} to be one of {names}, found {name!r}.{nearest(name, names)}")
+        raise ConfigError(f"Expected {group} to be one of {names}, found {name!r}. {nearest(name, names)}".rstrip())
     base = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
     base[group] = OmegaConf.merge(OmegaConf.load(folder / f"{name}.yaml"), _own_changes(config, group, folder, name))
     part = OmegaConf.create(OmegaConf.to_container(base[group], resolve=True))
@@ -92,7 +89,7 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
     for key in own:
         if key not in every:
             raise ConfigError(
-                f"Unknown key `{group}.{key}` of {', '.join(chosen)}.{nearest(key, every)} Known: {', '.join(every)}."
+                f"Unknown key `{group}.{key}` of {', '.join(chosen)}. {nearest(key, every)}Known: {', '.join(every)}."
             )
     return {key: value for key, value in own.items() if key in known[name]}
 
@@ -105,41 +102,6 @@ def number(config: DictConfig, key: str, kind: type = int, least: float = 0) -> 
         what = "a whole number" if kind is int else "a number"
         raise ConfigError(f"Expected {key} to be {what} of at least {least}, found {value!r}.")
     return value
-
-
-def build(cls: type[T], values: Mapping[str, Any] | None, where: str) -> T:
-    """A dataclass out of plain values. Raises ConfigError for an unknown key, with the nearest name."""
-    values = dict(values or {})
-    known = [f.name for f in dataclasses.fields(cls) if f.init]
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"Unknown key `{where}.{key}`.{nearest(key, known)} Known: {', '.join(known)}.")
-    hints = get_type_hints(cls)
-    for key, value in values.items():
-        _check_scalar(hints[key], value, f"{where}.{key}")
-    try:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"`{where}` is incomplete: {error}.") from error
-
-
-def _check_scalar(hint: Any, value: Any, where: str) -> None:
-    """Raise ConfigError unless a value meant to be a number, a text or a switch is one."""
-    kinds = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
-    scalars = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
-    if not kinds <= set(scalars):
-        return
-    found = type(value)
-    if found not in kinds and not (found is int and float in kinds):
-        raise ConfigError(
-            f"Expected `{where}` to be {' or '.join(sorted(scalars[k] for k in kinds))}, found {value!r}."
-        )
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """' Did you mean ...?', or nothing."""
-    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def plain(config: DictConfig | Mapping | None) -> dict:
@@ -171,7 +133,7 @@ def read_cohort(config: DictConfig) -> Cohort:
         unused = sorted(set(values) - {"name"})
         if unused:
             raise ConfigError(
-                f"Unknown key `data.{unused[0]}` of a synthetic cohort.{nearest(unused[0], source['synthetic'])} "
+                f"Unknown key `data.{unused[0]}` of a synthetic cohort. {nearest(unused[0], source['synthetic'])}"
                 "Its settings are data.source.synthetic.*."
             )
         return generate(build(SyntheticConfig, source["synthetic"], "data.source.synthetic")).cohort()

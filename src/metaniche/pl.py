@@ -10,8 +10,9 @@ import pandas as pd
 from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.metrics.names import METRICS, Metric
 from metaniche.report import figures
-from metaniche.report.vocabulary import METRICS, Metric, metrics_of
+from metaniche.report.vocabulary import metrics_of
 
 if TYPE_CHECKING:
     from anndata import AnnData

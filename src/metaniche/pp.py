@@ -16,26 +16,19 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
     uns["metaniche"]["um_per_unit"] says, and are written there. Raises InputError when neither does or the coordinates
     cannot be right, ConfigError for an unknown setting.
     """
-    import dataclasses
-
     import numpy as np
     import pandas as pd
     import torch
     from scipy import sparse
 
-    from metaniche.errors import ConfigError
     from metaniche.graph import GraphConfig, build_graph
     from metaniche.io import keys
     from metaniche.io.coordinates import check_coordinates, resolve_um_per_unit
     from metaniche.io.matrices import check_compressed
     from metaniche.io.record import own_record
-    from metaniche.io.wording import nearest
+    from metaniche.io.settings import build
 
-    known = [f.name for f in dataclasses.fields(GraphConfig)]
-    for key in config:
-        if key not in known:
-            raise ConfigError(f"Unknown graph setting {key!r}. {nearest(key, known)}Known: {', '.join(known)}.")
-    settings = GraphConfig(**config)
+    settings = build(GraphConfig, config, "graph")
     scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy="Give um_per_unit=")
     names = adata.obs[keys.SAMPLE].astype(str) if keys.SAMPLE in adata.obs else pd.Series("sample", adata.obs_names)
     codes, samples = pd.factorize(names)

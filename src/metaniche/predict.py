@@ -234,7 +234,7 @@ class Predictor:
             return f"temperature on n={self.bundle.calibration.get('n_calibration', 'unknown')}"
         if self.task.kind != "binary" or self.task.level == "cell":
             return f"none: {self.task.kind} risks at {self.task.level} level have none"
-        return "none: too few patients were held out in training"
+        return "none: those held out in training were too few, or all of one outcome"
 
     def _forward(
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None

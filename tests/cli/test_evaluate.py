@@ -1,4 +1,6 @@
 import json
+import runpy
+from pathlib import Path
 
 import pandas as pd
 from verbs import TINY, run
@@ -22,10 +24,19 @@ def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
     table = pd.read_csv(run_dir / "table.csv", index_col="model")
     assert {"relational_mil", "clinical + relational_mil", "composition (ridge)", "clinical"} <= set(table.index)
     assert table.loc["relational_mil", "auroc_low"] <= table.loc["relational_mil", "auroc"] <= table["auroc_high"].max()
-    assert json.loads((run_dir / "run.json").read_text())["permutation_control"]["model"] == "relational_mil"
+    info = json.loads((run_dir / "run.json").read_text())
+    assert info["permutation_control"]["model"] == "relational_mil"
+    assert _same_keys(info, runpy.run_path(Path(__file__).parents[1] / "report/conftest.py")["make_info"]())
     assert "Research use only" in (run_dir / "report.html").read_text()
     written = {p: p.stat().st_mtime_ns for p in (run_dir / "folds").iterdir()}
     status, _ = run("evaluate", tmp_path, *options, "permutation_control=false")
     assert status == 0
     assert {p: p.stat().st_mtime_ns for p in (run_dir / "folds").iterdir()} == written
     assert pd.read_csv(run_dir / "table.csv", index_col="model")["auroc"].equals(table["auroc"])
+
+
+def _same_keys(info: dict, made_up: dict) -> bool:
+    """Whether the run folders that the report's tests make up say what a run says, no more and no less."""
+    free = ("task", "graph", "left_out", "folds")
+    nested = [k for k, v in info.items() if isinstance(v, dict) and k not in free]
+    return info.keys() == made_up.keys() and all(info[k].keys() == made_up[k].keys() for k in nested)

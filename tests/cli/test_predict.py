@@ -221,7 +221,7 @@ def test_the_line_of_a_unit_says_how_it_was_calibrated_and_what_is_doubtful(tmp_
     status, said = run(*known, f"input={tmp_path}/healthy.h5ad", f"output={tmp_path}/out.h5ad")
     assert status == 0, said
     (line,) = [text for text in said.splitlines() if ": risk" in text]
-    assert "calibration: none: too few patients were held out" in line
+    assert "calibration: none: those held out in training were too few" in line
     assert "only 40 cells, fewer than 100; no malignant cell: " in line
 
 

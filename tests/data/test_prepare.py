@@ -209,7 +209,7 @@ def test_progress_is_a_line_in_a_log(source, tmp_path, caplog):
     with caplog.at_level("INFO"):
         prepare(source.cohort(), GRAPH, tmp_path)
     assert "Preparing 3 of 3 samples of c" in caplog.text
-    assert "3/3 samples prepared" in caplog.text
+    assert "3/3  samples prepared" in caplog.text
 
 
 def test_a_sample_in_which_no_malignant_type_occurs_has_no_malignant_cell(source):

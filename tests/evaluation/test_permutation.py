@@ -43,6 +43,25 @@ def test_a_procedure_that_leaks_is_caught(cohort, tasks):
     assert not control.holds_chance
 
 
+def test_a_control_goes_on_where_it_stopped(cohort, tasks, tmp_path):
+    fits = []
+
+    class Counted(SummaryModel):
+        def fit(self, *args):
+            fits.append(self.name)
+            return super().fit(*args)
+
+    def control(n_permutations):
+        model = Counted("counted", Composition(), RidgeLogistic((1.0,)))
+        return permutation_control(
+            model, cohort, tasks["binary"], three_folds, n_permutations, n_boot=20, run_dir=tmp_path
+        )
+
+    first, more = control(1), control(2)
+    assert len(fits) == 6
+    assert more.values[0] == first.values[0]
+
+
 @pytest.mark.parametrize("kind", ["binary", "cox", "sites"])
 def test_whole_patients_exchange_their_labels(cohort, tasks, kind):
     targets = cohort.targets(tasks[kind])

@@ -8,8 +8,9 @@ from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets
 from metaniche.evaluation import scores as scores_module
 from metaniche.evaluation.predictions import CrossValidation
-from metaniche.evaluation.scores import LABELS, metric_names, score_functions, score_model
+from metaniche.evaluation.scores import metric_names, score_functions, score_model
 from metaniche.metrics import auroc, harrell_c, integrated_brier, resample_weights, uno_c
+from metaniche.metrics.names import METRICS
 
 
 def binary_cv(tasks, n=20, n_repeats=2, units_per_patient=1, level="patient"):
@@ -54,7 +55,7 @@ def test_estimates_are_means_over_repeats_of_the_pooled_metric(tasks):
     assert found.estimate["auroc"] == pytest.approx(np.mean(each))
     assert found.replicates["auroc"][0] == pytest.approx(np.mean(each))
     assert list(found.estimate) == metric_names(cv.targets.task)
-    assert set(found.estimate) <= set(LABELS)
+    assert set(found.estimate) <= set(METRICS)
 
 
 def test_a_replicate_is_the_metric_of_the_drawn_patients_with_all_their_units(tasks):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.report.headline import best_baseline, clinical_model, control_holds, headline, primary_metric
+from metaniche.report.headline import best_baseline, clinical_model, headline, primary_metric
 
 
 def test_a_better_network_is_called_better_and_nothing_more(make_run):
@@ -101,21 +101,8 @@ def test_another_model_that_is_best_is_named(make_run):
 
 
 def test_a_control_that_misses_chance_is_shouted(make_run):
-    control = {"model": "relational_mil", "estimate": 0.7, "low": 0.6, "high": 0.8}
+    control = {"model": "relational_mil", "estimate": 0.7, "low": 0.6, "high": 0.8, "holds_chance": False}
     assert any("Something leaks" in c for c in headline(make_run(info={"permutation_control": control})).cautions)
-
-
-@pytest.mark.parametrize(
-    ("control", "holds"),
-    [
-        ({"low": 0.4, "high": 0.6}, True),
-        ({"low": 0.51, "high": 0.6}, False),
-        ({"low": None, "high": 0.6}, False),
-        ({}, False),
-    ],
-)
-def test_control_holds(control, holds):
-    assert control_holds(control) is holds
 
 
 def test_one_split_is_not_called_cross_validation(make_run):

@@ -26,7 +26,7 @@ def test_survival_fills_it_too(make_run):
         ({"seeds": []}, "validation"),
         ({"folds": {}}, "validation"),
         ({"graph": None}, "predictors"),
-        ({"training": None}, "training"),
+        ({"training": None}, "predictors"),
         ({"torch": " "}, "reproduction"),
     ],
 )

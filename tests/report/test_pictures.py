@@ -45,10 +45,6 @@ def test_a_lone_panel_is_not_blown_up(make_run):
     assert one.width < 600 < pictures.comparison_pictures(make_run())[0].width
 
 
-def test_maps_of_seen_patients_are_called_illustrations(make_run):
-    assert "illustration" in pictures.map_pictures(make_run(info={"cells_out_of_fold": False}))[0].caption
-
-
 def test_no_potential_no_map(make_run):
     cells = make_run().cells
     assert pictures.map_pictures(make_run(cells=cells.assign(metaniche_potential=np.nan))) == []

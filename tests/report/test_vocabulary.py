@@ -8,7 +8,6 @@ from metaniche.report.vocabulary import count, is_blank, level_name, metrics_of,
 def test_primary_metric_comes_first(table):
     assert metrics_of(table)[0].column == "auroc"
     assert metrics_of(table.assign(primary_metric="ece"))[0].column == "ece"
-    assert metrics_of(table, primary="auprc")[0].column == "auprc"
 
 
 def test_survival_prefers_harrell():

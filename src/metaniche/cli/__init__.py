@@ -15,9 +15,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from metaniche.config import check_targets, nearest
+from metaniche.config import check_targets
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.io.keys import RESEARCH_USE_ONLY
+from metaniche.io.wording import nearest
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
         return f"`{key}` cannot be set so. {instead}"
     others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
     known = _known_keys(name, others) or _known_keys(name, [])
-    return f"Unknown key `{key}`.{nearest(key, known)} metaniche-{name} --help lists the keys."
+    return f"Unknown key `{key}`. {nearest(key, known)}metaniche-{name} --help lists the keys."
 
 
 def _known_keys(name: str, overrides: list[str]) -> list[str]:

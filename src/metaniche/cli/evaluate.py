@@ -5,13 +5,12 @@ import json
 import logging
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from metaniche.cli import verb
@@ -33,14 +32,16 @@ from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_v
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
+from metaniche.io.progress import Progress
+from metaniche.metrics.names import METRICS
 from metaniche.report import build_report
 
 log = logging.getLogger(__name__)
 
-SHOWN = (
-    "auroc_within", "auroc", "auprc", "sens_at_90_spec", "sens_at_95_spec", "harrell_c", "uno_c", "ibs", "calibration_slope",
-    "ece",
-)  # fmt: skip
+NOT_CHANCE = (
+    "NOT chance: something leaks, the folds are unbalanced, or the draw was unlucky; repeat it with more permutations"
+)
+UNSEEN_BY_CELLS = ("paths", "run_name", "maps", "n_boot", "baselines", "permutation_control", "n_permutations")
 NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "n_permutations": 1, "maps": 0}
 
 
@@ -71,28 +72,25 @@ def main(config: DictConfig) -> None:
 
     made = folds(targets)
     log.info("%d models, %d folds, %d patients", len(estimators), len(made), len(targets.patients))
-    with _Shown() as progress:
+    with Progress() as progress:
         cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir)
     table = write_comparison(run_dir, cv, config.n_boot, config.seed)
     control = None
     if config.permutation_control and networks:
         log.info("Label-permutation control of %s", networks[0].name)
-        with _Shown() as progress:
+        with Progress() as progress:
             found = permutation_control(
-                replace(networks[0], cells_dir=None), cohort, task, lambda t: folds(t, 1),
-                n_permutations=config.n_permutations, seed=config.seed, n_boot=config.n_boot, progress=progress,
+                replace(networks[0], cells_dir=None), cohort, task, lambda t: folds(t, 1), n_permutations=config.n_permutations,
+                seed=config.seed, n_boot=config.n_boot, progress=progress, run_dir=run_dir,
             )  # fmt: skip
-        control = {
-            "model": found.model, "metric": found.metric, "estimate": found.estimate, "low": found.low, "high": found.high,
-            "values": list(found.values),
-        }  # fmt: skip
+        control = {**asdict(found), "holds_chance": found.holds_chance}
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
     _print(table)
     if control:
         log.info(
             "Label-permutation control of %s: %s %.2f (%.2f-%.2f) over %d permutations; %s",
             found.model, found.metric, found.estimate, found.low, found.high, len(found.values),
-            "chance, as it should be" if found.holds_chance else "NOT chance: something leaks",
+            "chance, as it should be" if found.holds_chance else NOT_CHANCE,
         )  # fmt: skip
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
@@ -109,7 +107,7 @@ def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path)
 
 def _digest(config: DictConfig) -> str:
     """Of all that decides the cells' scores: what another configuration left in the folder is not drawn."""
-    content = {k: v for k, v in plain(config).items() if k not in ("paths", "run_name", "maps", "n_boot")}
+    content = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_CELLS}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -142,33 +140,9 @@ def _finish(
     )  # fmt: skip
 
 
-class _Shown:
-    """A bar on a terminal; in a log, a line about every ten per cent."""
-
-    def __enter__(self):
-        self._bar, self._last = None, -1
-        if sys.stdout.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns)
-            self._bar.start()
-            self._task = self._bar.add_task("", total=None)
-        return self._tell
-
-    def __exit__(self, *error):
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _tell(self, done: int, total: int, text: str) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, description=text)
-        elif 10 * done // max(total, 1) > self._last:
-            self._last = 10 * done // max(total, 1)
-            log.info("%d/%d  %s", done, total, text)
-
-
 def _print(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
-    columns = [c for c in SHOWN if c in table]
+    columns = [c for c in METRICS if c in table]
     against = {"vs best baseline": "diff_baseline", "vs clinical": "diff_clinical"}
     against = {name: key for name, key in against.items() if key in table}
     shown = Table("model", *columns, *against, title="Research use only")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from rich.progress import track
 from scipy import sparse
 
 from metaniche.data.cache import is_saved, load_sample, read_about, save_sample
@@ -27,6 +25,7 @@ from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import PATH
+from metaniche.io.progress import Progress
 from metaniche.io.wording import listed
 from metaniche.ops.hilbert import hilbert_order
 
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 LAYOUT = 1  # of the files of a prepared sample; raise it when they change
 KEPT_BYTES = 2_000_000_000  # of loaded samples
-LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,13 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     missing = [s for s in cohort.samples.index if not is_saved(folder, s, sources[s])]
     if missing:
         log.info("Preparing %d of %d samples of %s", len(missing), len(cohort.samples), cohort.config.name)
-    for number, sample_id in enumerate(_shown(missing, progress), 1):
-        adata = cohort.read_checked(sample_id)
-        patient = str(cohort.samples.at[sample_id, keys.PATIENT])
-        sample = prepare_sample(adata, sample_id, patient, cohort.config, graph)
-        save_sample(folder, sample, sources[sample_id], adata.uns[keys.UNS][keys.FOUND_TYPES])
-        if not sys.stdout.isatty() and (number % LOG_EVERY == 0 or number == len(missing)):
-            log.info("%d/%d samples prepared", number, len(missing))
+    with Progress(shown=progress) as tell:
+        for number, sample_id in enumerate(missing, 1):
+            adata = cohort.read_checked(sample_id)
+            patient = str(cohort.samples.at[sample_id, keys.PATIENT])
+            sample = prepare_sample(adata, sample_id, patient, cohort.config, graph)
+            save_sample(folder, sample, sources[sample_id], adata.uns[keys.UNS][keys.FOUND_TYPES])
+            tell(number, len(missing), "samples prepared")
     abouts = [read_about(folder, s) for s in cohort.samples.index]
     _check_types_of_files(cohort, [about.get(keys.FOUND_TYPES) for about in abouts])
     sizes = pd.DataFrame(abouts, index=cohort.samples.index)
@@ -223,10 +221,6 @@ def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
     else:
         cells[keys.MALIGNANT] = True
     return cells
-
-
-def _shown(samples: Sequence[str], progress: bool) -> Iterable[str]:
-    return track(samples, "preparing") if progress and samples and sys.stdout.isatty() else samples
 
 
 def _key(cohort: Cohort, graph: GraphConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -44,6 +45,7 @@ def permutation_control(
     seed: int = 0,
     n_boot: int = 1000,
     progress: Progress | None = None,
+    run_dir: Path | str | None = None,
 ) -> PermutationControl:
     """Permute labels before anything else happens, then split, fit, predict and score as ever.
 
@@ -51,6 +53,8 @@ def permutation_control(
     ----------
     folds
         Makes the folds of the permuted targets, as the run does: `lambda t: patient_folds(t, n_folds=5, n_repeats=1)`.
+    run_dir
+        Keeps the folds of every permutation there, as those of the run itself: a control goes on where it stopped.
     """
     targets = cohort.targets(task)
     metric = metric_names(task)[0]
@@ -59,7 +63,7 @@ def permutation_control(
         permuted = permute_labels(targets, seed + index)
         report = _shifted(progress, index, n_permutations)
         cv = cross_validate(
-            [estimator], cohort, task, folds(permuted), seed=seed + index, targets=permuted, progress=report
+            [estimator], cohort, task, folds(permuted), seed + index, report, targets=permuted, run_dir=run_dir
         )
         patients = np.unique(cv.predictions["patient_id"].to_numpy(str))
         scores = score_model(cv, estimator.name, patients, resample_weights(patients, n_boot, seed + index))

@@ -26,24 +26,12 @@ from metaniche.metrics.weighting import as_rows, ratio, unwrap
 
 Score = Callable[[np.ndarray | None], "float | np.ndarray"]
 
-LABELS = {
-    "auroc_within": "AUROC within patients",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "sens_at_90_spec": "Sensitivity at 90 % specificity",
-    "sens_at_95_spec": "Sensitivity at 95 % specificity",
-    "harrell_c": "Harrell's C",
-    "uno_c": "Uno's C",
-    "ibs": "Integrated Brier score",
-    "calibration_slope": "Calibration slope",
-    "ece": "ECE",
-}
 CELLS_PER_BLOCK = 4_000_000
 CLIP = 1e-6
 
 
 def metric_names(task: Task) -> list[str]:
-    """Metrics of a task, the primary one first; keys of LABELS."""
+    """Metrics of a task, the primary one first; keys of METRICS."""
     if task.is_survival:
         return ["harrell_c", "uno_c", "ibs", "calibration_slope", "ece"]
     within = ["auroc_within"] if task.level == "cell" else []

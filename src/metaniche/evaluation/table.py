@@ -9,8 +9,9 @@ import pandas as pd
 
 from metaniche.data.task import Targets
 from metaniche.evaluation.predictions import CrossValidation
-from metaniche.evaluation.scores import LABELS, ModelScores, metric_names, score_functions, score_model
+from metaniche.evaluation.scores import ModelScores, metric_names, score_functions, score_model
 from metaniche.metrics.bootstrap import interval, resample_weights, two_sided_p
+from metaniche.metrics.names import METRICS
 
 ENOUGH_EVENTS_PER_VARIABLE = 10.0
 ENOUGH_PATIENTS = 20
@@ -98,7 +99,7 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     best = table["best_baseline"].iloc[0]
     if best is not None:
         lines.append(
-            f"The best baseline ({best}) was chosen after the fact by {LABELS[primary]} on these same patients: its "
+            f"The best baseline ({best}) was chosen after the fact by {METRICS[primary].label} on these same patients: its "
             "own figure is optimistic, and differences to it are pessimistic for the other models. p values are "
             "two-sided bootstrap values without correction for the number of models."
         )
@@ -119,7 +120,7 @@ def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str
     below = table.index[table[f"{primary}_high"] < 0.5]
     if len(below):
         lines.append(
-            f"{LABELS[primary]} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a "
+            f"{METRICS[primary].label} lies below 0.5 with its whole interval for {', '.join(below)}: no sign of a "
             "reversed effect. Holding a unit out moves what is learnt away from it, so models without signal score "
             "below 0.5 on few units, and an interval over patients does not show that."
         )

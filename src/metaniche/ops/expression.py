@@ -130,9 +130,11 @@ def check_indices(index: Tensor, stop: int, name: str) -> None:
 
 def type_counts(type_N: Tensor, n_types: int) -> Tensor:
     """(T,) int64 cells of each type; GraphError on a type that is not in [0, T), on any device."""
+    if type_N.numel() and type_N.amin() < 0:
+        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {int(type_N.min())}. Leave such cells out.")
     counts = torch.bincount(type_N, minlength=n_types)
     if counts.numel() != n_types:
-        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {counts.numel() - 1}.")
+        raise GraphError(f"Expected `type_N` in [0, {n_types}), found {int(type_N.max())}.")
     return counts
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metaniche.errors import InputError
+from metaniche.metrics.names import METRICS
 from metaniche.report.headline import best_baseline, headline, primary_metric
 from metaniche.report.run import Run
 from metaniche.report.subgroups import MIN_OUTCOMES, MIN_PATIENTS, subgroups
-from metaniche.report.vocabulary import METRICS, count, is_blank, metrics_of, number, with_interval
+from metaniche.report.vocabulary import count, is_blank, metrics_of, number, with_interval
 
 OUT_OF_SCOPE = (
     "Diagnosis, prognosis or a choice of treatment for any person. Tissues, platforms, panels or populations other "
@@ -81,9 +82,7 @@ def _outcome(run: Run) -> str:
 
 
 def _predictors(run: Run) -> str:
-    features = run.info.get("features")
-    if is_blank(features):
-        features = fact(run, "predictors", "training", "features")
+    features = fact(run, "predictors", "training", "features")
     graph, clinical = fact(run, "predictors", "graph"), run.task.get("clinical") or ("none",)
     return (
         f"Features of each cell: {as_words(features)}. Cells stand in a graph of neighbours: {as_words(graph)}. "
@@ -109,8 +108,7 @@ def _missing(run: Run) -> str:
 
 
 def _training(run: Run) -> str:
-    text = f"{run.model}: {as_words(fact(run, 'training', 'training'))}."
-    return text if is_blank(run.info.get("config_hash")) else f"{text} Configuration {run.info['config_hash']}."
+    return f"{run.model}: {as_words(fact(run, 'training', 'training'))}."
 
 
 def _validation(run: Run) -> str:
@@ -134,7 +132,7 @@ def _control(run: Run) -> str:
 
 
 def _performance(run: Run) -> str:
-    row, metrics = run.row(run.model), metrics_of(run.table, run.is_survival, run.info.get("primary_metric"))
+    row, metrics = run.row(run.model), metrics_of(run.table, run.is_survival)
     shown = [m for m in metrics if m.column not in _CALIBRATION and not is_blank(row.get(m.column))]
     figures = "; ".join(f"{m.label} {with_interval(row, m.column)}" for m in shown)
     return f"{figures}. Intervals are 95 %, by resampling patients." if figures else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import pandas as pd
 
+from metaniche.metrics.names import Metric
 from metaniche.report.run import Run
-from metaniche.report.vocabulary import Metric, is_blank, metrics_of, number, p_value, with_interval
+from metaniche.report.vocabulary import is_blank, metrics_of, number, p_value, with_interval
 
 SMALL_COHORT = 100
 _NAMES = {"network": "The graph network", "fused": "The network fused with clinical variables"}
@@ -38,7 +38,7 @@ def primary_metric(run: Run) -> Metric | None:
     """The metric that decides."""
     if run.table is None:
         return None
-    return next(iter(metrics_of(run.table, run.is_survival, run.info.get("primary_metric"))), None)
+    return next(iter(metrics_of(run.table, run.is_survival)), None)
 
 
 def best_baseline(run: Run, metric: Metric) -> pd.Series | None:
@@ -142,11 +142,12 @@ def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
             f"The best {metric.label} of the table is that of {top['model']}: {with_interval(top, metric.column)}."
         )
     control = run.info.get("permutation_control") or {}
-    if control and not control_holds(control):
+    if control and not control.get("holds_chance"):
         ends = f"{number(control.get('low'))} to {number(control.get('high'))}"
         cautions.append(
-            f"The control with permuted labels gives {ends}, which does not hold 0.5. Something leaks, or the folds "
-            "are unbalanced; do not rely on the figures above."
+            f"The control with permuted labels gives {ends}, which does not hold 0.5. Something leaks, the folds are "
+            "unbalanced, or the draw was unlucky; repeat it with more permutations (n_permutations) before you rely on the "
+            "figures above."
         )
     n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
     if not is_blank(n) and int(n) < SMALL_COHORT:
@@ -155,11 +156,3 @@ def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
         how = "one split of" if run.splits and len(run.splits) == 1 else "cross-validation within"
         cautions.append(f"All figures come from {how} this cohort; nothing here was tested on another one.")
     return cautions
-
-
-def control_holds(control: dict) -> bool:
-    """Whether the interval under permuted labels holds 0.5; False where it is not given."""
-    low, high = control.get("low"), control.get("high")
-    if is_blank(low) or is_blank(high):
-        return False
-    return float(low) <= 0.5 <= float(high) and math.isfinite(float(low) + float(high))

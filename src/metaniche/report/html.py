@@ -12,7 +12,7 @@ from metaniche.errors import InputError
 from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.write import replacing
 from metaniche.report import pictures, sections
-from metaniche.report.headline import control_holds, headline
+from metaniche.report.headline import headline
 from metaniche.report.model_card import AUTHORS_ONLY, ModelCard, fill_card
 from metaniche.report.run import Run, read_run
 from metaniche.report.subgroups import subgroups
@@ -62,7 +62,6 @@ def render(run: Run, card: ModelCard | None, refusal: str = "") -> str:
         pictures=pictures,
         subgroups=_subgroup_rows(run),
         control=control,
-        control_holds=control_holds(control),
         card=card,
         refusal=refusal,
         authors_only=AUTHORS_ONLY,

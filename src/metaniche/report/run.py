@@ -174,4 +174,6 @@ def _cells(path: Path) -> pd.DataFrame:
 
     present = set(pq.read_schema(path).names)
     frame = pd.read_parquet(path, columns=[c for c in _CELL_COLUMNS if c in present])
-    return _require(frame, (keys.SAMPLE, "x_um", "y_um"), path).astype({keys.SAMPLE: str})
+    return _require(frame, (keys.SAMPLE, keys.PATIENT, "x_um", "y_um"), path).astype(
+        {keys.SAMPLE: str, keys.PATIENT: str}
+    )

@@ -39,11 +39,9 @@ def task_rows(run: Run) -> Rows:
 
 def cohort_rows(run: Run) -> Rows:
     """Who was asked."""
-    info, outcomes = run.info, outcome_counts(run)
-    features, name = info.get("features") or {}, run.task.get("level", "patient")
+    info, outcomes, name = run.info, outcome_counts(run), run.task.get("level", "patient")
     n_units = None if name == "patient" or is_blank(info.get("n_units")) else count(info["n_units"])
     word = "events" if run.is_survival else "with the outcome"
-    coverage = features.get("coverage")
     return _filled(
         ("Cohort", info.get("cohort")),
         ("Patients", None if is_blank(info.get("n_patients")) else count(info["n_patients"])),
@@ -52,8 +50,7 @@ def cohort_rows(run: Run) -> Rows:
         ("Samples", None if is_blank(info.get("n_samples")) else count(info["n_samples"])),
         ("Cells", None if is_blank(info.get("n_cells")) else count(info["n_cells"])),
         ("Edges of the graphs", None if is_blank(info.get("n_edges")) else count(info["n_edges"])),
-        ("Features", _features(features)),
-        ("Panel coverage", f"{float(coverage):.0%}" if isinstance(coverage, int | float) else coverage),
+        ("Features", as_words((info.get("training") or {}).get("features") or {})),
         ("Graph", as_words(info.get("graph") or {})),
     )
 
@@ -84,7 +81,7 @@ def comparison_rows(run: Run) -> dict | None:
     metric = primary_metric(run)
     if metric is None:
         return None
-    metrics = metrics_of(run.table, run.is_survival, metric.column)
+    metrics = metrics_of(run.table, run.is_survival)
     differences = [
         (c, label)
         for c, label in (("diff_baseline", "to best baseline"), ("diff_clinical", "to clinical"))
@@ -121,7 +118,6 @@ def reproduce_rows(run: Run) -> Rows:
         ("torch", info.get("torch")),
         ("Run on", created(run)),
         ("Experiment", info.get("experiment")),
-        ("Configuration", info.get("config_hash")),
         ("Seeds (all reported)", ", ".join(map(str, seeds)) if isinstance(seeds, list | tuple) else seeds),
         ("Folds", as_words(info.get("folds") or {})),
         ("Training", as_words(info.get("training") or {})),
@@ -157,15 +153,6 @@ def duration(seconds: float) -> str:
 
 def _filled(*rows: tuple[str, object]) -> Rows:
     return [(name, str(value)) for name, value in rows if not is_blank(value)]
-
-
-def _features(features: dict) -> str | None:
-    if not features:
-        return None
-    kind = {"none": "cell types only", "counts": "counts", "intensity": "marker intensities"}.get(
-        features.get("kind"), features.get("kind")
-    )
-    return f"{count(features.get('n'))} ({kind})"
 
 
 def _comparison_row(run: Run, row: pd.Series, metrics: list, differences: list, best: pd.Series | None) -> dict:

@@ -1,51 +1,17 @@
-"""Metrics by name: how they are called, which direction is better, where chance stands; and numbers as words."""
+"""The metrics that a table holds, and numbers as words."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import pandas as pd
 
-
-@dataclass(frozen=True)
-class Metric:
-    """How to speak of one metric column.
-
-    Attributes
-    ----------
-    better
-        "higher", "lower" or "near 1".
-    chance
-        Value of a model that knows nothing, or None.
-    """
-
-    column: str
-    label: str
-    better: str = "higher"
-    chance: float | None = None
-    words: str = ""
+from metaniche.metrics.names import METRICS, Metric
 
 
-_NAMED = (
-    Metric("auroc_within", "AUROC within patients", chance=0.5, words="AUROC among each patient's own units, averaged"),
-    Metric("auroc", "AUROC", chance=0.5, words="chance that a unit with the outcome ranks above one without"),
-    Metric("auprc", "AUPRC", words="mean precision over recall; chance is the prevalence"),
-    Metric("sens_at_90_spec", "Sensitivity at 90 % spec.", words="share with the outcome found at 10 % false alarms"),
-    Metric("sens_at_95_spec", "Sensitivity at 95 % spec.", words="share with the outcome found at 5 % false alarms"),
-    Metric("harrell_c", "Harrell's C", chance=0.5, words="chance that the earlier event has the higher risk"),
-    Metric("uno_c", "Uno's C", chance=0.5, words="as Harrell's C, corrected for censoring"),
-    Metric("ibs", "Integrated Brier score", better="lower", words="mean squared error of predicted survival"),
-    Metric("calibration_slope", "Calibration slope", better="near 1", words="below 1: predictions too extreme"),
-    Metric("ece", "Calibration error (ECE)", better="lower", words="mean gap of predicted and observed frequency"),
-)
-METRICS = {metric.column: metric for metric in _NAMED}
-
-
-def metrics_of(table: pd.DataFrame, is_survival: bool = False, primary: str | None = None) -> list[Metric]:
-    """The metrics a table holds, the primary one first: the one named here or by the table, else C or AUROC."""
-    if primary is None and "primary_metric" in table and len(table):
-        primary = table["primary_metric"].iloc[0]
+def metrics_of(table: pd.DataFrame, is_survival: bool = False) -> list[Metric]:
+    """The metrics a table holds, the primary one first: the one the table names, else C or AUROC."""
+    primary = table["primary_metric"].iloc[0] if "primary_metric" in table and len(table) else None
     bounded = [c for c in table if f"{c}_low" in table and f"{c}_high" in table and not c.startswith("diff_")]
     known = [c for c in METRICS if c in table and c not in bounded]
     columns = [c for c in [*bounded, *known] if pd.to_numeric(table[c], errors="coerce").notna().any()]

@@ -12,17 +12,10 @@ def _line(figure, name):
     return next(line for line in figure.axes[0].lines if line.get_gid() == name)
 
 
-def test_one_fit_is_drawn_as_it_is():
+def test_losses_are_drawn_as_they_are():
     figure = training_curve(_history(train_loss=[4.0, 3, 2, 1], val_loss=[4.0, 4, 4, 4]))
     assert _line(figure, "train_loss").get_ydata().tolist() == [4, 3, 2, 1]
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
-
-
-def test_several_fits_are_thin_and_their_median_thick():
-    history = pd.concat([_history(train_loss=np.full(4, v), fold=f) for f, v in enumerate((1.0, 2.0, 9.0))])
-    figure = training_curve(history)
-    assert len(figure.axes[0].lines) == 4
-    assert set(_line(figure, "train_loss").get_ydata()) == {2.0}
 
 
 def test_a_validation_loss_that_was_never_computed_is_not_drawn():
