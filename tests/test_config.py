@@ -23,7 +23,7 @@ def hydra_context():
     GlobalHydra.instance().clear()
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "communicate"])
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_recipe_composes_with_every_verb(verb, experiment):
     config = compose(verb, [f"experiment={experiment}"])

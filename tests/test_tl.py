@@ -1,8 +1,13 @@
+import json
+
 import numpy as np
+import pytest
 from test_predict import as_anndata, bundle  # noqa: F401
 from tissue import make_sample
 
 import metaniche
+from metaniche.data.synthetic import SyntheticConfig, generate, resource
+from metaniche.errors import ConfigError
 from metaniche.io import keys
 
 
@@ -16,3 +21,28 @@ def test_in_place_and_as_a_copy(bundle, tmp_path):  # noqa: F811
     assert adata.uns[keys.UNS]["model_hash"] == bundle.hash
     assert adata.uns[keys.UNS]["um_per_unit"] == 1.0
     assert metaniche.pl.metastatic_potential(adata).axes
+
+
+def test_communication_is_written_in_place(tmp_path):
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    assert metaniche.tl.communicate(adata, resource(), null_model="labels", graph={"radius_um": 60.0}) is None
+    about = json.loads(adata.uns[keys.UNS]["communication_parameters"])
+    assert (about["null_model"], about["graph"]["radius_um"]) == ("labels", 60.0)
+    assert len(adata.uns[keys.UNS][keys.COMMUNICATION])
+    assert keys.RECEIVED in adata.obsm
+
+
+def test_communication_reads_a_table_by_its_path(tmp_path):
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    resource().pairs[["ligand", "receptor"]].head(2).to_csv(tmp_path / "pairs.csv", index=False)
+    metaniche.tl.communicate(adata, tmp_path / "pairs.csv")
+    assert adata.uns[keys.UNS][keys.COMMUNICATION]["ligand"].nunique() <= 2
+
+
+def test_an_unknown_setting_of_communication_is_named():
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    with pytest.raises(ConfigError, match="null_model"):
+        metaniche.tl.communicate(adata, resource(), null_modle="labels")

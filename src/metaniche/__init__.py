@@ -9,7 +9,8 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
 _ROOMS = (
-    "data", "evaluation", "graph", "io", "metrics", "models", "ops", "pl", "pp", "predict", "report", "tl", "training",
+    "data", "evaluation", "graph", "io", "metrics", "models", "ops", "pl", "pp", "predict", "report", "signaling", "tl",
+    "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *_ROOMS]

@@ -22,6 +22,7 @@ from metaniche.graph import GraphConfig
 from metaniche.io.settings import build
 from metaniche.io.wording import nearest
 from metaniche.models import ARCHITECTURES
+from metaniche.signaling import Resource, SignalConfig, open_resource
 from metaniche.training.fit import FitConfig
 
 # Config group -> the classes its files may name in `_target_`. Groups that are not here may name none.
@@ -143,6 +144,20 @@ def read_cohort(config: DictConfig) -> Cohort:
     if {"samples", "patients"} <= set(source):
         return Cohort.from_manifest(Path(source["samples"]), Path(source["patients"]), cohort)
     raise ConfigError(f"Unknown `data.source` {sorted(source)}: expected dataset, samples + patients, or synthetic.")
+
+
+def read_signaling(config: DictConfig) -> SignalConfig:
+    """The signals of `config.signaling`."""
+    return build(SignalConfig, plain(config.signaling), "signaling")
+
+
+def read_pairs(config: DictConfig) -> Resource:
+    """The resource of `config.resource`; without one, a synthetic cohort's own pairs, or LIANA's consensus."""
+    if config.resource is None and "synthetic" in (plain(config.data).get("source") or {}):
+        from metaniche.data.synthetic import resource
+
+        return resource()
+    return open_resource(config.resource or "consensus")
 
 
 def read_task(config: DictConfig) -> Task:

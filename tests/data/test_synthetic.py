@@ -8,8 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from metaniche.data.prepare import prepare_sample
-from metaniche.data.synthetic import SITES, SyntheticConfig, generate
-from metaniche.data.synthetic_tissue import DRIVER, TYPES
+from metaniche.data.synthetic import SITES, SyntheticConfig, generate, resource
+from metaniche.data.synthetic_tissue import DRIVER, PAIRS, TYPES, gene_panel
 from metaniche.data.task import Task, make_targets
 from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig
@@ -171,3 +171,10 @@ def test_the_truth_is_documented(tumours):
 def test_an_impossible_config_is_refused(wrong):
     with pytest.raises(ConfigError, match="synthetic"):
         SyntheticConfig(**wrong)
+
+
+def test_the_invented_pairs_are_measured_by_every_panel():
+    pairs = resource().overlap(gene_panel(0)).measured
+    assert len(pairs) == len(PAIRS)
+    kinds = dict(zip(pairs["ligand"], pairs["signaling_type"]))
+    assert (kinds[DRIVER.ligand], kinds["CD274"]) == ("secreted", "contact")

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from metaniche.errors import InputError
 from metaniche.io import matrices
-from metaniche.io.matrices import check_compressed, check_matrix, has_negative
+from metaniche.io.matrices import TARGET_COUNTS, check_compressed, check_matrix, has_negative, log_normalised
 
 COUNTS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 50).map(float))
 FORMS = (np.asarray, sparse.csr_matrix, sparse.csc_array, lambda x: x.astype(np.int64), np.asfortranarray)
@@ -56,3 +56,13 @@ def test_a_compressed_matrix_passes_until_one_index_leaves_its_range(form, data)
 def test_another_sparse_format_is_named():
     with pytest.raises(InputError, match="X as CSR, CSC or dense, found COO"):
         check_matrix(sparse.coo_matrix(np.eye(3)), where="s", key="X", feature_kind="counts")
+
+
+@settings(max_examples=30, deadline=None)
+@given(COUNTS)
+def test_every_cell_has_the_same_total_before_the_logarithm(counts):
+    dense, there = log_normalised(counts), log_normalised(sparse.csr_array(counts))
+    np.testing.assert_allclose(there.toarray(), dense, rtol=1e-6)
+    filled = counts.sum(1) > 0
+    np.testing.assert_allclose(np.expm1(dense.astype(np.float64)).sum(1)[filled], TARGET_COUNTS, rtol=1e-4)
+    assert (dense[~filled] == 0).all()

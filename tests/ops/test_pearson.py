@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy.stats import norm, pearson3
+from scipy.stats import gamma, norm, pearson3
 
-from metaniche.ops.pearson import SMALLEST, pearson3_tail
+from metaniche.ops.pearson import SMALLEST, gamma_tails, pearson3_tail
 
 Z = np.array([-5.0, -2.0, -0.3, 0.0, 0.7, 2.0, 5.0])
 
@@ -28,3 +28,24 @@ def test_it_is_never_zero_and_keeps_nan():
     assert pearson3_tail(3.0, -2.0) == SMALLEST  # beyond the end of the support
     assert np.isnan(pearson3_tail(np.nan, 0.5))
     assert np.isnan(pearson3_tail(1.0, np.nan))
+
+
+def test_tails_of_scores_that_are_not_negative_are_those_of_a_gamma():
+    score, mean, variance = np.array([0.5, 2.0, 9.0]), 2.0, 3.0
+    z, greater, less = gamma_tails(score, np.full(3, mean), np.full(3, variance))
+    law = gamma(mean**2 / variance, scale=variance / mean)
+    np.testing.assert_allclose(z, (score - mean) / np.sqrt(variance))
+    np.testing.assert_allclose(greater, law.sf(score), rtol=1e-6)
+    np.testing.assert_allclose(less, law.cdf(score), rtol=1e-6)
+
+
+def test_a_score_of_zero_is_reached_by_every_score():
+    _, greater, less = gamma_tails(np.zeros(1), np.ones(1), np.full(1, 2.0))
+    assert greater[0] == 1
+    assert less[0] == pytest.approx(np.exp(-0.5))
+
+
+def test_scores_that_may_be_negative_have_normal_tails():
+    _, greater, less = gamma_tails(np.array([1.0]), np.array([0.5]), np.array([4.0]), positive=False)
+    assert greater[0] == pytest.approx(norm.sf(0.25))
+    assert less[0] == pytest.approx(norm.cdf(0.25))

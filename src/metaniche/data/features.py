@@ -12,8 +12,8 @@ from sklearn.decomposition import PCA
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
+from metaniche.io.matrices import log_normalised
 
-TARGET_COUNTS = 1e4  # library size after normalisation, the field's usual constant
 FIT_CELLS = 50_000  # statistics are fitted on at most this many cells, the same number from every patient
 CLIP = 8.0  # standard deviations; keeps one bright pixel from owning a network
 
@@ -192,14 +192,8 @@ def _type_shares(samples: Sequence[PreparedSample], types: tuple[str, ...]) -> n
 
 
 def _normalised(x: np.ndarray | sparse.csr_array, kind: str) -> np.ndarray | sparse.csr_array:
-    """Counts to log1p of counts per TARGET_COUNTS, cell by cell; intensities stay as they are."""
-    if kind != "counts":
-        return x
-    total = np.asarray(x.sum(axis=1)).reshape(-1, 1)
-    factor = (TARGET_COUNTS / np.maximum(total, 1)).astype(np.float32)
-    if sparse.issparse(x):
-        return sparse.csr_array(x.multiply(factor)).log1p()
-    return np.log1p(x * factor)
+    """Counts log-normalised, cell by cell; intensities stay as they are."""
+    return log_normalised(x) if kind == "counts" else x
 
 
 def _standardise(values: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:

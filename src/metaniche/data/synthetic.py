@@ -37,12 +37,14 @@ from metaniche.data.synthetic_tissue import (
 )  # fmt: skip
 from metaniche.errors import ConfigError
 from metaniche.io import keys
+from metaniche.signaling import Resource
 
 LAYOUT = 2  # raise it when the same config gives other tumours
 HORIZON_MONTHS = 60.0
 SITES = {"liver": 0.5, "lung": 0.45, "bone": 0.35}
 SITE_UNKNOWN = 0.15
 MIN_CELLS = 200
+CONTACT_UM = 15.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class SyntheticConfig:
 def generate(config: SyntheticConfig) -> SyntheticCohort:
     """The cohort of `config`: its tables now, each sample's cells when they are read, always the same."""
     return SyntheticCohort(config)
+
+
+def resource() -> Resource:
+    """The invented pairs of the synthetic tumours; those that reach no farther than a cell or two act by contact."""
+    pairs = pd.DataFrame([{"ligand": p.ligand, "receptor": p.receptor} for p in PAIRS])
+    reach = np.array([p.length_scale_um for p in PAIRS])
+    pairs["signaling_type"] = np.where(reach <= CONTACT_UM, "contact", "secreted")
+    return Resource(pairs, "synthetic tumours", version=f"layout {LAYOUT}", licence="BSD-3-Clause")
 
 
 @dataclass(frozen=True)

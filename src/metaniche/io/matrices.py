@@ -1,4 +1,4 @@
-"""Is a matrix of cells x features what its kind says? Checked in blocks, without a copy of the matrix."""
+"""Is a matrix of cells x features what its kind says? Checked in blocks, without a copy; and counts log-normalised."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy import sparse
 from metaniche.io.wording import refusal
 
 BLOCK = 1 << 22
+TARGET_COUNTS = 1e4  # library size after normalisation, the field's usual constant
 
 
 def check_matrix(matrix: object, *, where: object, key: str, feature_kind: str) -> None:
@@ -68,6 +69,15 @@ def check_compressed(matrix: object, *, where: object, key: str) -> None:
             found=problem,
             fix="The file is damaged; save it again from its source.",
         )
+
+
+def log_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
+    """log1p of counts per TARGET_COUNTS of each cell's total, float32 in the layout of `counts`; empty cells stay 0."""
+    total = np.asarray(counts.sum(axis=1)).reshape(-1, 1)
+    factor = (TARGET_COUNTS / np.maximum(total, 1)).astype(np.float32)
+    if sparse.issparse(counts):
+        return sparse.csr_array(counts.multiply(factor)).log1p()
+    return np.log1p(counts * factor)
 
 
 def has_negative(matrix: object) -> bool:

@@ -12,7 +12,8 @@ from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
 from metaniche.ops.cuda import edge_null as cuda
 from metaniche.ops.expression import check_indices, type_counts
-from metaniche.ops.pearson import pearson3_tail
+from metaniche.ops.pearson import gamma_tails
+from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
 from metaniche.ops.reference import edge_null as reference
 from metaniche.ops.segment import check_graph
 
@@ -96,10 +97,10 @@ def _null(score_E, indptr, indices, type_N, n_types, whole) -> EdgeNull:
     run = {"reference": reference.edge_sums, "cpu": _native_sums, "cuda": cuda.edge_sums}
     graph = indptr.contiguous(), indices.contiguous()
     six, by_type = run[choose("edge_scores_null", indices.device)](*graph, score, type_N.contiguous(), n_types)
-    mean, variance, fixed = _moments(six.tolist(), n, n_cells)
+    mean, variance, fixed = permutation_moments(PairSums(*six.tolist()), of_type_pairs(n), n_cells)
     negative = score.numel() > 0 and bool(score.min() < 0)
     step = _steps(six.tolist(), n_types) if whole else 0.0
-    z, greater, less = _tails(by_type.cpu().numpy(), mean, variance, step, not negative)
+    z, greater, less = gamma_tails(by_type.cpu().numpy(), mean, variance, step, not negative)
     z, greater, less = (np.where(fixed, still, x) for still, x in ((0.0, z), (1.0, greater), (1.0, less)))
     fields = by_type, *(torch.from_numpy(field) for field in (mean, variance, z, greater, less))
     return EdgeNull(*(field.to(indices.device) for field in fields))
@@ -109,55 +110,6 @@ def _native_sums(indptr, indices, score, type_N, n_types):
     six, by_type = torch.empty(6, dtype=torch.float64), torch.empty(n_types, n_types, dtype=torch.float64)
     native().edge_null_sums(indptr, indices, score, type_N, six, by_type)
     return six, by_type
-
-
-def _tails(
-    score: np.ndarray, mean: np.ndarray, variance: np.ndarray, step: np.ndarray | float, positive: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z-scores and the tails above and below, half a step beyond each score."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(variance)
-        skewness = 2 * spread / mean if positive else np.zeros_like(mean)
-        z, above, below = ((score - mean + shift) / spread for shift in (0.0, -step / 2, step / 2))
-        none = np.exp(-(mean**2) / variance)
-    greater, less = pearson3_tail(above, skewness), pearson3_tail(-below, -skewness)
-    if positive and np.all(step == 0):
-        # A gamma variable is never 0, a sum of rare scores often is: its chance of that as a Poisson number of scores.
-        less, greater = np.where(score == 0, none, less), np.where(score == 0, 1.0, greater)
-    return z, greater, less
-
-
-def _moments(six: list[float], n: np.ndarray, n_cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact mean and variance of every T_ab, and where nothing varies.
-
-    E[T^2] is a sum over ordered pairs of edges. Pairs that share no cell, one cell or both are counted apart; each
-    kind has its sum of products of scores and its probability that all its cells have the types asked for.
-    """
-    w, squares, mutual, rows, columns, across = six
-    rows, columns, across = rows - squares, columns - squares, across - mutual
-    apart = w**2 - squares - mutual - rows - columns - 2 * across
-    a, b = n[:, None], n[None, :]
-    same = np.eye(len(n), dtype=bool)
-    pair = np.where(same, a * (a - 1), a * b)
-    both = np.where(same, pair, 0.0)
-    # Two senders at one receiver, two receivers of one sender, a chain of two edges: three cells each.
-    of_row = pair * np.where(same, a - 2, a - 1)
-    of_column = pair * np.where(same, b - 2, b - 1)
-    chain = np.where(same, pair * (a - 2), 0.0)
-    four = np.where(same, a * (a - 1) * (a - 2) * (a - 3), a * (a - 1) * b * (b - 1))
-    two_cells = n_cells * (n_cells - 1.0)
-    three_cells = two_cells * (n_cells - 2.0)
-    four_cells = three_cells * (n_cells - 3.0)
-    mean = w * pair / two_cells
-    second = (
-        (squares * pair + mutual * both) / two_cells
-        + (rows * of_row + columns * of_column + 2 * across * chain) / three_cells
-        + apart * four / four_cells
-    )
-    variance = second - mean**2
-    # What rounding leaves of a difference of equal numbers is no variance.
-    fixed = variance <= 1e-13 * (second + mean**2)
-    return mean, np.where(fixed, 0.0, variance), fixed
 
 
 def _steps(six: list[float], n_types: int) -> np.ndarray:

@@ -30,3 +30,23 @@ def pearson3_tail(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     p[symmetric] = ndtr(-y) + skewness[symmetric] / 6 * (y**2 - 1) * density
     p[np.isnan(z)] = np.nan
     return np.clip(p, SMALLEST, 1.0)
+
+
+def gamma_tails(
+    score: np.ndarray, mean: np.ndarray, variance: np.ndarray, step: np.ndarray | float = 0.0, positive: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """z-scores and the tails above and below, half a `step` beyond each score.
+
+    Of a gamma variable with this mean and variance where scores cannot be negative (`positive`), else of a normal. A
+    score of 0 has the p-value above 1, and the one below of a Poisson number of scores.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(variance)
+        skewness = 2 * spread / mean if positive else np.zeros_like(mean)
+        z, above, below = ((score - mean + shift) / spread for shift in (0.0, -step / 2, step / 2))
+        none = np.exp(-(mean**2) / variance)
+    greater, less = pearson3_tail(above, skewness), pearson3_tail(-below, -skewness)
+    if positive and np.all(step == 0):
+        # A gamma variable is never 0, a sum of rare scores often is.
+        less, greater = np.where(score == 0, none, less), np.where(score == 0, 1.0, greater)
+    return z, greater, less

@@ -40,6 +40,11 @@ def liana_resources() -> tuple[str, ...]:
     return tuple(sorted(_liana().show_resources()))
 
 
+def open_resource(source: str | Path) -> Resource:
+    """A table of pairs by its path (csv, tsv, parquet), or one of LIANA's resources by its name."""
+    return read_resource(source) if Path(source).suffix else read_liana(str(source))
+
+
 def read_liana(name: str = "consensus") -> Resource:
     """One of LIANA's resources (consensus, cellphonedb, cellchatdb, connectomedb2020, celltalkdb, icellnet, ...).
 

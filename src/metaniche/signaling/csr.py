@@ -1,0 +1,33 @@
+"""Sparse expression between scipy, which cuts and multiplies it, and torch, in whose CSR layout the ops take it."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+
+def to_torch(x: np.ndarray | sparse.sparray | sparse.spmatrix) -> Tensor:
+    """(N, G) torch.sparse_csr float32, columns ascending; what is 0 is not stored."""
+    x = sparse.csr_array(x)
+    x.sum_duplicates()
+    x.eliminate_zeros()
+    pointers, columns = (torch.from_numpy(part.astype(np.int64)) for part in (x.indptr, x.indices))
+    values = torch.from_numpy(x.data.astype(np.float32))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(pointers, columns, values, x.shape, check_invariants=False)
+
+
+def to_scipy(x: Tensor) -> sparse.csr_array:
+    """The same matrix; values are shared."""
+    parts = x.values().numpy(), x.col_indices().numpy(), x.crow_indices().numpy()
+    return sparse.csr_array(parts, shape=tuple(x.shape))
+
+
+def map_values(x: Tensor, values: Tensor) -> Tensor:
+    """Other values at the same places."""
+    return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)

@@ -1,0 +1,166 @@
+"""Which signals differ between two groups of patients: samples are joined to patients first, and patients are permuted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice
+from math import comb
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from metaniche.errors import InputError
+from metaniche.io import keys
+from metaniche.io.wording import listed
+from metaniche.signaling.patients import MIN_PATIENTS, SIGNAL, of_patients
+
+DRAWS_A_BLOCK = 64
+
+
+def differential_communication(
+    table: pd.DataFrame,
+    groups: pd.Series,
+    *,
+    value: str = "enrichment",
+    strata: Sequence[str] = (),
+    n_permutations: int = 10_000,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare every signal between two groups of patients.
+
+    A patient counts once, whatever its number of samples or cells: its samples are averaged by their number of edges.
+    The statistic is Welch's t; its p-value is two-sided, from permutations of the groups over patients (all of them,
+    the one seen among them, where there are at most `n_permutations`), the same ones for every signal.
+
+    Parameters
+    ----------
+    table
+        Signals of the samples: columns sample_id, patient_id, SIGNAL, score, expected, sd and n_edges, as
+        `metaniche-communicate` writes them. A signal that a sample did not test is not measured there, and not zero.
+    groups
+        patient_id -> group, of two values; patients without one are left out.
+    value
+        enrichment: score over expected, so that what a type expresses and how many cells there are cancel; score: the
+        mean signal itself. See `of_patients`, also for where a signal counts as measured.
+    strata
+        Further columns of the table within which signals are compared apart, such as a niche or a length scale.
+    n_permutations, n_boot, seed
+        Of the permutations of patients and of the bootstrap over patients.
+
+    Returns
+    -------
+    A row per stratum and signal with at least three patients in each group: `difference` (second group less first)
+    with its 95 % bootstrap interval `low`, `high`, Hedges' g `effect`, `p`, `q` (Benjamini and Hochberg over
+    the table) and how many patients of each group were measured. Smallest p first; attrs["groups"] names the two.
+
+    Raises
+    ------
+    InputError
+        When there are not two groups of at least three patients, or columns are missing.
+    """
+    labels, names = _two_groups(groups)
+    by = [*strata, *SIGNAL]
+    wide = of_patients(table, value, by)
+    labels = labels.reindex(wide.index).dropna()
+    wide = wide.loc[labels.index]
+    second = labels.to_numpy(bool)
+    if min(second.sum(), (~second).sum()) < MIN_PATIENTS:
+        raise InputError(
+            f"Expected at least {MIN_PATIENTS} patients of each group in the table, found {int((~second).sum())} of "
+            f"{names[0]!r} and {int(second.sum())} of {names[1]!r}."
+        )
+    x = wide.to_numpy()
+    measured = np.isfinite(x)
+    counts = tuple(side.astype(int) @ measured for side in (~second, second))
+    enough = np.minimum(*counts) >= MIN_PATIENTS
+    x, wide = x[:, enough], wide.loc[:, enough]
+    rng = np.random.default_rng(seed)
+    samples = _Samples(x)
+    found, spread = _difference(samples, second)
+    out = wide.columns.to_frame(index=False)
+    out["difference"] = found
+    out["low"], out["high"] = _bootstrap(samples, second, n_boot, rng)
+    n_first, n_second = (count[enough] for count in counts)
+    out["effect"] = found / spread * (1 - 3 / (4 * (n_first + n_second) - 9))
+    out["p"] = _permutation_p(samples, second, n_permutations, rng)
+    out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
+    out["n_first"], out["n_second"] = n_first, n_second
+    out = out.sort_values("p", ignore_index=True)
+    out.attrs["groups"] = names
+    return out
+
+
+def _two_groups(groups: pd.Series) -> tuple[pd.Series, tuple[str, str]]:
+    """patient -> whether of the second group (in the order of sorting), and the names of both."""
+    if groups.index.has_duplicates:
+        twice = groups.index[groups.index.duplicated()].unique()
+        raise InputError(f"Expected every patient once in the groups, found {listed(twice)} more than once.")
+    known = groups.dropna()
+    values = sorted(known.unique())
+    if len(values) != 2:
+        raise InputError(
+            f"Expected two groups of patients, found {len(values)} ({listed(values)}). Drop or join the others."
+        )
+    return (known == values[1]).rename_axis(keys.PATIENT), (str(values[0]), str(values[1]))
+
+
+class _Samples:
+    """Values (patients, signals), NaN where not measured, of which groups are weighted sums."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.seen = np.isfinite(x).astype(float)
+        centre = np.where(np.isfinite(x), x, 0.0).sum(0) / np.maximum(self.seen.sum(0), 1)
+        self.x = np.where(np.isfinite(x), x - centre, 0.0)  # from the mean, so that squares do not cancel
+        self.squares = self.x**2
+
+    def moments(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Number, mean and variance (draws, signals) of each signal; `weight` (draws, patients) counts every patient."""
+        n = weight @ self.seen
+        mean = weight @ self.x / np.maximum(n, 1)
+        return n, mean, np.maximum(weight @ self.squares - n * mean**2, 0.0) / np.maximum(n - 1, 1)
+
+    def welch(self, second: np.ndarray) -> np.ndarray:
+        """t (draws, signals) of second group against first; 0 where neither varies."""
+        (n_a, mean_a, var_a), (n_b, mean_b, var_b) = (self.moments(w) for w in (1.0 - second, 1.0 * second))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num((mean_b - mean_a) / np.sqrt(var_a / n_a + var_b / n_b), nan=0.0)
+
+
+def _difference(samples: _Samples, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Difference of the means and the pooled standard deviation of every signal."""
+    (n_a, mean_a, var_a), (n_b, mean_b, var_b) = (samples.moments(w[None]) for w in (1.0 - second, 1.0 * second))
+    pooled = np.sqrt(((n_a - 1) * var_a + (n_b - 1) * var_b) / np.maximum(n_a + n_b - 2, 1))
+    return (mean_b - mean_a)[0], np.where(pooled > 0, pooled, np.nan)[0]
+
+
+def _bootstrap(samples: _Samples, second: np.ndarray, n_boot: int, rng: np.random.Generator) -> np.ndarray:
+    """(2, signals) 95 % percentile interval of the difference; patients are drawn within their group."""
+    weights = []
+    for rows in (np.flatnonzero(~second), np.flatnonzero(second)):
+        weight = np.zeros((n_boot, len(second)))
+        weight[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), n_boot)
+        weights.append(weight)
+    (n_a, mean_a, _), (n_b, mean_b, _) = (samples.moments(weight) for weight in weights)
+    return np.nanpercentile(np.where((n_a > 0) & (n_b > 0), mean_b - mean_a, np.nan), [2.5, 97.5], axis=0)
+
+
+def _permutation_p(samples: _Samples, second: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
+    seen = np.abs(samples.welch(second[None]))[0] * (1 - 1e-9)
+    n, k = len(second), int(second.sum())
+    every = comb(n, k) <= n_permutations
+    draws = _choices(n, k) if every else (rng.permutation(second) for _ in range(n_permutations))
+    reached, drawn = np.zeros(len(seen)), 0
+    while block := list(islice(draws, DRAWS_A_BLOCK)):
+        reached += (np.abs(samples.welch(np.stack(block))) >= seen).sum(0)
+        drawn += len(block)
+    return reached / drawn if every else (reached + 1) / (drawn + 1)
+
+
+def _choices(n: int, k: int) -> Iterator[np.ndarray]:
+    """Every way to give the second group to k of n patients."""
+    for chosen in combinations(range(n), k):
+        labels = np.zeros(n, dtype=bool)
+        labels[list(chosen)] = True
+        yield labels

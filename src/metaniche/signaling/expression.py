@@ -1,0 +1,90 @@
+"""The pairs that a panel measures, with the expression of their ligands and receptors, complexes included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from metaniche.errors import InputError
+from metaniche.io.matrices import has_negative
+from metaniche.ops import complex_expression
+from metaniche.signaling.csr import to_torch
+from metaniche.signaling.resources import Resource, subunits
+
+
+@dataclass(frozen=True)
+class PairExpression:
+    """Ligands and receptors of P pairs in N cells.
+
+    Attributes
+    ----------
+    pairs
+        The measured pairs: rows of `Resource.pairs` under their numbers there.
+    ligand_NL, receptor_NR
+        float32, torch.sparse_csr; a column per ligand or receptor, complexes included.
+    lig_P, rec_P
+        (P,) int32 columns of each pair.
+    """
+
+    pairs: pd.DataFrame
+    ligand_NL: Tensor
+    receptor_NR: Tensor
+    lig_P: Tensor
+    rec_P: Tensor
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.pairs)
+
+    def select(self, keep: np.ndarray) -> PairExpression:
+        """The pairs at these positions or under this mask; ligands and receptors stay."""
+        rows = torch.from_numpy(np.arange(self.n_pairs)[keep])
+        return replace(self, pairs=self.pairs.iloc[rows.numpy()], lig_P=self.lig_P[rows], rec_P=self.rec_P[rows])
+
+
+def pair_expression(
+    x: np.ndarray | sparse.csr_array, features: Sequence[str], resource: Resource, complexes: str = "minimum"
+) -> PairExpression:
+    """Expression of the pairs of `resource` that `features` measure.
+
+    Parameters
+    ----------
+    x
+        (N, G) expression, 0 or above: log-normalised counts, or intensities.
+    features
+        Names of the G columns.
+    complexes
+        minimum or geometric_mean over the subunits; a complex with a silent subunit is silent.
+
+    Raises
+    ------
+    InputError
+        When no pair is measured, the names are not one per column or not unique, or a value is negative.
+    """
+    if len(features) != x.shape[1]:
+        raise InputError(f"Expected a name for each of {x.shape[1]} columns, found {len(features)} names.")
+    if len(set(features)) != len(features):
+        raise InputError(f"Expected unique feature names, found {len(features) - len(set(features))} repeated.")
+    if has_negative(x):
+        raise InputError(
+            "Expected expression of 0 or above, found negative values. Scores of scaled expression mean nothing: give "
+            "raw counts or log-normalised ones, not z-scores."
+        )
+    pairs = resource.overlap(features).measured
+    column = {name: i for i, name in enumerate(features)}
+    values = to_torch(x)
+    sides = []
+    for side in ("ligand", "receptor"):
+        codes, names = pd.factorize(pairs[side])
+        genes = [[column[gene] for gene in subunits(name)] for name in names]
+        pointer = torch.tensor(np.cumsum([0, *map(len, genes)]), dtype=torch.int64)
+        flat = torch.tensor([g for of_one in genes for g in of_one], dtype=torch.int32)
+        sides.append((complex_expression(values, pointer, flat, complexes), torch.from_numpy(codes).to(torch.int32)))
+    (ligand, lig), (receptor, rec) = sides
+    return PairExpression(pairs, ligand, receptor, lig, rec)

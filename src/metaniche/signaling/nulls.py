@@ -1,0 +1,297 @@
+"""Nulls of signals between cell types, each with its question; exact moments, or permutations where those do not exist.
+
+- positions: do cells of these two types that express the pair stand nearer to each other than other cells of the same
+  two types do? Cells change places within their type; composition, tissue architecture and what each type expresses stay.
+- labels: is the signal between these two types larger than between cells drawn at random? Types are permuted over all
+  cells, so that a pair whose genes mark the two types is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from metaniche.errors import ConfigError
+from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair, type_pair_sums
+from metaniche.ops.expression import type_counts
+from metaniche.ops.ligrec import transpose_graph
+from metaniche.ops.pearson import gamma_tails
+from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
+from metaniche.signaling.csr import map_values, to_scipy, to_torch
+
+NULLS = ("positions", "labels")
+PAIRS_A_BLOCK = 256
+
+
+class SignalNull(NamedTuple):
+    """Signals (T, T, P) float64, sender type first, summed over edges, with their null; z is NaN where nothing varies."""
+
+    score: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    z: np.ndarray
+    p: np.ndarray
+    """Of a signal at least as large; 1 where the null leaves no choice."""
+
+
+def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
+    """Signals between types when cells change places within their type; mean and variance are exact.
+
+    For sender type a and receiver type b, ligand x and receptor y of their n_a and n_b cells,
+
+    .. math:: T = \\sum_{i \\in b, j \\in a} w_{ij} y_i x_j, \\quad E[T] = W \\bar x \\bar y
+
+    and, with :math:`S` the sums of squares about the mean, :math:`r_i, c_j` the row and column sums of w between the two,
+
+    .. math::
+        Var[T] = \\bar y^2 \\frac{S_x}{n_a - 1} \\Big(\\sum c_j^2 - \\frac{W^2}{n_a}\\Big)
+        + \\bar x^2 \\frac{S_y}{n_b - 1} \\Big(\\sum r_i^2 - \\frac{W^2}{n_b}\\Big)
+        + \\frac{S_x S_y}{(n_a - 1)(n_b - 1)}
+        \\Big(\\sum w_{ij}^2 - \\frac{\\sum r_i^2}{n_a} - \\frac{\\sum c_j^2}{n_b} + \\frac{W^2}{n_a n_b}\\Big)
+
+    since the two types are permuted independently. Within a type, ligand and receptor of a cell move together; the
+    moments are then those of `permutation_moments`. The tail is that of a gamma variable, an approximation.
+
+    `problem` holds sparse expression (see `PairExpression`). Costs a few passes of `type_pair_sums`; memory is O(T^2 P).
+    Raises ConfigError for scores that are not separable.
+    """
+    _check_separable(problem)
+    score, _ = type_pair_sums(problem, type_N, n_types)
+    n = type_counts(type_N, n_types).double().numpy()
+    sent, received = (_type_moments(x, type_N, n_types) for x in (problem.ligand_NL, problem.receptor_NR))
+    lig, rec = problem.lig_P.numpy(), problem.rec_P.numpy()
+    edges = _edges_between_types(problem, type_N, n_types)
+    mean, variance = _between(edges, [m[:, lig] for m in sent], [m[:, rec] for m in received], n)
+    same = np.arange(n_types)
+    within = PairSums(*(part[same, same, None] for part in edges))
+    inner = permutation_moments(within, _pairs_of_cells(problem, type_N, n_types, sent, received), n[:, None])
+    mean[same, same], variance[same, same] = inner[0], inner[1]
+    return _judged(score.numpy(), mean, variance)
+
+
+def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
+    """Signals between types when types are permuted over all cells; mean and variance are exact, as in
+    `ops.edge_scores_null`, for every pair at once. Raises ConfigError for scores that are not separable.
+    """
+    _check_separable(problem)
+    score, _ = type_pair_sums(problem, type_N, n_types)
+    n = type_counts(type_N, n_types).double().numpy()
+    of_pairs = PairSums(*(part[None, None, :] for part in _sums_of_pairs(problem)))
+    of_types = PairSums(*(part[:, :, None] for part in of_type_pairs(n)))
+    mean, variance, _ = permutation_moments(of_pairs, of_types, type_N.numel())
+    return _judged(score.numpy(), mean, variance)
+
+
+def permutation_null(
+    problem: LigandReceptor,
+    type_N: Tensor,
+    n_types: int,
+    null: str,
+    n_permutations: int = 1000,
+    *,
+    stop_after: int = 20,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> SignalNull:
+    """The same nulls by permutation, for any score; stops when every test has been reached `stop_after` times.
+
+    With b of n permuted signals at least as large as the one seen p = (b + 1) / (n + 1); a test that was reached
+    `stop_after` = h times at permutation l has p = h / l (Besag and Clifford 1991, doi:10.1093/biomet/78.2.301).
+    """
+    if null not in NULLS or n_permutations < 1 or stop_after < 1:
+        raise ConfigError(
+            f"Expected null in {NULLS}, n_permutations and stop_after >= 1, found {null!r}, {n_permutations}, {stop_after}."
+        )
+    score = type_pair_sums(problem, type_N, n_types)[0].numpy()
+    reached, drawn = np.zeros(score.shape, np.int32), np.zeros(score.shape, np.int32)
+    first, second = np.zeros(score.shape), np.zeros(score.shape)
+    rng = np.random.default_rng(seed)
+    done = 0
+    while done < n_permutations and (reached < stop_after).any():
+        if progress is not None:
+            progress(done, n_permutations, f"permutations of {null}")
+        found = _permuted(problem, type_N, n_types, null, rng)
+        running = reached < stop_after
+        drawn += running
+        # The order of a sum depends on where its cells stand.
+        reached += running & (found >= score * (1 - 1e-12))
+        first, second = first + found, second + found**2
+        done += 1
+    mean = first / done
+    variance = np.maximum(second / done - mean**2, 0.0)
+    p = np.where(reached >= stop_after, reached / drawn, (reached + 1) / (drawn + 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(variance > 0, (score - mean) / np.sqrt(variance), np.nan)
+    return SignalNull(score, mean, variance, z, p)
+
+
+def within_types(type_N: Tensor, rng: np.random.Generator) -> Tensor:
+    """(N,) int64 cell whose expression each cell is given, of its own type."""
+    order = np.empty(type_N.numel(), np.int64)
+    types = type_N.numpy()
+    by_type = np.argsort(types, kind="stable")
+    for cells in np.split(by_type, np.flatnonzero(np.diff(types[by_type])) + 1):
+        order[cells] = rng.permutation(cells)
+    return torch.from_numpy(order)
+
+
+def _permuted(problem, type_N, n_types, null, rng) -> np.ndarray:
+    if null == "labels":
+        types = type_N[torch.from_numpy(rng.permutation(type_N.numel()))]
+        return type_pair_sums(problem, types, n_types)[0].numpy()
+    order = within_types(type_N, rng)
+    expression = {k: to_torch(to_scipy(getattr(problem, k))[order.numpy()]) for k in ("ligand_NL", "receptor_NR")}
+    return type_pair_sums(replace(problem, **expression), type_N, n_types)[0].numpy()
+
+
+def _judged(score: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> SignalNull:
+    # What rounding leaves of a difference of equal numbers is no variance.
+    fixed = variance <= 1e-12 * mean**2
+    z, greater, _ = gamma_tails(score, mean, variance)
+    return SignalNull(
+        score, mean, np.where(fixed, 0.0, variance), np.where(fixed, np.nan, z), np.where(fixed, 1.0, greater)
+    )
+
+
+def _between(edges: PairSums, x: list[np.ndarray], y: list[np.ndarray], n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (T, T, P) for two types that are permuted apart; x, y are sums and squares (T, P)."""
+    count = np.maximum(n, 1)[:, None]
+    (mean_x, spread_x), (mean_y, spread_y) = (
+        (total / count, (squares - total**2 / count).clip(min=0) / np.maximum(count - 1, 1))
+        for total, squares in (x, y)
+    )
+    w, squares, rows, columns = (part[:, :, None] for part in (edges.total, edges.squares, edges.rows, edges.columns))
+    of_sender, of_receiver = count[:, None], count[None, :]
+    mean = w * mean_x[:, None] * mean_y[None, :]
+    by_sender = mean_y[None, :] ** 2 * spread_x[:, None] * (columns - w**2 / of_sender)
+    by_receiver = mean_x[:, None] ** 2 * spread_y[None, :] * (rows - w**2 / of_receiver)
+    both = squares - rows / of_sender - columns / of_receiver + w**2 / (of_sender * of_receiver)
+    variance = by_sender + by_receiver + spread_x[:, None] * spread_y[None, :] * both
+    return mean, variance.clip(min=0)
+
+
+def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) -> PairSums:
+    """Sums (T, T) over the weights of the edges from sender type to receiver type; the last two on the diagonal only."""
+    n = type_N.numel()
+    ones = torch.ones(n, 1)
+    column = torch.zeros(1, dtype=torch.int32)
+    plain = replace(problem, ligand_NL=ones, receptor_NR=ones, lig_P=column, rec_P=column)
+    total = type_pair_sums(plain, type_N, n_types)[0][..., 0].numpy()
+    squares, mutual = (
+        type_pair_sums(replace(plain, weight_E=w), type_N, n_types)[0][..., 0].numpy()
+        for w in (problem.weight_E**2, problem.weight_E * weight_of_reverse(problem))
+    )
+    one_hot = to_torch(sparse.csr_array((np.ones(n), type_N.numpy(), np.arange(n + 1)), shape=(n, n_types)))
+    types, here = torch.arange(n_types, dtype=torch.int32), torch.zeros(n_types, dtype=torch.int32)
+    heard = received_by_pair(replace(plain, ligand_NL=one_hot, lig_P=types, rec_P=here))
+    told = sent_by_pair(replace(plain, receptor_NR=one_hot, lig_P=here, rec_P=types))
+    rows, columns = np.zeros((n_types, n_types)), np.zeros((n_types, n_types))
+    across = np.zeros((n_types, n_types))
+    for (first, r), (_, c) in zip(heard, told):
+        r, c = r.double().numpy(), c.double().numpy()
+        own = type_N[first : first + len(r)].numpy()
+        np.add.at(rows.T, own, r**2)  # receiver's own type, sender's type
+        np.add.at(columns, own, c**2)
+        cells = np.arange(len(own))
+        np.add.at(across, (own, own), r[cells, own] * c[cells, own])
+    return PairSums(total, squares, mutual, rows, columns, across)
+
+
+def weight_of_reverse(problem: LigandReceptor) -> Tensor:
+    """(E,) weight of the edge from i to j for that from j to i; 0 where there is none."""
+    indptr, edges, receivers = transpose_graph(problem.indptr, problem.indices)
+    if torch.equal(indptr, problem.indptr) and torch.equal(receivers, problem.indices):
+        return problem.weight_E[edges]
+    n = problem.indptr.numel() - 1
+    row = torch.repeat_interleave(torch.arange(n), problem.indptr.diff())
+    there, back = row * n + problem.indices, problem.indices.long() * n + row
+    place = torch.searchsorted(there, back).clamp(max=max(there.numel() - 1, 0))
+    return torch.where(there[place] == back, problem.weight_E[place], 0.0)
+
+
+def _type_moments(x: Tensor, type_N: Tensor, n_types: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and sums of squares (T, G) float64 of each type's cells."""
+    genes = x.shape[1]
+    row = torch.repeat_interleave(torch.arange(x.shape[0]), x.crow_indices().diff())
+    key, values = type_N[row].long() * genes + x.col_indices(), x.values().double()
+    sums = (torch.bincount(key, weights=v, minlength=n_types * genes) for v in (values, values**2))
+    return tuple(total.reshape(n_types, genes).numpy() for total in sums)
+
+
+def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:
+    """Sums (T, P) over ordered pairs of different cells of one type of y_i x_j, receptor of i and ligand of j."""
+    lig, rec = problem.lig_P.numpy(), problem.rec_P.numpy()
+    (x, xx), (y, yy) = (part[:, lig] for part in sent), (part[:, rec] for part in received)
+    n = type_N.numel()
+    alone = replace(
+        problem,
+        indptr=torch.arange(n + 1),
+        indices=torch.arange(n, dtype=torch.int32),
+        weight_E=torch.ones(n),
+    )
+    same = np.arange(n_types)
+
+    def together(ligand: Tensor, receptor: Tensor) -> np.ndarray:
+        own = replace(alone, ligand_NL=ligand, receptor_NR=receptor)
+        return type_pair_sums(own, type_N, n_types)[0].numpy()[same, same]
+
+    ligand, receptor = problem.ligand_NL, problem.receptor_NR
+    squared_ligand, squared_receptor = _squared(ligand), _squared(receptor)
+    xy, xxy = together(ligand, receptor), together(squared_ligand, receptor)
+    xyy, xxyy = together(ligand, squared_receptor), together(squared_ligand, squared_receptor)
+    return PairSums(
+        total=x * y - xy,
+        squares=xx * yy - xxyy,
+        mutual=xy**2 - xxyy,
+        rows=yy * x**2 - 2 * x * xyy + xxyy,
+        columns=xx * y**2 - 2 * y * xxy + xxyy,
+        across=xy * x * y - x * xyy - y * xxy + xxyy,
+    )
+
+
+def _sums_of_pairs(problem: LigandReceptor) -> PairSums:
+    """Sums (P,) over all edges of the signal of each pair."""
+    n, n_pairs = problem.indptr.numel() - 1, problem.lig_P.numel()
+    one_type = torch.zeros(n, dtype=torch.int32)
+    total, rows, columns, across = (np.zeros(n_pairs) for _ in range(4))
+    for (_, r), (_, c) in zip(received_by_pair(problem), sent_by_pair(problem)):
+        r, c = r.double(), c.double()
+        total += r.sum(0).numpy()
+        rows += (r**2).sum(0).numpy()
+        columns += (c**2).sum(0).numpy()
+        across += (r * c).sum(0).numpy()
+    square = replace(
+        problem,
+        ligand_NL=_squared(problem.ligand_NL),
+        receptor_NR=_squared(problem.receptor_NR),
+        weight_E=problem.weight_E**2,
+    )
+    squares = type_pair_sums(square, one_type, 1)[0][0, 0].numpy()
+    both_ways = replace(problem, weight_E=problem.weight_E * weight_of_reverse(problem))
+    mutual = np.empty(n_pairs)
+    ligand, receptor = (to_scipy(x).tocsc() for x in (problem.ligand_NL, problem.receptor_NR))
+    for first in range(0, n_pairs, PAIRS_A_BLOCK):
+        block = slice(first, first + PAIRS_A_BLOCK)
+        product = to_torch(ligand[:, problem.lig_P[block].numpy()] * receptor[:, problem.rec_P[block].numpy()])
+        own = torch.arange(product.shape[1], dtype=torch.int32)
+        mutually = replace(both_ways, ligand_NL=product, receptor_NR=product, lig_P=own, rec_P=own)
+        mutual[block] = type_pair_sums(mutually, one_type, 1)[0][0, 0].numpy()
+    return PairSums(total, squares, mutual, rows, columns, across)
+
+
+def _squared(x: Tensor) -> Tensor:
+    return map_values(x, x.values() ** 2)
+
+
+def _check_separable(problem: LigandReceptor) -> None:
+    if problem.half_saturation is not None:
+        raise ConfigError(
+            "Expected a score that is a product of a ligand and a receptor term for closed-form moments, found mass "
+            "action saturated per edge. Give n_permutations, or take score=hill."
+        )

@@ -1,0 +1,93 @@
+"""Signals of samples -> signals of patients, and which of them hold in most patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control, t, ttest_1samp
+
+from metaniche.errors import InputError
+from metaniche.io import keys
+from metaniche.io.wording import listed
+
+SIGNAL = ("sender", "receiver", "ligand", "receptor")
+VALUES = ("enrichment", "score")
+MIN_PATIENTS = 3
+MAX_CV = 0.5
+
+
+def consistent_signals(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
+    """Which signals exceed their null in the patients of a cohort, every patient counting once.
+
+    Parameters
+    ----------
+    table
+        As in `differential_communication`, with q.
+    alpha
+        A sample's signal is found at q below it.
+
+    Returns
+    -------
+    A row per signal measured in at least three patients: `enrichment` (mean over patients of score over expected, see
+    `of_patients`) with the 95 % interval `low`, `high` of Student's t over patients, its `p` against 1 (two-sided) and `q`
+    (Benjamini and Hochberg over the table), `n_patients`, and `n_found`, in how many of them a sample has it at q < alpha.
+    Smallest p first.
+    """
+    wide = of_patients(table, "enrichment", list(SIGNAL))
+    n = wide.notna().sum()
+    wide = wide.loc[:, n >= MIN_PATIENTS]
+    n, mean = wide.notna().sum(), wide.mean()
+    half = wide.std() / np.sqrt(n) * t.ppf(0.975, n - 1)
+    out = wide.columns.to_frame(index=False)
+    out["enrichment"], out["low"], out["high"] = mean.to_numpy(), (mean - half).to_numpy(), (mean + half).to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.asarray(ttest_1samp(wide, 1.0, nan_policy="omit").pvalue, dtype=float) if len(out) else np.empty(0)
+    out["p"] = np.where(np.isnan(p), 1.0, p)
+    out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
+    out["n_patients"] = n.to_numpy()
+    found = table[table["q"] < alpha].groupby(list(SIGNAL), observed=True)[keys.PATIENT].nunique()
+    out["n_found"] = found.reindex(wide.columns).fillna(0).to_numpy(int)
+    return out.sort_values(["p", "enrichment"], ascending=[True, False], ignore_index=True)
+
+
+def of_patients(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
+    """(patients, signals), NaN where not measured; samples are summed with their number of edges.
+
+    Parameters
+    ----------
+    value
+        enrichment: score over expected, 1 under the null, measured where the null's standard deviation is at most
+        MAX_CV of its mean (a choice that does not look at the score); score: the mean signal itself.
+    by
+        The columns that make a signal.
+
+    Raises InputError for missing columns and for a sample with two patients.
+    """
+    if value not in VALUES:
+        raise InputError(f"Expected value in {VALUES}, found {value!r}.")
+    needed = [
+        keys.PATIENT,
+        keys.SAMPLE,
+        *by,
+        "score",
+        "n_edges",
+        *(["expected", "sd"] if value == "enrichment" else []),
+    ]
+    absent = [c for c in needed if c not in table]
+    if absent:
+        raise InputError(f"Expected columns {listed(needed, 12)} in the table of signals, found no {listed(absent)}.")
+    owners = table.groupby(keys.SAMPLE, observed=True)[keys.PATIENT].nunique()
+    if (owners > 1).any():
+        raise InputError(
+            f"Expected every sample to have one patient, found {listed(owners.index[owners > 1])} with more."
+        )
+    n_edges = table["n_edges"].to_numpy(float)
+    rows = table[[keys.PATIENT, *by]].assign(n_edges=n_edges, score=n_edges * table["score"].to_numpy(float))
+    if value == "enrichment":
+        rows["expected"] = n_edges * table["expected"].to_numpy(float)
+        rows["variance"] = (n_edges * table["sd"].to_numpy(float)) ** 2
+    sums = rows.groupby([keys.PATIENT, *by], observed=True).sum()
+    if value == "score":
+        return (sums["score"] / sums["n_edges"]).unstack(by)
+    precise = (sums["expected"] > 0) & (np.sqrt(sums["variance"]) <= MAX_CV * sums["expected"])
+    return (sums["score"] / sums["expected"]).where(precise).unstack(by)

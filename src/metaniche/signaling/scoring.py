@@ -1,0 +1,331 @@
+"""Cell-cell communication of one sample: every measured pair between every two cell types, with its null, and per cell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from scipy.stats import false_discovery_control
+from torch import Tensor
+
+from metaniche.errors import ConfigError, InputError
+from metaniche.graph import CellGraph, GraphConfig
+from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
+from metaniche.signaling.csr import map_values
+from metaniche.signaling.decay import DECAYS, Decay
+from metaniche.signaling.expression import PairExpression, pair_expression
+from metaniche.signaling.nulls import NULLS, SignalNull, label_null, permutation_null, position_null
+from metaniche.signaling.resources import Resource
+
+log = logging.getLogger(__name__)
+
+SCORES = ("product", "geometric_mean", "hill", "mass_action")
+COLUMNS = (
+    "sender", "receiver", "ligand", "receptor", "signaling_type", "pathway", "score", "expected", "sd", "z", "p", "q",
+    "n_edges", "sender_share", "receiver_share",
+)  # fmt: skip
+# All neighbours within reach of the longest default decay: a draw of some would make signals noisy.
+GRAPH = GraphConfig(contact_um=20.0, radius_um=100.0, max_paracrine=None)
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class SignalConfig:
+    """How signals are scored and tested.
+
+    Parameters
+    ----------
+    score
+        product of ligand and receptor; geometric_mean of the two; hill: both saturated, `x / (K + x)`; mass_action: their
+        product saturated on every edge (CellChat's form), whose null needs permutations.
+    complexes
+        minimum or geometric_mean over subunits.
+    half_saturation
+        K, in units of the expression (of the product for mass_action).
+    null_model
+        positions, labels or none; see `signaling.nulls` for the question that each asks.
+    n_permutations
+        0: exact moments with a gamma tail; else at most as many permutations, fewer where all tests are decided.
+    stop_after
+        Times that a permuted signal must reach a test to decide it.
+    min_share
+        A pair is tested between two types when at least this share of each expresses its side (null_model=positions only:
+        permuting labels would not be valid after such a choice).
+    decays
+        Changes to `DECAYS`: signaling type -> {kind, length_um}.
+    seed
+        Of the permutations.
+    """
+
+    score: str = "product"
+    complexes: str = "minimum"
+    half_saturation: float = 0.5
+    null_model: str = "positions"
+    n_permutations: int = 0
+    stop_after: int = 20
+    min_share: float = 0.05
+    decays: Mapping[str, Mapping] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise ConfigError(f"Expected signaling.score in {SCORES}, found {self.score!r}.")
+        if self.null_model not in (*NULLS, "none"):
+            raise ConfigError(f"Expected signaling.null_model in {(*NULLS, 'none')}, found {self.null_model!r}.")
+        if self.score == "mass_action" and self.null_model != "none" and not self.n_permutations:
+            raise ConfigError("score=mass_action has no closed-form null: give n_permutations, or take score=hill.")
+        if not 0 <= self.min_share < 1 or self.n_permutations < 0 or self.stop_after < 1 or self.half_saturation <= 0:
+            raise ConfigError(
+                "Expected 0 <= min_share < 1, n_permutations >= 0, stop_after >= 1 and half_saturation > 0, found "
+                f"{self.min_share}, {self.n_permutations}, {self.stop_after}, {self.half_saturation}."
+            )
+        unknown = set(self.decays) - set(DECAYS)
+        if unknown:
+            raise ConfigError(f"Expected signaling.decays of {tuple(DECAYS)}, found {sorted(unknown)}.")
+        self.decay("unknown")
+
+    def decay(self, signaling_type: str) -> Decay:
+        """The rule for a signaling type, with the changes of `decays`."""
+        changes = {name: dict(given) for name, given in self.decays.items()}
+        try:
+            rules = {name: replace(rule, **changes.get(name, {})) for name, rule in DECAYS.items()}
+        except TypeError as error:
+            raise ConfigError(f"Expected kind and length_um in signaling.decays: {error}.") from error
+        return rules[signaling_type]
+
+
+@dataclass(frozen=True)
+class Communication:
+    """Signals of one sample.
+
+    Attributes
+    ----------
+    table
+        A row per sender type, receiver type and pair that was tested, with COLUMNS, smallest p first. `score` is the mean
+        signal over the weight of the edges between the two types, `expected` and `sd` its mean and standard deviation
+        under the null; `p` is one-sided (larger than under the null), `q` is Benjamini and Hochberg's over the sample.
+        `sender_share` and `receiver_share` of the two types express their side.
+    sent, received
+        (N, K) float32 per cell, summed over its receivers or senders and over the pairs of each of the K pathways (or
+        signaling types, where the resource names no pathway).
+    provenance
+        Resource, config, null and what was measured, as plain values.
+    """
+
+    table: pd.DataFrame
+    sent: pd.DataFrame
+    received: pd.DataFrame
+    provenance: dict
+
+
+def communicate(
+    x: np.ndarray | sparse.csr_array,
+    features: Sequence[str],
+    cell_types: pd.Categorical,
+    graph: CellGraph,
+    resource: Resource,
+    config: SignalConfig | None = None,
+    progress: Tell | None = None,
+) -> Communication:
+    """Score and test all pairs of a resource in one sample.
+
+    Parameters
+    ----------
+    x
+        (N, G) expression of 0 or above, cells as in `graph`: log-normalised counts (see `io.matrices.log_normalised`) or
+        intensities.
+    cell_types
+        (N,) types; cells without one neither send nor receive in the table.
+    graph
+        Of one sample. Edges beyond its radius carry no signal, whatever the decay.
+
+    Raises
+    ------
+    InputError
+        When no pair is measured, shapes do not fit, expression is negative or fewer than four cells have a type.
+    """
+    config = config or SignalConfig()
+    if x.shape[0] != graph.n_cells or len(cell_types) != graph.n_cells:
+        raise InputError(
+            f"Expected expression and a type for each of the {graph.n_cells} cells of the graph, found {x.shape[0]} rows "
+            f"and {len(cell_types)} types."
+        )
+    cell_types = cell_types.remove_unused_categories()
+    if (cell_types.codes >= 0).sum() < 4:
+        raise InputError(
+            f"Expected at least 4 cells with a cell type, found {int((cell_types.codes >= 0).sum())}. "
+            "Fill obs['cell_type']."
+        )
+    expression = pair_expression(x, features, resource, config.complexes)
+    parts = list(_by_signaling_type(expression, graph, config))
+    _check_reach(parts, graph, config)
+    tables, sent, received = [], [], []
+    for number, (kind, part, problem) in enumerate(parts):
+        if progress is not None:
+            progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
+        tables.append(_tested(part, problem, kind, cell_types, config))
+        groups = part.pairs["pathway"].fillna(kind)
+        codes, names = pd.factorize(groups, sort=True)
+        group_P = torch.from_numpy(codes).to(torch.int32)
+        for side, signal in ((sent, sent_signal), (received, received_signal)):
+            side.append(pd.DataFrame(signal(problem, group_P, len(names)).numpy(), columns=list(names)))
+    if progress is not None:
+        progress(len(parts), len(parts), "done")
+    table = pd.concat(tables, ignore_index=True)
+    if config.null_model != "none":
+        table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
+    table = table.sort_values(["p", "score"], ascending=[True, False], ignore_index=True)[list(COLUMNS)]
+    about = {
+        **resource.provenance(),
+        "n_measured": expression.n_pairs,
+        "n_features": len(features),
+        "score": config.score,
+        "complexes": config.complexes,
+        "null_model": config.null_model,
+        "n_permutations": config.n_permutations,
+        "min_share": config.min_share,
+        "decays": {kind: f"{config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind, _, _ in parts},
+        "n_cells": graph.n_cells,
+        "n_untyped": int((cell_types.codes < 0).sum()),
+        "n_tested": len(table),
+    }
+    return Communication(
+        table, *(pd.concat(side, axis=1).T.groupby(level=0).sum().T for side in (sent, received)), about
+    )
+
+
+def estimate_memory(n_cells: int, n_edges: int, nnz: int, n_types: int, n_pairs: int) -> int:
+    """Bytes that `communicate` is expected to take at most, beside its arguments.
+
+    The ligands and receptors of the pairs (at most every stored value, twice, 12 bytes each), three weights per edge and
+    its transposed graph, blocks of 4,096 cells by pairs, and about twelve tables of types by types by pairs.
+    """
+    tables = 12 * 8 * n_types**2 * n_pairs
+    return 4 * 12 * nnz + n_edges * (3 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables
+
+
+def _check_reach(parts: Sequence[tuple], graph: CellGraph, config: SignalConfig) -> None:
+    """InputError where no edge carries any signal; a warning where those of a signaling type carry none."""
+    silent = [kind for kind, _, problem in parts if not problem.indices.numel()]
+    if not silent:
+        return
+    shortest = f"the shortest edge is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there is no edge"
+    rules = ", ".join(f"{kind}: {config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind in silent)
+    if len(silent) == len(parts):
+        raise InputError(
+            f"Expected edges that carry a signal, found none: {shortest} ({rules}). Check the units of the coordinates; "
+            "for spots take signaling=spots and graph=spots, or longer decays."
+        )
+    log.warning("No edge carries signals of %s: %s. Their pairs are left out.", rules, shortest)
+
+
+def _by_signaling_type(expression: PairExpression, graph: CellGraph, config: SignalConfig):
+    """(signaling type, its pairs, their signal problem): types differ in how far they reach."""
+    kinds = expression.pairs["signaling_type"].fillna("unknown")
+    for kind in sorted(kinds.unique()):
+        part = expression.select((kinds == kind).to_numpy())
+        weight = config.decay(kind).weights(graph.distance_um)
+        yield kind, part, signal_problem(part, graph, weight, config)
+
+
+def signal_problem(
+    expression: PairExpression, graph: CellGraph, weight_E: Tensor, config: SignalConfig
+) -> LigandReceptor:
+    """The signals of these pairs over the edges that have a weight; transforms make separable scores products."""
+    ligand, receptor = expression.ligand_NL, expression.receptor_NR
+    if config.score == "geometric_mean":
+        ligand, receptor = (map_values(side, side.values().sqrt()) for side in (ligand, receptor))
+    if config.score == "hill":
+        ligand, receptor = (hill(side, config.half_saturation) for side in (ligand, receptor))
+    indptr, indices = graph.indptr, graph.indices
+    keep = weight_E > 0
+    if not bool(keep.all()):
+        before = torch.cat((torch.zeros(1, dtype=torch.int64), keep.cumsum(0)))
+        indptr, indices, weight_E = before[indptr], indices[keep], weight_E[keep]
+    saturation = config.half_saturation if config.score == "mass_action" else None
+    return LigandReceptor(
+        ligand, receptor, expression.lig_P, expression.rec_P, indptr, indices, weight_E, half_saturation=saturation
+    )
+
+
+def _tested(
+    expression: PairExpression,
+    problem: LigandReceptor,
+    kind: str,
+    cell_types: pd.Categorical,
+    config: SignalConfig,
+) -> pd.DataFrame:
+    """The rows of one signaling type."""
+    names = list(map(str, cell_types.categories))
+    codes = cell_types.codes.astype(np.int32)
+    untyped = bool((codes < 0).any())
+    type_N = torch.from_numpy(np.where(codes < 0, len(names), codes).astype(np.int32))
+    n_types = len(names) + untyped
+    found = _null(problem, type_N, n_types, config)
+    one = torch.ones(type_N.numel(), 1)
+    column = torch.zeros(1, dtype=torch.int32)
+    even = replace(problem, ligand_NL=one, receptor_NR=one, lig_P=column, rec_P=column, half_saturation=None)
+    weight, n_edges = (part.numpy() for part in type_pair_sums(even, type_N, n_types))
+    share = [
+        _shares(side, type_N, n_types)[:, columns.numpy()]
+        for side, columns in ((problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P))
+    ]
+    sender_share, receiver_share = share[0][:, None, :], share[1][None, :, :]
+    tested = (n_edges > 0)[:, :, None] & np.ones(expression.n_pairs, bool)
+    if config.null_model != "labels":
+        tested &= (sender_share >= max(config.min_share, 1e-12)) & (receiver_share >= max(config.min_share, 1e-12))
+    tested[len(names) :] = tested[:, len(names) :] = False
+    a, b, p = np.nonzero(tested)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per_weight = 1 / weight[a, b, 0]
+    pairs = expression.pairs.iloc[p].reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "sender": np.array(names, dtype=object)[a],
+            "receiver": np.array(names, dtype=object)[b],
+            "ligand": pairs["ligand"],
+            "receptor": pairs["receptor"],
+            "signaling_type": kind,
+            "pathway": pairs["pathway"],
+            "score": found.score[a, b, p] * per_weight,
+            "expected": found.mean[a, b, p] * per_weight,
+            "sd": np.sqrt(found.variance[a, b, p]) * per_weight,
+            "z": found.z[a, b, p],
+            "p": found.p[a, b, p],
+            "q": np.nan,
+            "n_edges": n_edges[a, b],
+            "sender_share": share[0][a, p],
+            "receiver_share": share[1][b, p],
+        }
+    )
+
+
+def _null(problem: LigandReceptor, type_N: Tensor, n_types: int, config: SignalConfig) -> SignalNull:
+    if config.null_model == "none":
+        score = type_pair_sums(problem, type_N, n_types)[0].numpy()
+        return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
+    if config.n_permutations:
+        return permutation_null(
+            problem,
+            type_N,
+            n_types,
+            config.null_model,
+            config.n_permutations,
+            stop_after=config.stop_after,
+            seed=config.seed,
+        )
+    return (position_null if config.null_model == "positions" else label_null)(problem, type_N, n_types)
+
+
+def _shares(x: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:
+    """(T, G) share of each type's cells that express each gene."""
+    n = torch.bincount(type_N, minlength=n_types).double()
+    row = torch.repeat_interleave(torch.arange(x.shape[0]), x.crow_indices().diff())
+    key = type_N[row].long() * x.shape[1] + x.col_indices()
+    counts = torch.bincount(key, minlength=n_types * x.shape[1]).reshape(n_types, -1)
+    return (counts / n.clamp(min=1)[:, None]).numpy()

@@ -1,0 +1,62 @@
+import json
+
+import pandas as pd
+import pytest
+from verbs import TINY, run
+
+COHORT = (
+    "data.source.synthetic.n_patients=12",
+    "data.source.synthetic.n_cells=250",
+    "data.source.synthetic.max_samples=1",
+)
+RUN = "runs/synthetic/communication"
+
+
+def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
+    status, said = run("communicate", tmp_path, *COHORT, "compare=metastasis")
+    assert status == 0, said
+    assert "Research use only" in said
+    assert "tested in 12 samples of 12 patients" in said
+    assert "Signals that differ: metastasis 1 against 0" in said
+    folder = tmp_path / RUN
+    table = pd.read_parquet(folder / "communication.parquet")
+    assert list(table)[:2] == ["sample_id", "patient_id"]
+    assert table["patient_id"].nunique() == 12
+    assert {"difference", "low", "high", "q"} <= set(pd.read_parquet(folder / "differential.parquet"))
+    assert (pd.read_parquet(folder / "patients.parquet")["n_patients"] >= 3).all()
+    about = json.loads((folder / "run.json").read_text())
+    assert about["resource"] == "synthetic tumours"
+    assert about["signaling"]["null_model"] == "positions"
+    kept = {p: p.stat().st_mtime_ns for p in (folder / "samples").rglob("*.parquet")}
+    status, said = run("communicate", tmp_path, *COHORT)
+    assert status == 0
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept
+
+
+def test_recipes_of_other_verbs_fit(tmp_path):
+    status, said = run("communicate", tmp_path, "experiment=synthetic", *COHORT[1:], TINY[0])
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "compare=metastasi",
+            "ConfigError: Expected compare to be a column of the patient table, found 'metastasi'. Did you",
+        ),
+        ("compare=age", "Expected compare to be a column of two values"),
+        ("types=cell_typ", "Did you mean 'cell_type'"),
+        ("resource=nothing.csv", "nothing.csv"),
+        ("signaling.score=sum", "ConfigError: Expected signaling.score in"),
+        ("signaling.null=labels", "Unknown key `signaling.null`. Did you mean"),
+        ("value=z", "Expected value in ('enrichment', 'score')"),
+        ("seed=-1", "Expected seed to be a whole number"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_of_words(tmp_path, override, words):
+    more = ("compare=metastasis",) if override.startswith("value") else ()
+    status, said = run("communicate", tmp_path, *COHORT, override, *more)
+    assert status == 2, said
+    assert words in said
+    assert "Traceback" not in said

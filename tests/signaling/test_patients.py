@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.errors import InputError
+from metaniche.signaling import consistent_signals
+from metaniche.signaling.patients import MAX_CV, of_patients
+
+BY = ["sender", "receiver", "ligand", "receptor"]
+
+
+def row(sample, patient, ligand, score, n_edges=100, expected=1.0, sd=0.1, q=0.5):
+    return {
+        "sample_id": sample, "patient_id": patient, "sender": "a", "receiver": "b", "ligand": ligand, "receptor": "R",
+        "score": score, "expected": expected, "sd": sd, "n_edges": n_edges, "q": q,
+    }  # fmt: skip
+
+
+def test_samples_of_a_patient_are_joined_by_their_edges():
+    table = pd.DataFrame([row("s1", "p", "L", 3.0, n_edges=300), row("s2", "p", "L", 1.0, n_edges=100, expected=2.0)])
+    assert of_patients(table, "score", BY).to_numpy() == pytest.approx(2.5)
+    assert of_patients(table, "enrichment", BY).to_numpy() == pytest.approx((900 + 100) / (300 + 200))
+
+
+def test_a_null_too_wide_to_say_anything_is_not_measured_whatever_the_score():
+    wide = MAX_CV * 1.01
+    for score in (0.0, 50.0):
+        table = pd.DataFrame([row("s1", "p", "L", score, sd=wide), row("s1", "p", "M", 1.0)])
+        found = of_patients(table, "enrichment", BY)
+        assert np.isnan(found.to_numpy()).tolist() == [[True, False]]
+
+
+def test_a_signal_that_a_sample_did_not_test_is_missing_and_not_zero():
+    table = pd.DataFrame([row("s1", "p", "L", 3.0), row("s2", "q", "M", 1.0)])
+    found = of_patients(table, "score", BY)
+    assert np.isnan(found.loc["p"].xs("M", level="ligand").item())
+
+
+def test_signals_of_most_patients_come_first():
+    rng = np.random.default_rng(0)
+    rows = [
+        row(f"s{p}", f"p{p}", ligand, rng.normal(mean, 0.1), q=0.01 if mean > 1 else 0.9)
+        for p in range(8)
+        for ligand, mean in (("L", 1.5), ("M", 1.0))
+    ]
+    rows += [row("s0", "p0", "RARE", 9.0), row("s1", "p1", "RARE", 9.0)]
+    found = consistent_signals(pd.DataFrame(rows)).set_index("ligand")
+    assert list(found.index) == ["L", "M"]  # two patients are too few
+    assert found.loc["L", "low"] > 1
+    assert found.loc["L", "q"] < 0.01
+    assert found.loc["M", "low"] < 1 < found.loc["M", "high"]
+    assert found["n_found"].tolist() == [8, 0]
+    assert found["n_patients"].tolist() == [8, 8]
+
+
+def test_more_samples_of_the_same_patients_make_no_more_evidence():
+    rng = np.random.default_rng(1)
+    rows = [row(f"s{p}", f"p{p}", "L", rng.normal(1.1, 0.2)) for p in range(6)]
+    again = [r | {"sample_id": f"{r['sample_id']}_{k}"} for r in rows for k in range(10)]
+    few, many = (consistent_signals(pd.DataFrame(r)) for r in (rows, again))
+    assert many["p"].iloc[0] == pytest.approx(few["p"].iloc[0])
+
+
+def test_nothing_in_three_patients_is_an_empty_table():
+    assert consistent_signals(pd.DataFrame([row("s", "p", "L", 1.0)])).empty
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t.drop(columns="sd"), "found no 'sd'"),
+        (lambda t: pd.concat([t, t.assign(patient_id="other")]), "every sample to have one patient"),
+    ],
+)
+def test_a_table_that_cannot_be_joined_is_refused(spoil, words):
+    with pytest.raises(InputError, match=words):
+        of_patients(spoil(pd.DataFrame([row("s", "p", "L", 1.0)])), "enrichment", BY)
+
+
+def test_an_unknown_value_is_refused():
+    with pytest.raises(InputError, match="enrichment"):
+        of_patients(pd.DataFrame([row("s", "p", "L", 1.0)]), "z", BY)
