@@ -40,13 +40,24 @@ def gamma_tails(
     Of a gamma variable with this mean and variance where scores cannot be negative (`positive`), else of a normal. A
     score of 0 has the p-value above 1, and the one below of a Poisson number of scores.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(variance)
-        skewness = 2 * spread / mean if positive else np.zeros_like(mean)
-        z, above, below = ((score - mean + shift) / spread for shift in (0.0, -step / 2, step / 2))
-        none = np.exp(-(mean**2) / variance)
-    greater, less = pearson3_tail(above, skewness), pearson3_tail(-below, -skewness)
+    z, greater = upper_tail(score, mean, variance, step, positive)
+    _, less = upper_tail(-score, -mean, variance, step, positive)
     if positive and np.all(step == 0):
         # A gamma variable is never 0, a sum of rare scores often is.
-        less, greater = np.where(score == 0, none, less), np.where(score == 0, 1.0, greater)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            less = np.where(score == 0, np.exp(-(mean**2) / variance), less)
     return z, greater, less
+
+
+def upper_tail(
+    score: np.ndarray, mean: np.ndarray, variance: np.ndarray, step: np.ndarray | float = 0.0, positive: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """z-scores and the upper tails of `gamma_tails`; scores and means of one sign, the tail points away from 0 or to it."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(variance)
+        z = (score - mean) / spread
+        beyond = (score - mean - step / 2) / spread
+        tail = pearson3_tail(beyond, 2 * spread / mean if positive else np.zeros_like(mean))
+    if positive and np.all(step == 0):
+        tail = np.where(score == 0, 1.0, tail)
+    return z, tail

@@ -21,7 +21,7 @@ from metaniche.errors import ConfigError
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair, type_pair_sums
 from metaniche.ops.expression import type_counts
 from metaniche.ops.ligrec import transpose_graph
-from metaniche.ops.pearson import gamma_tails
+from metaniche.ops.pearson import upper_tail
 from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
 from metaniche.signaling.csr import map_values, to_scipy, to_torch
 
@@ -153,7 +153,7 @@ def _permuted(problem, type_N, n_types, null, rng) -> np.ndarray:
 def _judged(score: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> SignalNull:
     # What rounding leaves of a difference of equal numbers is no variance.
     fixed = variance <= 1e-12 * mean**2
-    z, greater, _ = gamma_tails(score, mean, variance)
+    z, greater = upper_tail(score, mean, variance)
     return SignalNull(
         score, mean, np.where(fixed, 0.0, variance), np.where(fixed, np.nan, z), np.where(fixed, 1.0, greater)
     )

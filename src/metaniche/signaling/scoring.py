@@ -179,7 +179,8 @@ def communicate(
     table = pd.concat(tables, ignore_index=True)
     if config.null_model != "none":
         table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
-    table = table.sort_values(["p", "score"], ascending=[True, False], ignore_index=True)[list(COLUMNS)]
+    order = "score" if config.null_model == "none" else "p"
+    table = table.sort_values(order, ascending=order == "p", kind="stable", ignore_index=True)[list(COLUMNS)]
     about = {
         **resource.provenance(),
         "n_measured": expression.n_pairs,
@@ -286,8 +287,8 @@ def _tested(
     pairs = expression.pairs.iloc[p].reset_index(drop=True)
     return pd.DataFrame(
         {
-            "sender": np.array(names, dtype=object)[a],
-            "receiver": np.array(names, dtype=object)[b],
+            "sender": pd.Categorical.from_codes(a, names),
+            "receiver": pd.Categorical.from_codes(b, names),
             "ligand": pairs["ligand"],
             "receptor": pairs["receptor"],
             "signaling_type": kind,
