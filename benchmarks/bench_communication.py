@@ -189,7 +189,7 @@ CASES = [
         AGREEMENT, small, {"1000 permutations": cluster_means}, 3, check=agreement,
         targets=(
             Target("squidpy means, largest difference", "check", 1e-6),
-            Target("liana means, largest difference", "check", 1e-6),
+            Target("liana means, largest difference", "check", 1e-5),  # LIANA adds in float32
             Target("liana bivariate Moran, largest difference", "check", 1e-6),
         ),
     ),

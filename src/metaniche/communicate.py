@@ -19,9 +19,10 @@ from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
+from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
 from metaniche.io.record import own_record
-from metaniche.io.wording import listed, nearest
+from metaniche.io.wording import listed, nearest, refusal
 from metaniche.io.write import write_parquet
 from metaniche.signaling import Communication, Resource, SignalConfig, communicate, estimate_memory
 
@@ -80,6 +81,9 @@ def communicate_anndata(
     """Signals of the samples of an AnnData: their table with `sample_id` in front, per-cell tables in its row order, and
     what they were made with. Cells that are dropped on reading have NaN. See `tl.communicate`.
     """
+    require_column(adata.obs, types, "adata")
+    if not adata.n_obs:
+        raise refusal("adata", expected="cells", found="none", fix="Check the filter that made it.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     samples = prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
     tables, about = [], {}
