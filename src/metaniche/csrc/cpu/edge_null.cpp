@@ -12,10 +12,19 @@ namespace {
 // r_i^2, c_j^2, r_i c_i with r and c the sums over rows and columns; and the scores by type of sender and receiver.
 void edge_sums(const Csr& graph, const double* score, const i32* types, i64 n_types, double* six, double* by_type) {
     std::vector<double> row(graph.rows, 0.0), column(graph.rows, 0.0);
+    // Rows come in ascending order and so do the columns within them: the way back of (i, j) stands in row j at or after
+    // that of the last (i', j), so that one place per row, which only moves on, finds them all.
+    std::vector<i64> place(graph.indptr, graph.indptr + graph.rows);
+    double mutual = 0;
     for (i64 i = 0; i < graph.rows; ++i)
         for (i64 e = graph.indptr[i]; e < graph.indptr[i + 1]; ++e) {
+            const i64 j = graph.indices[e], end = graph.indptr[j + 1];
             row[i] += score[e];
-            column[graph.indices[e]] += score[e];
+            column[j] += score[e];
+            i64 back = place[j];
+            while (back < end && graph.indices[back] < i) ++back;
+            if (back < end && graph.indices[back] == i) mutual += score[e] * score[back];
+            place[j] = back;
         }
     std::vector<double> all(6 + n_types * n_types);
     sum_rows(graph.rows, i64(all.size()), all.data(), [&] {
@@ -28,12 +37,10 @@ void edge_sums(const Csr& graph, const double* score, const i32* types, i64 n_ty
                 const i64 j = graph.indices[e];
                 sums[6 + types[j] * n_types + types[i]] += score[e];
                 sums[1] += score[e] * score[e];
-                const i32 *begin = graph.indices + graph.indptr[j], *end = graph.indices + graph.indptr[j + 1];
-                const i32* back = std::lower_bound(begin, end, i32(i));
-                if (back != end && *back == i32(i)) sums[2] += score[e] * score[back - graph.indices];
             }
         };
     });
+    all[2] = mutual;
     std::copy_n(all.begin(), 6, six);
     std::copy(all.begin() + 6, all.end(), by_type);
 }

@@ -1,0 +1,122 @@
+"""Relays: a cell that receives one signal and answers with another (ligand - receptor - target - ligand - receptor)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import false_discovery_control
+from torch import Tensor
+
+from metaniche.errors import ConfigError, InputError
+from metaniche.io.wording import listed
+from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair
+from metaniche.ops.pearson import upper_tail
+from metaniche.signaling.csr import to_scipy
+from metaniche.signaling.expression import PairExpression
+from metaniche.signaling.resources import subunits
+
+
+def relay_chains(expression: PairExpression, targets: pd.DataFrame) -> pd.DataFrame:
+    """Chains that a table of receptor-to-target links allows among the measured pairs.
+
+    Parameters
+    ----------
+    targets
+        Columns `receptor` and `target`: a gene that signaling through the receptor induces, directly or by a
+        transcription factor. A complex is linked when the whole of it, or one of its subunits, is named.
+
+    Returns
+    -------
+    A row per chain: `first` and `second`, positions of the received and of the sent pair, and their four names. Raises
+    InputError when columns are missing or no chain is left.
+    """
+    absent = [c for c in ("receptor", "target") if c not in targets]
+    if absent:
+        raise InputError(f"Expected columns receptor and target, found {listed(targets.columns)}: no {listed(absent)}.")
+    induced: dict[str, set[str]] = {}
+    for receptor, target in targets[["receptor", "target"]].dropna().astype(str).itertuples(index=False):
+        induced.setdefault(receptor, set()).add(target)
+    pairs = expression.pairs.reset_index(drop=True)
+    sends: dict[str, list[int]] = {}
+    for position, ligand in enumerate(pairs["ligand"]):
+        for gene in {ligand, *subunits(ligand)}:
+            sends.setdefault(gene, []).append(position)
+    chains = sorted(
+        {
+            (first, second)
+            for first, receptor in enumerate(pairs["receptor"])
+            for name in {receptor, *subunits(receptor)}
+            for gene in induced.get(name, ())
+            for second in sends.get(gene, ())
+        }
+    )
+    if not chains:
+        raise InputError(
+            f"Expected links from a receptor to a ligand among {len(pairs)} measured pairs, found none in {len(targets)} "
+            "rows. Give targets that are ligands, in the gene names of the pairs."
+        )
+    table = pd.DataFrame(chains, columns=["first", "second"])
+    for side, column in (("received", "first"), ("sent", "second")):
+        for name in ("ligand", "receptor"):
+            table[f"{side}_{name}"] = pairs[name].to_numpy()[table[column]]
+    return table
+
+
+def relay(problem: LigandReceptor, chains: pd.DataFrame, type_N: Tensor, types: list[str]) -> pd.DataFrame:
+    """Which types of cells answer one signal with another.
+
+    .. math:: T = \\sum_{i \\in type} received_{i,p} \\, L_{i,q} \\sum_k w_{ki} R_{k,q} = \\sum_{i \\in type} a_i L_{i,q}
+
+    the product of what a cell receives of p and sends of q, against cells of the type that change their ligand of q:
+    whether the very cells that hear p make it. Mean :math:`n \\bar a \\bar L` and variance :math:`S_a S_L / (n - 1)` over
+    all permutations are exact; the tail is that of a gamma variable. What reaches a cell and who listens around it stay, so
+    that dense tissue, where cells receive and send more, is not enough, nor is a type that does both.
+
+    Parameters
+    ----------
+    problem
+        The signals of the pairs (see `scoring.signal_problem`).
+    chains
+        As `relay_chains` makes them.
+    type_N, types
+        (N,) int32 type of each cell, and their names.
+
+    Returns
+    -------
+    A row per chain and type with any of the signal: the chain's names, `relay_type`, `score` and `expected` (means over
+    the type's cells), `z`, `p`, `q` (Benjamini and Hochberg over the table) and `n_cells`. Smallest p first.
+    """
+    if problem.half_saturation is not None:
+        raise ConfigError("Expected a score that is a product of a ligand and a receptor term, found mass action.")
+    first, second = (torch.from_numpy(chains[c].to_numpy(np.int64)) for c in ("first", "second"))
+    shape = len(types), len(chains)
+    sums = [np.zeros(shape) for _ in range(5)]
+    ones, column = torch.ones(type_N.numel(), 1), torch.zeros_like(problem.lig_P)
+    listeners = sent_by_pair(replace(problem, ligand_NL=ones, lig_P=column))
+    ligand = to_scipy(problem.ligand_NL)
+    for (start, received), (_, around) in zip(received_by_pair(problem), listeners):
+        rows = slice(start, start + len(received))
+        own = type_N[rows].long()
+        r = received[:, first].double() * around[:, second]
+        s = torch.from_numpy(ligand[rows].toarray())[:, problem.lig_P[second].long()].double()
+        for total, values in zip(sums, (r, s, r * r, s * s, r * s)):
+            total += torch.zeros(shape, dtype=torch.float64).index_add_(0, own, values).numpy()
+    n = torch.bincount(type_N, minlength=len(types)).double().numpy()[:, None]
+    r, s, rr, ss, score = sums
+    count = np.maximum(n, 1)
+    mean = r * s / count
+    variance = (rr - r**2 / count).clip(min=0) * (ss - s**2 / count).clip(min=0) / np.maximum(count - 1, 1)
+    fixed = variance <= 1e-12 * mean**2
+    z, p = upper_tail(score, mean, variance)
+    kind, chain = np.nonzero(mean > 0)
+    out = chains.drop(columns=["first", "second"]).iloc[chain].reset_index(drop=True)
+    out["relay_type"] = np.array(types, dtype=object)[kind]
+    here = kind, chain
+    out["score"], out["expected"] = (values[here] / count[kind, 0] for values in (score, mean))
+    out["z"], out["p"] = np.where(fixed, np.nan, z)[here], np.where(fixed, 1.0, p)[here]
+    out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
+    out["n_cells"] = n[kind, 0].astype(int)
+    return out.sort_values("p", ignore_index=True)

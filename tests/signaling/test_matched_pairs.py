@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from metaniche.errors import ConfigError
+from metaniche.graph import GraphConfig, build_graph
+from metaniche.signaling import Resource, SignalConfig
+from metaniche.signaling.expression import pair_expression
+from metaniche.signaling.matched_pairs import BINS, matched_pairs_p
+from metaniche.signaling.scoring import signal_problem
+
+GENES = [f"g{i}" for i in range(400)]
+
+
+def tissue(seed, n=300):
+    rng = np.random.default_rng(seed)
+    pos = torch.from_numpy(rng.random((n, 2)) * 250).float()
+    graph = build_graph(pos, torch.tensor([0, n]), GraphConfig(radius_um=60.0, max_paracrine=None))
+    types = rng.integers(0, 2, n).astype(np.int32)
+    x = np.log1p(rng.poisson(rng.gamma(3.0, 0.5, len(GENES)), (n, len(GENES)))).astype(np.float32)
+    return rng, x, graph, torch.from_numpy(types)
+
+
+def problem(x, graph, pairs):
+    resource = Resource(pd.DataFrame(pairs, columns=["ligand", "receptor"]), "invented")
+    return signal_problem(
+        pair_expression(x, GENES, resource), graph, torch.exp(-graph.distance_um / 30), SignalConfig()
+    )
+
+
+def test_random_pairs_are_not_special():
+    drawn = []
+    for seed in range(120):
+        rng, x, graph, types = tissue(seed)
+        pair = [GENES[i] for i in rng.permutation(len(GENES))[:2]]
+        drawn.append(matched_pairs_p(problem(x, graph, [pair]), x, types, 2, n_random=99, seed=seed)[0, 1, 0])
+    assert stats.kstest(drawn, "uniform").pvalue > 0.001
+
+
+def test_a_pair_that_stands_together_is():
+    _, x, graph, types = tissue(1)
+    x = x.copy()
+    field = torch.sin(graph.pos_um[:, 0] / 20).numpy()
+    rows = np.argsort(-field)  # both genes where the field is high
+    for gene in (10, 70):
+        x[rows, gene] = np.sort(x[:, gene])[::-1]
+    p = matched_pairs_p(problem(x, graph, [["g10", "g70"], ["g11", "g71"]]), x, types, 2, n_random=199)
+    assert p[0, 1, 0] < 0.05 < p[0, 1, 1]
+
+
+def test_the_same_seed_draws_the_same_pairs():
+    _, x, graph, types = tissue(2)
+    given = problem(x, graph, [["g1", "g61"]])
+    one, two = (matched_pairs_p(given, x, types, 2, n_random=30, seed=4) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert np.allclose(one * 31, np.round(one * 31))
+
+
+def test_genes_that_nobody_expresses_are_a_bin_as_any_other():
+    _, x, graph, types = tissue(3)
+    x = x.copy()
+    x[:, :100] = 0  # five bins
+    p = matched_pairs_p(problem(x, graph, [["g1", "g110"]]), x, types, 2, n_random=20)
+    assert (p == 1).all()
+
+
+@pytest.mark.parametrize(("genes", "n"), [(BINS - 1, 10), (40, 0)])
+def test_a_panel_too_small_to_draw_from_is_refused(genes, n):
+    _, x, graph, types = tissue(4)
+    with pytest.raises(ConfigError, match="at least 20 genes and n_random"):
+        matched_pairs_p(problem(x, graph, [["g1", "g2"]]), x[:, :genes], types, 2, n_random=n)
