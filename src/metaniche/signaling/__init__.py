@@ -3,13 +3,27 @@
 May import errors, ops, io and graph.
 """
 
+from metaniche.signaling.competition import TypeFlows, compete, flows_between_types
 from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.differential import differential_communication
+from metaniche.signaling.edges import EdgeSignals, sent_direction, strongest_edges
+from metaniche.signaling.expression import PairExpression, pair_expression
+from metaniche.signaling.length_scale import LengthScale, length_profile, length_scale
+from metaniche.signaling.matched_pairs import matched_pairs_p
 from metaniche.signaling.nulls import NULLS
 from metaniche.signaling.patients import consistent_signals
 from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource
+from metaniche.signaling.relay import relay, relay_chains
 from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource
-from metaniche.signaling.scoring import GRAPH, SCORES, Communication, SignalConfig, communicate, estimate_memory
+from metaniche.signaling.scoring import (
+    GRAPH,
+    SCORES,
+    Communication,
+    SignalConfig,
+    communicate,
+    estimate_memory,
+    signal_problem,
+)
 
 __all__ = [
     "DECAYS",
@@ -19,15 +33,30 @@ __all__ = [
     "SIGNALING_TYPES",
     "Communication",
     "Decay",
+    "EdgeSignals",
+    "LengthScale",
     "Overlap",
+    "PairExpression",
     "Resource",
     "SignalConfig",
+    "TypeFlows",
     "communicate",
+    "compete",
     "consistent_signals",
     "differential_communication",
     "estimate_memory",
+    "flows_between_types",
+    "length_profile",
+    "length_scale",
     "liana_resources",
+    "matched_pairs_p",
     "open_resource",
+    "pair_expression",
     "read_liana",
     "read_resource",
+    "relay",
+    "relay_chains",
+    "sent_direction",
+    "signal_problem",
+    "strongest_edges",
 ]
