@@ -3,11 +3,13 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from metaniche import pl
+from metaniche import pl, tl
+from metaniche.data.synthetic import SyntheticConfig, generate, resource
 from metaniche.data.task import Targets, Task
 from metaniche.errors import InputError
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table
+from metaniche.report.figures.style import to_bytes
 
 
 @pytest.fixture
@@ -124,3 +126,68 @@ def test_comparison_draws_a_comparison_table_with_its_kinds_and_differences(pred
 def test_a_missing_column_is_named(predictions, draw):
     with pytest.raises(InputError, match="risk"):
         draw(predictions.drop(columns="risk"))
+
+
+@pytest.fixture
+def signals():
+    rng = np.random.default_rng(0)
+    rows = [
+        (s, a, b, f"L{i}") for s in "xy" for a in ("stroma", "tumour") for b in ("stroma", "tumour") for i in range(4)
+    ]
+    table = pd.DataFrame(rows, columns=["sample_id", "sender", "receiver", "ligand"])
+    table["receptor"], table["expected"] = "R", 1.0
+    table["score"], table["z"] = rng.uniform(0.5, 3, 32), rng.normal(size=32)
+    table["q"] = np.where(table["sample_id"] == "x", 0.01, 1.0)
+    return table
+
+
+COMMUNICATION = [pl.communication_heatmap, pl.communication_dotplot, pl.communication_chord]
+
+
+def _numbers(figure):
+    return [t.get_text() for t in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("draw", COMMUNICATION)
+def test_communication_is_drawn_from_the_adata_or_from_its_table(adata, signals, draw):
+    adata.uns["metaniche"]["communication"] = signals
+    assert to_bytes(draw(adata), "svg") == to_bytes(draw(signals), "svg")
+
+
+def test_communication_of_what_the_tool_wrote_is_drawn():
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    tl.communicate(adata, resource(), graph={"radius_um": 60.0})
+    table = adata.uns["metaniche"]["communication"]
+    types = sorted({*table["sender"], *table["receiver"]})
+    figure = pl.communication_heatmap(adata)
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == types
+    assert sum(map(int, _numbers(figure))) == (table["q"] < 0.05).sum()
+    assert pl.communication_dotplot(adata, color="enrichment").axes
+    assert pl.communication_chord(adata, alpha=1.1).axes
+
+
+def test_communication_of_one_sample_or_the_mean_of_all(signals):
+    assert set(_numbers(pl.communication_heatmap(signals, "x"))) == {"4"}
+    assert set(_numbers(pl.communication_heatmap(signals, ["y"]))) == {"0"}
+    assert set(_numbers(pl.communication_heatmap(signals))) == {"2"}
+    assert "No chord diagram" in _numbers(pl.communication_chord(signals, "y"))[0]
+
+
+@pytest.mark.parametrize("draw", COMMUNICATION)
+def test_communication_refuses_what_it_cannot_draw(adata, signals, draw):
+    with pytest.raises(InputError, match=r"Run metaniche.tl.communicate\(adata\) first"):
+        draw(adata)
+    del adata.uns["metaniche"]
+    with pytest.raises(InputError, match=r"Run metaniche.tl.communicate\(adata\) first"):
+        draw(adata)
+    with pytest.raises(InputError, match="found none in 0 rows"):
+        draw(signals.head(0))
+    with pytest.raises(InputError, match="null_model"):
+        draw(signals.assign(q=np.nan))
+    with pytest.raises(InputError, match="no \\['q'\\]"):
+        draw(signals.drop(columns="q"))
+    with pytest.raises(InputError, match="found \\['z'\\]"):
+        draw(signals, ["x", "z"])
+    with pytest.raises(InputError, match="no \\['sample_id'\\]"):
+        draw(signals.drop(columns="sample_id"), "x")

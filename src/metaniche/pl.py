@@ -10,6 +10,7 @@ import pandas as pd
 from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.io.wording import listed
 from metaniche.metrics.names import METRICS, Metric
 from metaniche.report import figures
 from metaniche.report.vocabulary import metrics_of
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
-__all__ = ["comparison", "kaplan_meier", "metastatic_potential", "roc"]
+__all__ = [
+    "communication_chord",
+    "communication_dotplot",
+    "communication_heatmap",
+    "comparison",
+    "kaplan_meier",
+    "metastatic_potential",
+    "roc",
+]
 
 
 def metastatic_potential(
@@ -57,13 +66,7 @@ def metastatic_potential(
         cells[keys.SAMPLE] = "sample"
     if value == keys.ATTENTION:
         cells[value] = cells[value] / cells.groupby(keys.SAMPLE, observed=True)[value].transform("mean")
-    known = cells[keys.SAMPLE].astype(str).unique()
-    wanted = [sample] if isinstance(sample, str) else sample
-    absent = [s for s in wanted or () if s not in known]
-    if absent:
-        raise InputError(
-            f"Expected sample(s) among {list(known)}, found {absent}. Name samples of obs[{keys.SAMPLE!r}]."
-        )
+    wanted = _known(sample, cells[keys.SAMPLE], f"obs[{keys.SAMPLE!r}]")
     return figures.spatial_map(cells, wanted, value=value)
 
 
@@ -93,9 +96,92 @@ def comparison(table: pd.DataFrame, metric: str | None = None) -> Figure:
     return figures.forest(table, name, shown.label, shown.chance, ascending=shown.better == "lower")
 
 
-def _require(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+def communication_heatmap(
+    data: AnnData | pd.DataFrame,
+    sample: str | Sequence[str] | None = None,
+    value: str = "n_significant",
+    alpha: float = 0.05,
+) -> Figure:
+    """How many pairs signal from each cell type to each other one. See `report.figures.sender_receiver_heatmap`.
+
+    Parameters
+    ----------
+    data
+        What `metaniche.tl.communicate` has written into, or a table of signals as it makes them.
+    sample
+        One sample or several; None: all. Several are averaged, within their patient first where patient_id is there.
+    value
+        n_significant: pairs with q < alpha; z: the mean z.
+
+    Raises InputError when there is no table, no signal was tested, or a column or the sample is not there.
+    """
+    needed = ("z",) if value == "z" else ()
+    return figures.sender_receiver_heatmap(_signals(data, sample, needed), value, alpha)
+
+
+def communication_dotplot(
+    data: AnnData | pd.DataFrame,
+    sample: str | Sequence[str] | None = None,
+    n_pairs: int = 20,
+    color: str = "z",
+    alpha: float = 0.05,
+) -> Figure:
+    """The pairs with the smallest q, by sender and receiver. See `report.figures.pair_dotplot`.
+
+    `data`, `sample` and errors as in `communication_heatmap`; `color` z or enrichment.
+    """
+    needed = ("ligand", "receptor", "z") if color == "z" else ("ligand", "receptor")
+    return figures.pair_dotplot(_signals(data, sample, needed), n_pairs, color, alpha)
+
+
+def communication_chord(
+    data: AnnData | pd.DataFrame, sample: str | Sequence[str] | None = None, alpha: float = 0.05
+) -> Figure:
+    """Who signals to whom, as ribbons between cell types. See `report.figures.chord`.
+
+    `data`, `sample` and errors as in `communication_heatmap`.
+    """
+    return figures.chord(_signals(data, sample, ()), alpha)
+
+
+def _signals(
+    data: AnnData | pd.DataFrame, sample: str | Sequence[str] | None, columns: tuple[str, ...]
+) -> pd.DataFrame:
+    """The table of signals, of the samples asked for."""
+    table = data
+    if not isinstance(data, pd.DataFrame):
+        record = data.uns.get(keys.UNS, {})
+        if keys.COMMUNICATION not in record:
+            raise InputError(
+                f"Expected uns[{keys.UNS!r}][{keys.COMMUNICATION!r}], found {listed(record)} in uns[{keys.UNS!r}]. "
+                "Run metaniche.tl.communicate(adata) first."
+            )
+        table = record[keys.COMMUNICATION]
+    _require(table, ("sender", "receiver", "q", *columns), "table of signals")
+    if sample is not None:
+        _require(table, (keys.SAMPLE,), "table of signals")
+        wanted = _known(sample, table[keys.SAMPLE], f"the table's {keys.SAMPLE}")
+        table = table[table[keys.SAMPLE].astype(str).isin(wanted)]
+    if not table["q"].notna().any():
+        raise InputError(
+            f"Expected tested signals (with q) in the table, found none in {len(table)} rows. Signals are tested with "
+            "null_model='positions' or 'labels', where cells of two types stand within reach of each other."
+        )
+    return table
+
+
+def _known(sample: str | Sequence[str] | None, ids: pd.Series, where: str) -> list[str] | None:
+    """The samples asked for, all of which must be there; None: no wish."""
+    if sample is None:
+        return None
+    wanted, known = [sample] if isinstance(sample, str) else list(sample), ids.astype(str).unique()
+    absent = [s for s in wanted if s not in known]
+    if absent:
+        raise InputError(f"Expected sample(s) among {list(known)}, found {absent}. Name samples of {where}.")
+    return wanted
+
+
+def _require(frame: pd.DataFrame, columns: tuple[str, ...], where: str = "predictions") -> None:
     absent = [c for c in columns if c not in frame]
     if absent:
-        raise InputError(
-            f"Expected columns {list(columns)} in the predictions, found {list(frame.columns)}: no {absent}."
-        )
+        raise InputError(f"Expected columns {list(columns)} in the {where}, found {list(frame.columns)}: no {absent}.")

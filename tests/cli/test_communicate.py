@@ -24,6 +24,7 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert table["patient_id"].nunique() == 12
     assert {"difference", "low", "high", "q"} <= set(pd.read_parquet(folder / "differential.parquet"))
     assert (pd.read_parquet(folder / "patients.parquet")["n_patients"] >= 3).all()
+    assert all((folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in ("heatmap", "dotplot", "chord"))
     about = json.loads((folder / "run.json").read_text())
     assert about["resource"] == "synthetic tumours"
     assert about["signaling"]["null_model"] == "positions"

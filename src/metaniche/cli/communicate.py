@@ -19,6 +19,8 @@ from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_json, write_parquet
+from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
+from metaniche.report.figures.style import to_bytes
 from metaniche.signaling import consistent_signals, differential_communication
 
 log = logging.getLogger(__name__)
@@ -54,16 +56,25 @@ def main(config: DictConfig) -> None:
         "duration_s": round(time.monotonic() - started, 1), "notice": RESEARCH_USE_ONLY,
     }  # fmt: skip
     write_json(run_dir / "run.json", about)
+    _draw(table, run_dir)
     _print(consistent, "Signals beyond their null, patient by patient", "enrichment", about["n_patients"])
     if differences is not None:
         first, second = differences.attrs["groups"]
         title = f"Signals that differ: {config.compare} {second} against {first}"
         _print(differences, title, "difference", about["n_patients"])
     log.info(
-        "%d signals tested in %d samples of %d patients; wrote communication.parquet, patients.parquet%s and run.json to %s",
+        "%d signals tested in %d samples of %d patients; wrote communication.parquet, patients.parquet%s, run.json, pictures: %s",
         len(table), about["n_samples"], about["n_patients"],
         ", differential.parquet" if differences is not None else "", run_dir,
     )  # fmt: skip
+
+
+def _draw(table: pd.DataFrame, run_dir: Path) -> None:
+    """The pictures of the table; without a null there is nothing to count."""
+    if table["q"].isna().all():
+        return
+    for name, draw in (("heatmap", sender_receiver_heatmap), ("dotplot", pair_dotplot), ("chord", chord)):
+        (run_dir / f"{name}.png").write_bytes(to_bytes(draw(table), "png"))
 
 
 def _groups(config: DictConfig, patients: pd.DataFrame) -> pd.Series | None:

@@ -1,19 +1,27 @@
 """In: DataFrames of predictions, tables, cells. Out: matplotlib Figures in one style. No pyplot and no global state."""
 
+from metaniche.report.figures.communication import chord, length_scale, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.comparison import forest, permutation_control
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc
+from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
 from metaniche.report.figures.survival import kaplan_meier, risk_groups
 from metaniche.report.figures.training import training_curve
 
 __all__ = [
     "calibration",
+    "chord",
+    "edge_map",
     "forest",
     "kaplan_meier",
+    "length_scale",
+    "pair_dotplot",
     "permutation_control",
     "precision_recall",
     "risk_groups",
     "roc",
+    "sender_receiver_heatmap",
     "spatial_map",
     "training_curve",
+    "vector_field",
 ]

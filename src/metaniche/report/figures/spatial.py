@@ -58,7 +58,7 @@ def spatial_map(
         return said(f"No map: no cell of the chosen samples has `{value}`.", 9.4)
     low, high = limits or np.percentile(shown.loc[valued, value], (1, 99))
     norm = Normalize(low, high if high > low else low + 1e-6)
-    tints = _tints(shown[~valued])
+    tints = type_tints(shown[~valued])
     columns = min(2, len(samples))
     heights = _row_heights(shown, samples, columns)
     figure = new_figure(_PANEL_IN * columns + 1.2, sum(heights) + 0.45 * len(heights) + 0.5)
@@ -83,8 +83,8 @@ def _panel(
     axes: Axes, cells: pd.DataFrame, valued: pd.Series, value: str, norm: Normalize, tints: dict, title: str
 ) -> None:
     x, y = cells["x_um"].to_numpy(float), cells["y_um"].to_numpy(float)
-    size = _mark_area(x, y)
-    greys = np.array([tints.get(t, _GREYS[-1]) for t in _types(cells[~valued], tints)])
+    size = mark_area(x, y)
+    greys = np.array([tints.get(t, _GREYS[-1]) for t in tinted_types(cells[~valued], tints)])
     on = valued.to_numpy()
     axes.scatter(x[~on], y[~on], s=size, c=greys if greys.size else None, lw=0, rasterized=True)
     axes.scatter(
@@ -101,7 +101,7 @@ def _panel(
     axes.margins(0.02)
     axes.invert_yaxis()
     axes.set_title(plain(title, 52), fontsize=9)
-    _scale_bar(axes, np.ptp(x) if len(x) else 1.0)
+    scale_bar(axes, np.ptp(x) if len(x) else 1.0)
 
 
 def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[float]:
@@ -112,7 +112,7 @@ def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[
     return [_PANEL_IN * float(shape[i : i + columns].max()) for i in range(0, len(samples), columns)]
 
 
-def _mark_area(x: np.ndarray, y: np.ndarray) -> float:
+def mark_area(x: np.ndarray, y: np.ndarray) -> float:
     """Marker area in points^2: as wide as the usual distance to the nearest cell, so that marks touch, not cover."""
     if len(x) < 2:
         return 30.0
@@ -121,7 +121,7 @@ def _mark_area(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.clip(np.median(nearest[:, 1]) / extent * _PANEL_IN * 72, 1.5, 9.0) ** 2)
 
 
-def _tints(cells: pd.DataFrame) -> dict[str, str]:
+def type_tints(cells: pd.DataFrame) -> dict[str, str]:
     """A quiet tint for each of the five most frequent types, one for the rest."""
     if keys.CELL_TYPE not in cells:
         return {"other cells": _GREYS[0]} if len(cells) else {}
@@ -130,14 +130,14 @@ def _tints(cells: pd.DataFrame) -> dict[str, str]:
     return tints | ({"other types": _GREYS[-1]} if len(counts) > 5 else {})
 
 
-def _types(cells: pd.DataFrame, tints: dict[str, str]) -> pd.Series:
+def tinted_types(cells: pd.DataFrame, tints: dict[str, str]) -> pd.Series:
     if keys.CELL_TYPE not in cells:
         return pd.Series("other cells", index=cells.index)
     names = cells[keys.CELL_TYPE].astype("object").fillna("type not known").astype(str)
     return names.where(names.isin(list(tints)), "other types")
 
 
-def _scale_bar(axes: Axes, width_um: float) -> None:
+def scale_bar(axes: Axes, width_um: float) -> None:
     """A bar of a round length near a fifth of the panel, below the tissue at the left."""
     wanted = max(width_um / 5, 1e-9)
     step = 10 ** np.floor(np.log10(wanted))
