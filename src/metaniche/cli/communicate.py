@@ -63,9 +63,9 @@ def main(config: DictConfig) -> None:
         title = f"Signals that differ: {config.compare} {second} against {first}"
         _print(differences, title, "difference", about["n_patients"])
     log.info(
-        "%d signals tested in %d samples of %d patients; wrote communication.parquet, patients.parquet%s, run.json, pictures: %s",
+        "%d signals tested in %d samples of %d patients; wrote tables (communication, patients%s) and pictures to %s",
         len(table), about["n_samples"], about["n_patients"],
-        ", differential.parquet" if differences is not None else "", run_dir,
+        ", differential" if differences is not None else "", run_dir,
     )  # fmt: skip
 
 
