@@ -108,3 +108,12 @@ def test_backend_cuda_raises_where_it_cannot_run(gpu, monkeypatch):
         monkeypatch.setattr(room, "cuda_status", lambda: (False, "torch sees no GPU"))
         with pytest.raises(KernelError, match="torch sees no GPU"):
             room.choose("edge_attention", CUDA)
+
+
+def test_rows_that_lie_apart_are_not_copied_and_others_are():
+    x = torch.arange(24.0).reshape(4, 2, 3)
+    apart = x[:, :, :3].unflatten(0, (2, 2))[:, 0]
+    assert room.dense_rows(apart)[0].data_ptr() == apart.data_ptr()
+    mixed = x.transpose(1, 2)
+    assert room.dense_rows(mixed)[0].is_contiguous()
+    assert room.dense_rows(x.requires_grad_())[0].requires_grad is False

@@ -45,6 +45,25 @@ def test_it_equals_a_dense_softmax_with_a_null_slot(n, heads, width, seed):
     assert torch.allclose(edge_attention(*args).double(), oracle(near, *args), atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_projections_that_lie_in_one_tensor_give_the_same_bits(backend):
+    """Whose rows lie apart: one of three, the last of three, and one row for all cells."""
+    _, (*qkv, indptr, indices, bias, null) = problem(20, 2, 4, degree=5, dtype=torch.float32)
+    together = torch.stack(qkv, 1).requires_grad_()
+    apart = [x.clone().requires_grad_() for x in qkv]
+    grad = torch.randn(20, 2, 4, generator=torch.Generator().manual_seed(1))
+    with use_backend(backend):
+        one = edge_attention(*together.unbind(1), indptr, indices, bias, null)
+        two = edge_attention(*apart, indptr, indices, bias, null)
+        one.backward(grad)
+        two.backward(grad)
+        same_for_all = edge_attention(qkv[0][:1].expand(20, -1, -1), *qkv[1:], indptr, indices, bias, null)
+        repeated = edge_attention(qkv[0][:1].repeat(20, 1, 1), *qkv[1:], indptr, indices, bias, null)
+    assert torch.equal(one, two)
+    assert torch.equal(together.grad, torch.stack([x.grad for x in apart], 1))
+    assert torch.equal(same_for_all, repeated)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_of_everything(dropout):
     near, args = problem(7, 2, 3, degree=3, grad=True)

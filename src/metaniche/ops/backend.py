@@ -120,6 +120,11 @@ def dense(*tensors: Tensor) -> list[Tensor]:
     return [x.detach().contiguous() for x in tensors]
 
 
+def dense_rows(*tensors: Tensor) -> list[Tensor]:
+    """As `dense`, but rows (the first dimension) may lie apart: one of several projections in one tensor is not copied."""
+    return [x.detach() if x.shape[0] and x[0].is_contiguous() else x.detach().contiguous() for x in tensors]
+
+
 def _missing(op: str, device: torch.device) -> str | None:
     """Why no native code runs `op` on the device, or None."""
     if device.type not in NATIVE[op]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.backend import choose, dense, dense_rows, native
 from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
 from metaniche.ops.dropout import check_dropout, draw
@@ -115,7 +115,7 @@ def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
     if chosen == "reference":
         return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null, dropout, seed)
     out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
-    inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
+    inputs = *dense_rows(q, k, v), indptr, indices, *dense(bias, null)
     native().edge_attention_forward(*inputs, *draw(dropout, seed), out, lse)
     return out, lse
 
@@ -129,7 +129,7 @@ def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, see
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
-    inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
+    inputs = *dense_rows(q, k, v), indptr, indices, *dense(bias, null)
     native().edge_attention_backward(*inputs, *draw(dropout, seed), *dense(out, lse, grad), *grads, delta)
     return *grads, -((null - lse).exp() * delta).sum(0)
 

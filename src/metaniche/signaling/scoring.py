@@ -204,9 +204,10 @@ def estimate_memory(n_cells: int, n_edges: int, nnz: int, n_types: int, n_pairs:
     """Bytes that `communicate` is expected to take at most, beside its arguments.
 
     The ligands and receptors of the pairs (at most every stored value, twice, 12 bytes each), three weights per edge and
-    its transposed graph, blocks of 4,096 cells by pairs, and about twelve tables of types by types by pairs.
+    its transposed graph, blocks of 4,096 cells by pairs, and some thirty numbers for every two types and pair: in tables,
+    and in the rows made of them.
     """
-    tables = 12 * 8 * n_types**2 * n_pairs
+    tables = 30 * 8 * n_types**2 * n_pairs
     return 4 * 12 * nnz + n_edges * (3 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables
 
 

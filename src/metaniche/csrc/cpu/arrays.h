@@ -11,6 +11,9 @@ namespace nb = nanobind;
 
 template <class T, int Rank>
 using In = nb::ndarray<const T, nb::ndim<Rank>, nb::device::cpu, nb::c_contig>;
+// Rows in C order that may lie apart, such as those of one of several projections in one tensor.
+template <class T, int Rank>
+using InRows = nb::ndarray<const T, nb::ndim<Rank>, nb::device::cpu>;
 template <class T, int Rank>
 using Out = nb::ndarray<T, nb::ndim<Rank>, nb::device::cpu, nb::c_contig>;
 

@@ -37,6 +37,7 @@ struct Heads {
 template <class T>
 struct Inputs {
     const T *q, *k, *v, *bias, *null;
+    i64 q_row, k_row, v_row;  // from one cell to the next
     Csr graph;
     T scale;
     Dropout<T> dropout;
@@ -55,10 +56,10 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
             if (i64(weights.size()) < degree * n_heads) weights.resize(degree * n_heads);
             T* w = weights.data();
             for (i64 e = 0; e < degree; ++e) {
-                const T* k = in.k + i64(in.graph.indices[first + e]) * width;
+                const T* k = in.k + i64(in.graph.indices[first + e]) * in.k_row;
                 const T* bias = in.bias + (first + e) * n_heads;
                 for (i64 h = 0; h < n_heads; ++h)
-                    w[h * degree + e] = heads.dot(in.q + i * width + h * d, k + h * d) * in.scale + bias[h];
+                    w[h * degree + e] = heads.dot(in.q + i * in.q_row + h * d, k + h * d) * in.scale + bias[h];
             }
             for (i64 h = 0; h < n_heads; ++h) {
                 T* wh = w + h * degree;
@@ -76,7 +77,7 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
             T* o = out + i * width;
             std::fill(o, o + width, T(0));
             for (i64 e = 0; e < degree; ++e) {
-                const T* v = in.v + i64(in.graph.indices[first + e]) * width;
+                const T* v = in.v + i64(in.graph.indices[first + e]) * in.v_row;
                 for (i64 h = 0; h < n_heads; ++h) heads.add(o + h * d, w[h * degree + e], v + h * d);
             }
         }
@@ -122,7 +123,7 @@ void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse
     std::vector<T> weights(in.graph.indptr[in.graph.rows] * n_heads);
 #pragma omp parallel for schedule(dynamic, ROWS_A_TURN)
     for (i64 i = 0; i < in.graph.rows; ++i) {
-        const T *q = in.q + i * width, *g = grad + i * width;
+        const T *q = in.q + i * in.q_row, *g = grad + i * width;
         T* grad_q = to.q + i * width;
         std::fill(grad_q, grad_q + width, T(0));
         for (i64 h = 0; h < n_heads; ++h) to.delta[i * n_heads + h] = heads.dot(g + h * d, out + i * width + h * d);
@@ -130,15 +131,15 @@ void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse
         for (i64 e = first; e < last; ++e) {
             const i64 j = in.graph.indices[e];
             for (i64 h = 0; h < n_heads; ++h) {
-                weights[e * n_heads + h] = heads.dot(q + h * d, in.k + j * width + h * d) * in.scale +
+                weights[e * n_heads + h] = heads.dot(q + h * d, in.k + j * in.k_row + h * d) * in.scale +
                                            in.bias[e * n_heads + h] - lse[i * n_heads + h];
-                to.bias[e * n_heads + h] = heads.dot(g + h * d, in.v + j * width + h * d);
+                to.bias[e * n_heads + h] = heads.dot(g + h * d, in.v + j * in.v_row + h * d);
             }
         }
         exp_in_place(weights.data() + first * n_heads, (last - first) * n_heads);
         slopes(in, first, last, n_heads, to.delta + i * n_heads, weights.data(), to.bias);
         for (i64 e = first; e < last; ++e) {
-            const T* k = in.k + i64(in.graph.indices[e]) * width;
+            const T* k = in.k + i64(in.graph.indices[e]) * in.k_row;
             for (i64 h = 0; h < n_heads; ++h) heads.add(grad_q + h * d, to.bias[e * n_heads + h] * in.scale, k + h * d);
         }
     }
@@ -151,7 +152,7 @@ void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse
         for (i64 at = senders.ptr[j]; at < senders.ptr[j + 1]; ++at) {
             const i64 e = senders.edges[at], i = senders.receivers[at];
             for (i64 h = 0; h < n_heads; ++h) {
-                heads.add(grad_k + h * d, to.bias[e * n_heads + h] * in.scale, in.q + i * width + h * d);
+                heads.add(grad_k + h * d, to.bias[e * n_heads + h] * in.scale, in.q + i * in.q_row + h * d);
                 heads.add(grad_v + h * d, weights[e * n_heads + h], grad + i * width + h * d);
             }
         }
@@ -170,14 +171,15 @@ void with_channels(i64 heads, i64 channels, Run&& run) {
 }
 
 template <class T>
-Inputs<T> inputs(const In<T, 3>& q, const In<T, 3>& k, const In<T, 3>& v, const In<i64, 1>& indptr,
+Inputs<T> inputs(const InRows<T, 3>& q, const InRows<T, 3>& k, const InRows<T, 3>& v, const In<i64, 1>& indptr,
                  const In<i32, 1>& indices, const In<T, 2>& bias, const In<T, 1>& null, const Dropout<T>& dropout) {
     const T scale = T(1 / std::sqrt(double(q.shape(2))));
-    return {q.data(), k.data(), v.data(), bias.data(), null.data(), Csr(indptr, indices), scale, dropout};
+    return {q.data(),    k.data(),    v.data(),    bias.data(),          null.data(), q.stride(0),
+            k.stride(0), v.stride(0), Csr(indptr, indices), scale, dropout};
 }
 
 template <class T>
-void edge_attention_forward(In<T, 3> q, In<T, 3> k, In<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
+void edge_attention_forward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
                             In<T, 1> null, u64 start, u64 limit, double kept, Out<T, 3> out, Out<T, 2> lse) {
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     nb::gil_scoped_release release;
@@ -185,7 +187,7 @@ void edge_attention_forward(In<T, 3> q, In<T, 3> k, In<T, 3> v, In<i64, 1> indpt
 }
 
 template <class T>
-void edge_attention_backward(In<T, 3> q, In<T, 3> k, In<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
+void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
                              In<T, 1> null, u64 start, u64 limit, double kept, In<T, 3> out, In<T, 2> lse,
                              In<T, 3> grad, Out<T, 3> grad_q, Out<T, 3> grad_k, Out<T, 3> grad_v,
                              Out<T, 2> grad_bias, Out<T, 2> delta) {
