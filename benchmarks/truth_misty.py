@@ -39,10 +39,14 @@ def main() -> None:
             found = roc_auc_score(truth["present"], score), average_precision_score(truth["present"], score)
             rows.append((path.parent.name, name, *found))
     table = pd.DataFrame(rows, columns=["tissue", "score", "AUROC", "AUPRC"])
-    print(f"{table['tissue'].nunique()} tissues, {len(pairs)} pairs, {int(truth['present'].sum())} there; mean (range)\n")
+    print(
+        f"{table['tissue'].nunique()} tissues, {len(pairs)} pairs, {int(truth['present'].sum())} there; mean (range)\n"
+    )
     print("| score | AUROC | AUPRC |\n|---|---|---|")
     for name, of_score in table.groupby("score", sort=False):
-        cells = [f"{of_score[c].mean():.2f} ({of_score[c].min():.2f} to {of_score[c].max():.2f})" for c in ("AUROC", "AUPRC")]
+        cells = [
+            f"{of_score[c].mean():.2f} ({of_score[c].min():.2f} to {of_score[c].max():.2f})" for c in ("AUROC", "AUPRC")
+        ]
         print(f"| {name} | {cells[0]} | {cells[1]} |")
 
 
@@ -59,7 +63,9 @@ def scores(cells: pd.DataFrame, pairs: list[tuple[str, str]]) -> dict[str, np.nd
     types = pd.Categorical(cells["type"])
     null = position_null(problem, torch.from_numpy(types.codes.astype(np.int32)), len(types.categories))
     beyond = (null.score - null.mean).sum((0, 1)) / np.sqrt(null.variance.sum((0, 1)))
-    moran = bivariate_moran(torch.from_numpy(x), torch.from_numpy(x), place, graph.indptr, graph.indices, weight.double())
+    moran = bivariate_moran(
+        torch.from_numpy(x), torch.from_numpy(x), place, graph.indptr, graph.indices, weight.double()
+    )
     neighbours = _matrix(graph, torch.ones_like(weight))
     naive = np.einsum("np,np->p", x[:, near.numpy()], (neighbours @ x)[:, far.numpy()])
     return {
@@ -81,7 +87,9 @@ def _liana(cells: pd.DataFrame, weight: sparse.csr_matrix, pairs: list[tuple[str
         import liana
     except ImportError:
         return {}
-    adata = anndata.AnnData(sparse.csr_matrix(cells[SPECIES].to_numpy(np.float32)), obsp={"spatial_connectivities": weight})
+    adata = anndata.AnnData(
+        sparse.csr_matrix(cells[SPECIES].to_numpy(np.float32)), obsp={"spatial_connectivities": weight}
+    )
     adata.var_names = SPECIES
     found = {}
     for name in LIANA_SCORES:

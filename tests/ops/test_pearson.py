@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import gamma, norm, pearson3
 
+from metaniche.ops import pearson
 from metaniche.ops.pearson import SMALLEST, gamma_tails, pearson3_tail
 
 Z = np.array([-5.0, -2.0, -0.3, 0.0, 0.7, 2.0, 5.0])
@@ -21,6 +22,14 @@ def test_without_skewness_it_is_normal():
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_both_formulas_meet(sign):
     np.testing.assert_allclose(pearson3_tail(Z, sign * 0.99e-3), pearson3_tail(Z, sign * 1.01e-3), rtol=5e-3)
+
+
+def test_many_values_are_those_of_few(monkeypatch):
+    z, skewness = np.meshgrid(np.linspace(-4, 4, 41), np.linspace(-2, 2, 37))
+    at_once = pearson3_tail(z, skewness)
+    monkeypatch.setattr(pearson, "VALUES_A_THREAD", 100)
+    np.testing.assert_array_equal(pearson3_tail(z, skewness), at_once)
+    assert at_once.shape == z.shape
 
 
 def test_it_is_never_zero_and_keeps_nan():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import torch
 from scipy.special import gammainc, gammaincc, ndtr
 
+VALUES_A_THREAD = 1 << 16
 SMALLEST = np.finfo(np.float64).tiny
 # Below this skewness a normal tail with the first Edgeworth term is nearer than the incomplete gamma function.
 NEARLY_SYMMETRIC = 1e-3
@@ -19,6 +23,16 @@ def pearson3_tail(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     Never 0: a statistic was seen, so its probability is at least the smallest normal float64. NaN stays NaN.
     """
     z, skewness = np.broadcast_arrays(np.asarray(z, np.float64), np.asarray(skewness, np.float64))
+    parts = -(-z.size // VALUES_A_THREAD)
+    if parts <= 1:
+        return _tail(z, skewness)
+    # scipy's functions let go of the interpreter's lock.
+    pieces = (np.array_split(x.ravel(), parts) for x in (z, skewness))
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return np.concatenate(list(threads.map(_tail, *pieces))).reshape(z.shape)
+
+
+def _tail(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     p = np.full(z.shape, np.nan)
     skewed = np.abs(skewness) >= NEARLY_SYMMETRIC
     shape = 4 / skewness[skewed] ** 2
