@@ -186,7 +186,7 @@ CASES = [
     scored(100_000),
     scored(1_000_000),
     Case(
-        AGREEMENT, small, {"1000 permutations": cluster_means}, 3, check=agreement,
+        AGREEMENT, small, {"1000 permutations": cluster_means}, 3, size=3000, check=agreement,
         targets=(
             Target("squidpy means, largest difference", "check", 1e-6),
             Target("liana means, largest difference", "check", 1e-5),  # LIANA adds in float32

@@ -70,7 +70,10 @@ def test_samples_of_one_anndata_are_apart(synthetic):
     joined = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
     joined.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
     table = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)[0]
-    alone = communicate_anndata(synthetic.read(names[1]), resource(), SignalConfig(), GRAPH)[0]
+    alone, _, about = communicate_anndata(synthetic.read(names[1]), resource(), SignalConfig(), GRAPH)
+    assert list(about["samples"].values()) == [
+        {"n_cells": synthetic.read(names[1]).n_obs, "n_untyped": 0, "n_tested": len(alone)}
+    ]
     of_second = table[table[keys.SAMPLE] == names[1]].reset_index(drop=True)
     pd.testing.assert_frame_equal(of_second.drop(columns=keys.SAMPLE), alone.drop(columns=keys.SAMPLE))
 

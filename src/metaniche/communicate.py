@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LAYOUT = 1  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
+OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 LARGE_BYTES = 1_000_000_000
 Tell = Callable[[int, int, str], None]
 
@@ -86,19 +87,20 @@ def communicate_anndata(
         raise refusal("adata", expected="cells", found="none", fix="Check the filter that made it.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     samples = prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
-    tables, about = [], {}
+    tables, of_samples, about = [], {}, {}
     per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
     for sample in samples:
         found = communicate_sample(sample, resource, config)
         tables.append(found.table.assign(**{keys.SAMPLE: sample.sample_id}))
         for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
             per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
-        about = found.provenance
+        about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
+        of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, keys.SAMPLE, table.pop(keys.SAMPLE))
     rows = pd.RangeIndex(adata.n_obs)
     cells = {key: pd.concat(parts).reindex(rows).set_axis(adata.obs_names, axis=0) for key, parts in per_cell.items()}
-    return table, cells, {**about, "graph": asdict(graph)}
+    return table, cells, {**about, "graph": asdict(graph), "samples": of_samples}
 
 
 def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
