@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +20,9 @@ from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
+from metaniche.io.progress import Tell
 from metaniche.io.record import own_record
-from metaniche.io.wording import listed, nearest, refusal
+from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
 from metaniche.signaling import Communication, Resource, SignalConfig, communicate, estimate_memory
 
@@ -35,7 +35,6 @@ LAYOUT = 1  # of the tables that are kept; raise it when the same config gives o
 DEFAULT = SignalConfig()
 OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 LARGE_BYTES = 1_000_000_000
-Tell = Callable[[int, int, str], None]
 
 
 def communicate_sample(
@@ -49,12 +48,7 @@ def communicate_sample(
 
     Raises InputError where that column is missing, and as `signaling.communicate`, with the sample's name in front.
     """
-    if types not in sample.cells:
-        found = listed(sample.cells.columns)
-        raise InputError(
-            f"Sample {sample.sample_id}: expected a column {types!r} of cell types, found {found}. "
-            f"{nearest(types, sample.cells.columns)}Fill obs[{types!r}], or name another column: types=."
-        )
+    require_column(sample.cells, types, f"Sample {sample.sample_id}", "types")
     cell_types = pd.Categorical(sample.cells[types])
     x = log_normalised(sample.x) if sample.feature_kind == "counts" else sample.x
     n_stored = x.nnz if hasattr(x, "nnz") else x.size
@@ -83,8 +77,6 @@ def communicate_anndata(
     what they were made with. Cells that are dropped on reading have NaN. See `tl.communicate`.
     """
     require_column(adata.obs, types, "adata")
-    if not adata.n_obs:
-        raise refusal("adata", expected="cells", found="none", fix="Check the filter that made it.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     samples = prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
     tables, of_samples, about = [], {}, {}

@@ -117,6 +117,11 @@ def test_anndata_for_prediction_is_prepared_in_memory(source):
     assert list(adata.obs) == ["cell_type"]
 
 
+def test_anndata_without_cells_is_refused(source):
+    with pytest.raises(InputError, match="expected cells, found none"):
+        prepare_anndata(source.read("s0")[:0], CONFIG, GRAPH, um_per_unit=0.5)
+
+
 def test_a_stored_graph_must_be_there(source, tmp_path):
     with pytest.raises(InputError, match="spatial_connectivities"):
         prepare(source.cohort(), GraphConfig(builder="stored"), tmp_path, progress=False)

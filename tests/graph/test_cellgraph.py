@@ -52,6 +52,16 @@ def test_relations_part_the_edges():
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_exactly_the_edges_of_a_mask_are_kept(data):
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=GRAPH.n_edges, max_size=GRAPH.n_edges)))
+    kept = GRAPH.keep(keep).validate()
+    assert torch.equal(kept.receivers(), GRAPH.receivers()[keep])
+    assert torch.equal(kept.indices, GRAPH.indices[keep])
+    assert torch.equal(kept.distance_um, GRAPH.distance_um[keep])
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 59)))
 def test_a_subgraph_holds_exactly_the_edges_among_its_cells(cells):
     kept = torch.tensor(sorted(cells), dtype=torch.int64)

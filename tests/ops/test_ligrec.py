@@ -92,6 +92,13 @@ def test_type_sums_equal_sums_over_every_edge(n, n_types, score, seed):
     assert torch.equal(edges.flatten(), torch.bincount(key, minlength=n_types**2))
 
 
+def test_weights_alone_are_the_signals_of_a_pair_that_every_cell_has():
+    x = problem(23, half_saturation=0.7)
+    receivers, _, _ = every_edge_and_pair(x)
+    heard = torch.zeros(23).index_add_(0, receivers, x.weight_E)
+    torch.testing.assert_close(received_signal(x.weights_alone())[:, 0], heard)
+
+
 @pytest.mark.parametrize("score", SCORES)
 def test_dense_and_sparse_expression_give_the_same(score):
     dense = problem(30, **score)

@@ -18,7 +18,7 @@ from metaniche.errors import ConfigError
 from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
-from metaniche.io.write import write_json, write_parquet
+from metaniche.io.write import replacing, write_json, write_parquet
 from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.style import to_bytes
 from metaniche.signaling import consistent_signals, differential_communication
@@ -26,14 +26,12 @@ from metaniche.signaling import consistent_signals, differential_communication
 log = logging.getLogger(__name__)
 
 SHOWN = 15
-NUMBERS = {"seed": 0}
 
 
 @verb("communicate")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
-    for key, least in NUMBERS.items():
-        number(config, key, least=least)
+    number(config, "seed", least=0)
     signaling, resource = read_signaling(config), read_pairs(config)
     cohort = open_cohort(config)
     groups = _groups(config, cohort.patients)
@@ -74,7 +72,8 @@ def _draw(table: pd.DataFrame, run_dir: Path) -> None:
     if table["q"].isna().all():
         return
     for name, draw in (("heatmap", sender_receiver_heatmap), ("dotplot", pair_dotplot), ("chord", chord)):
-        (run_dir / f"{name}.png").write_bytes(to_bytes(draw(table), "png"))
+        with replacing(run_dir / f"{name}.png") as temporary:
+            temporary.write_bytes(to_bytes(draw(table), "png"))
 
 
 def _groups(config: DictConfig, patients: pd.DataFrame) -> pd.Series | None:

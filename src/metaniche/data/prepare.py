@@ -26,7 +26,7 @@ from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.manifest import PATH
 from metaniche.io.progress import Progress
-from metaniche.io.wording import listed
+from metaniche.io.wording import listed, refusal
 from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,8 @@ def prepare_anndata(
     has no types at all, `obs["is_malignant"]` may say which cells are tumour cells. `where` names the AnnData in messages,
     and `remedy` says how its unit is declared.
     """
+    if not adata.n_obs:
+        raise refusal(where, expected="cells", found="none", fix="Check the filter that made it.")
     adata = adata.copy()
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):

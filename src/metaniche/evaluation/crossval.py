@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,8 +18,7 @@ from metaniche.evaluation.estimator import ROLES, Estimator, Prediction
 from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold, table_hash
 from metaniche.evaluation.fusion import WithClinical, fuse, with_scale
 from metaniche.evaluation.predictions import CrossValidation, evaluation_grid, fold_rows
-
-Progress = Callable[[int, int, str], None]
+from metaniche.io.progress import Tell
 
 
 class Cohort(Protocol):
@@ -41,7 +40,7 @@ def cross_validate(
     task: Task,
     folds: Sequence[Fold],
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     *,
     run_dir: Path | None = None,
     targets: Targets | None = None,

@@ -11,9 +11,10 @@ import numpy as np
 from metaniche.data.splits import Fold
 from metaniche.data.task import Targets, Task
 from metaniche.data.units import target_columns
-from metaniche.evaluation.crossval import Cohort, Progress, cross_validate
+from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator
 from metaniche.evaluation.scores import metric_names, score_model
+from metaniche.io.progress import Tell
 from metaniche.metrics.bootstrap import interval, resample_weights
 
 
@@ -44,7 +45,7 @@ def permutation_control(
     n_permutations: int = 5,
     seed: int = 0,
     n_boot: int = 1000,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     run_dir: Path | str | None = None,
 ) -> PermutationControl:
     """Permute labels before anything else happens, then split, fit, predict and score as ever.
@@ -95,7 +96,7 @@ def permute_labels(targets: Targets, seed: int) -> Targets:
     return replace(targets, table=table)
 
 
-def _shifted(progress: Progress | None, index: int, n_permutations: int) -> Progress | None:
+def _shifted(progress: Tell | None, index: int, n_permutations: int) -> Tell | None:
     if progress is None:
         return None
     return lambda done, total, text: progress(

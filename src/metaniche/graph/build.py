@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import ConfigError, GraphError
-from metaniche.graph.cellgraph import CellGraph
+from metaniche.graph.cellgraph import CellGraph, kept_pointers, rows_of
 from metaniche.ops import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
 
 BUILDERS = ("radius", "knn", "delaunay", "stored")
@@ -146,7 +146,7 @@ def _radius(pos_um: Tensor, sample_ptr: Tensor, config: GraphConfig) -> Neighbor
 
 def _merged(near: Neighbors, far: Neighbors) -> Neighbors:
     """Two CSR of the same rows and disjoint columns as one, columns ascending."""
-    rows = torch.cat([_rows(indptr) for indptr, _, _ in (near, far)])
+    rows = torch.cat([rows_of(indptr) for indptr, _, _ in (near, far)])
     cols = torch.cat((near[1], far[1]))
     order = torch.from_numpy(np.lexsort((cols.numpy(), rows.numpy())))
     return near[0] + far[0], cols[order], torch.cat((near[2], far[2]))[order]
@@ -156,8 +156,7 @@ def _within(found: Neighbors, radius_um: float) -> Neighbors:
     """The neighbours that are no farther than `radius_um`."""
     indptr, indices, distance = found
     keep = distance <= torch.tensor(radius_um, dtype=torch.float32)
-    kept_before = torch.cat((torch.zeros(1, dtype=torch.int64), keep.cumsum(0)))
-    return kept_before[indptr], indices[keep], distance[keep]
+    return kept_pointers(indptr, keep), indices[keep], distance[keep]
 
 
 def _stored(pos_um: Tensor, sample_ptr: Tensor, stored: sparse.csr_array | None) -> Neighbors:
@@ -191,7 +190,3 @@ def _stored(pos_um: Tensor, sample_ptr: Tensor, stored: sparse.csr_array | None)
         torch.from_numpy(links.indices.astype(np.int32)),
         torch.from_numpy(distance),
     )
-
-
-def _rows(indptr: Tensor) -> Tensor:
-    return torch.repeat_interleave(torch.arange(indptr.numel() - 1), indptr.diff())

@@ -56,9 +56,7 @@ class CellGraph:
 
     def receivers(self) -> Tensor:
         """(E,) int64, the row of every edge."""
-        return torch.repeat_interleave(
-            torch.arange(self.n_cells, device=self.indptr.device), self.indptr.diff(), output_size=self.n_edges
-        )
+        return rows_of(self.indptr, self.n_edges)
 
     def edge_index(self) -> Tensor:
         """(2, E) int64, sender over receiver: torch-geometric's orientation."""
@@ -68,8 +66,17 @@ class CellGraph:
         """The same cells with the edges of one relation only."""
         if relation not in self.relation_names:
             raise GraphError(f"Expected a relation among {self.relation_names}, found {relation!r}.")
-        keep = self.relation == self.relation_names.index(relation)
-        return self._with_edges(keep, self.receivers()[keep])
+        return self.keep(self.relation == self.relation_names.index(relation))
+
+    def keep(self, edges: Tensor) -> CellGraph:
+        """The same cells with the edges of a mask (E,) only."""
+        return replace(
+            self,
+            indptr=kept_pointers(self.indptr, edges),
+            indices=self.indices[edges],
+            distance_um=self.distance_um[edges],
+            relation=self.relation[edges],
+        )
 
     def subgraph(self, cells: Tensor) -> CellGraph:
         """The graph induced by `cells` (ascending int64 ids); edges to cells outside are dropped. Costs O(rows kept)."""
@@ -161,15 +168,6 @@ class CellGraph:
             raise GraphError(f"Expected no edge between two samples, found {int(across.sum())}.")
         return self
 
-    def _with_edges(self, keep: Tensor, receivers: Tensor) -> CellGraph:
-        return replace(
-            self,
-            indptr=_pointers(torch.bincount(receivers, minlength=self.n_cells)),
-            indices=self.indices[keep],
-            distance_um=self.distance_um[keep],
-            relation=self.relation[keep],
-        )
-
 
 def concat(graphs: list[CellGraph]) -> CellGraph:
     """Stack graphs block-diagonally, in order. Raises GraphError if their relations differ."""
@@ -190,6 +188,17 @@ def concat(graphs: list[CellGraph]) -> CellGraph:
         sample_ptr=torch.cat([first, *[g.sample_ptr[1:] + n for g, n in zip(graphs, cells)]]),
         relation_names=graphs[0].relation_names,
     )
+
+
+def rows_of(indptr: Tensor, n_entries: int | None = None) -> Tensor:
+    """(E,) int64 row of every entry of a CSR matrix; its number, where it is known, saves a wait for the device."""
+    rows = torch.arange(indptr.numel() - 1, device=indptr.device)
+    return rows.repeat_interleave(indptr.diff(), output_size=n_entries)
+
+
+def kept_pointers(indptr: Tensor, keep: Tensor) -> Tensor:
+    """(R + 1,) int64 row pointers when only the entries of the mask `keep` (E,) stay."""
+    return torch.cat((indptr.new_zeros(1), keep.cumsum(0)))[indptr]
 
 
 def _pointers(counts: Tensor) -> Tensor:

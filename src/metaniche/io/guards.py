@@ -127,11 +127,7 @@ def _check_labels(adata: AnnData, where: str, cell_type_key: str | None) -> None
 def require_column(obs: pd.DataFrame, name: str, where: object, setting: str | None = None) -> None:
     """Raise InputError, with the nearest name, unless obs has this column; `setting` names it in the cohort's config."""
     if name not in obs:
-        fix = (
-            f"Name the column in the cohort's config ({setting}), or add it."
-            if setting
-            else "Rename or add the column."
-        )
+        fix = f"Name the column in the config ({setting}), or add it." if setting else "Rename or add the column."
         raise refusal(
             where,
             expected=f"a column obs[{name!r}]",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from rich import progress
 
 log = logging.getLogger(__name__)
+
+Tell = Callable[[int, int, str], None]  # (done, total, text)
 
 
 class Progress:

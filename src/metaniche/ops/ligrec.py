@@ -55,6 +55,12 @@ class LigandReceptor:
     exponent: float = 1.0
     """n of the Hill function."""
 
+    def weights_alone(self) -> LigandReceptor:
+        """The same edges with one pair that every cell has as 1 on both sides: their signals are the weights."""
+        ones = torch.ones(self.indptr.numel() - 1, 1, device=self.indptr.device)
+        column = torch.zeros(1, dtype=torch.int32, device=self.indptr.device)
+        return replace(self, ligand_NL=ones, receptor_NR=ones, lig_P=column, rec_P=column, half_saturation=None)
+
 
 def received_signal(problem: LigandReceptor, group_P: Tensor | None = None, n_groups: int | None = None) -> Tensor:
     """What each cell receives, summed over its senders and over the pairs of each group.

@@ -33,19 +33,18 @@ def compete(
 
     Memory is O(E + N (L + R)). Raises InputError when no edge is that short.
     """
-    keep = graph.distance_um <= reach_um
-    if not bool(keep.any()):
+    within = graph.keep(graph.distance_um <= reach_um)
+    if not within.n_edges:
         shortest = f"the shortest is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there are none"
         raise InputError(f"Expected edges of up to {reach_um:g} um, found none: {shortest}. Raise reach_um.")
-    before = torch.cat((torch.zeros(1, dtype=torch.int64), keep.cumsum(0)))
     pairs = torch.stack((expression.lig_P, expression.rec_P), 1).long()
     return transport(
         expression.ligand_NL.to_dense(),
         expression.receptor_NR.to_dense(),
         pairs,
-        before[graph.indptr],
-        graph.indices[keep],
-        graph.distance_um[keep],
+        within.indptr,
+        within.indices,
+        within.distance_um,
         sample_ptr=graph.sample_ptr,
         eps=eps,
         rho=rho,
@@ -62,8 +61,8 @@ def flows_between_types(
     check_indices(type_N, n_types, "type_N")
     if type_N.numel() != graph.n_cells:
         raise GraphError(f"Expected a type for each of {graph.n_cells} cells, found {type_N.numel()}.")
-    keep = graph.distance_um <= reach_um
-    key = type_N[graph.indices[keep].long()].long() * n_types + type_N[graph.receivers()[keep]].long()
+    within = graph.keep(graph.distance_um <= reach_um)
+    key = type_N[within.indices.long()].long() * n_types + type_N[within.receivers()].long()
     amounts = [torch.bincount(key, weights=solved.plan(pair), minlength=n_types**2) for pair in pairs]
     amount = torch.stack(amounts, 1).reshape(n_types, n_types, len(amounts))
     return TypeFlows(amount, amount.sum((0, 1)))

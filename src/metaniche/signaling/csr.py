@@ -9,6 +9,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from metaniche.graph import rows_of
+
 
 def to_torch(x: np.ndarray | sparse.sparray | sparse.spmatrix) -> Tensor:
     """(N, G) torch.sparse_csr float32, columns ascending; what is 0 is not stored."""
@@ -31,3 +33,11 @@ def to_scipy(x: Tensor) -> sparse.csr_array:
 def map_values(x: Tensor, values: Tensor) -> Tensor:
     """Other values at the same places."""
     return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
+
+
+def sums_by_type(x: Tensor, values: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:
+    """(T, G) float64 sums over each type's cells of one value per stored entry of `x`."""
+    genes = x.shape[1]
+    key = type_N[rows_of(x.crow_indices())].long() * genes + x.col_indices()
+    sums = torch.bincount(key, weights=values.double(), minlength=n_types * genes)
+    return sums.reshape(n_types, genes).numpy()

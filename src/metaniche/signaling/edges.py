@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.graph import CellGraph
+from metaniche.graph import CellGraph, rows_of
 from metaniche.ops import LigandReceptor, sent_signal
 from metaniche.signaling.csr import to_scipy
 
@@ -37,7 +37,7 @@ def strongest_edges(problem: LigandReceptor, pair: int, k: int = 1000) -> EdgeSi
         for side, columns in ((problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P))
     )
     sender = problem.indices.long()
-    receiver = torch.repeat_interleave(torch.arange(problem.indptr.numel() - 1), problem.indptr.diff())
+    receiver = rows_of(problem.indptr)
     signal = ligand[sender] * receptor[receiver]
     if problem.half_saturation is not None:
         power = (signal / problem.half_saturation) ** problem.exponent

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,12 +17,14 @@ from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import ConfigError
+from metaniche.graph import rows_of
+from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair, type_pair_sums
 from metaniche.ops.expression import type_counts
 from metaniche.ops.ligrec import transpose_graph
 from metaniche.ops.pearson import upper_tail
 from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
-from metaniche.signaling.csr import map_values, to_scipy, to_torch
+from metaniche.signaling.csr import map_values, sums_by_type, to_scipy, to_torch
 
 NULLS = ("positions", "labels")
 PAIRS_A_BLOCK = 256
@@ -64,7 +65,10 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     _check_separable(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
     n = type_counts(type_N, n_types).double().numpy()
-    sent, received = (_type_moments(x, type_N, n_types) for x in (problem.ligand_NL, problem.receptor_NR))
+    sent, received = (
+        [sums_by_type(x, values, type_N, n_types) for values in (x.values(), x.values() ** 2)]
+        for x in (problem.ligand_NL, problem.receptor_NR)
+    )
     lig, rec = problem.lig_P.numpy(), problem.rec_P.numpy()
     edges = _edges_between_types(problem, type_N, n_types)
     mean, variance = _between(edges, [m[:, lig] for m in sent], [m[:, rec] for m in received], n)
@@ -72,7 +76,7 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     within = PairSums(*(part[same, same, None] for part in edges))
     inner = permutation_moments(within, _pairs_of_cells(problem, type_N, n_types, sent, received), n[:, None])
     mean[same, same], variance[same, same] = inner[0], inner[1]
-    return _judged(score.numpy(), mean, variance)
+    return judged(score.numpy(), mean, variance)
 
 
 def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
@@ -85,7 +89,7 @@ def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalN
     of_pairs = PairSums(*(part[None, None, :] for part in _sums_of_pairs(problem)))
     of_types = PairSums(*(part[:, :, None] for part in of_type_pairs(n)))
     mean, variance, _ = permutation_moments(of_pairs, of_types, type_N.numel())
-    return _judged(score.numpy(), mean, variance)
+    return judged(score.numpy(), mean, variance)
 
 
 def permutation_null(
@@ -97,7 +101,7 @@ def permutation_null(
     *,
     stop_after: int = 20,
     seed: int = 0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Tell | None = None,
 ) -> SignalNull:
     """The same nulls by permutation, for any score; stops when every test has been reached `stop_after` times.
 
@@ -150,7 +154,8 @@ def _permuted(problem, type_N, n_types, null, rng) -> np.ndarray:
     return type_pair_sums(replace(problem, **expression), type_N, n_types)[0].numpy()
 
 
-def _judged(score: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> SignalNull:
+def judged(score: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> SignalNull:
+    """Scores with the gamma tail of their null; without variance z is NaN and p 1."""
     # What rounding leaves of a difference of equal numbers is no variance.
     fixed = variance <= 1e-12 * mean**2
     z, greater = upper_tail(score, mean, variance)
@@ -179,9 +184,7 @@ def _between(edges: PairSums, x: list[np.ndarray], y: list[np.ndarray], n: np.nd
 def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) -> PairSums:
     """Sums (T, T) over the weights of the edges from sender type to receiver type; the last two on the diagonal only."""
     n = type_N.numel()
-    ones = torch.ones(n, 1)
-    column = torch.zeros(1, dtype=torch.int32)
-    plain = replace(problem, ligand_NL=ones, receptor_NR=ones, lig_P=column, rec_P=column)
+    plain = problem.weights_alone()
     total = type_pair_sums(plain, type_N, n_types)[0][..., 0].numpy()
     squares, mutual = (
         type_pair_sums(replace(plain, weight_E=w), type_N, n_types)[0][..., 0].numpy()
@@ -209,19 +212,10 @@ def weight_of_reverse(problem: LigandReceptor) -> Tensor:
     if torch.equal(indptr, problem.indptr) and torch.equal(receivers, problem.indices):
         return problem.weight_E[edges]
     n = problem.indptr.numel() - 1
-    row = torch.repeat_interleave(torch.arange(n), problem.indptr.diff())
+    row = rows_of(problem.indptr)
     there, back = row * n + problem.indices, problem.indices.long() * n + row
     place = torch.searchsorted(there, back).clamp(max=max(there.numel() - 1, 0))
     return torch.where(there[place] == back, problem.weight_E[place], 0.0)
-
-
-def _type_moments(x: Tensor, type_N: Tensor, n_types: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and sums of squares (T, G) float64 of each type's cells."""
-    genes = x.shape[1]
-    row = torch.repeat_interleave(torch.arange(x.shape[0]), x.crow_indices().diff())
-    key, values = type_N[row].long() * genes + x.col_indices(), x.values().double()
-    sums = (torch.bincount(key, weights=v, minlength=n_types * genes) for v in (values, values**2))
-    return tuple(total.reshape(n_types, genes).numpy() for total in sums)
 
 
 def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:

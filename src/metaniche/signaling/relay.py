@@ -13,9 +13,9 @@ from torch import Tensor
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.wording import listed
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair
-from metaniche.ops.pearson import upper_tail
 from metaniche.signaling.csr import to_scipy
 from metaniche.signaling.expression import PairExpression
+from metaniche.signaling.nulls import judged
 from metaniche.signaling.resources import subunits
 
 
@@ -109,14 +109,13 @@ def relay(problem: LigandReceptor, chains: pd.DataFrame, type_N: Tensor, types: 
     count = np.maximum(n, 1)
     mean = r * s / count
     variance = (rr - r**2 / count).clip(min=0) * (ss - s**2 / count).clip(min=0) / np.maximum(count - 1, 1)
-    fixed = variance <= 1e-12 * mean**2
-    z, p = upper_tail(score, mean, variance)
+    null = judged(score, mean, variance)
     kind, chain = np.nonzero(mean > 0)
     out = chains.drop(columns=["first", "second"]).iloc[chain].reset_index(drop=True)
     out["relay_type"] = np.array(types, dtype=object)[kind]
     here = kind, chain
     out["score"], out["expected"] = (values[here] / count[kind, 0] for values in (score, mean))
-    out["z"], out["p"] = np.where(fixed, np.nan, z)[here], np.where(fixed, 1.0, p)[here]
+    out["z"], out["p"] = null.z[here], null.p[here]
     out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
     out["n_cells"] = n[kind, 0].astype(int)
     return out.sort_values("p", ignore_index=True)

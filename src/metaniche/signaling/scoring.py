@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from metaniche.errors import ConfigError, InputError
-from metaniche.graph import CellGraph, GraphConfig
+from metaniche.graph import CellGraph, GraphConfig, kept_pointers
+from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
-from metaniche.signaling.csr import map_values
+from metaniche.signaling.csr import map_values, sums_by_type
 from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.nulls import NULLS, SignalNull, label_null, permutation_null, position_null
@@ -31,7 +33,6 @@ COLUMNS = (
 )  # fmt: skip
 # All neighbours within reach of the longest default decay: a draw of some would make signals noisy.
 GRAPH = GraphConfig(contact_um=20.0, radius_um=100.0, max_paracrine=None)
-Tell = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,14 @@ class SignalConfig:
 
     def decay(self, signaling_type: str) -> Decay:
         """The rule for a signaling type, with the changes of `decays`."""
-        changes = {name: dict(given) for name, given in self.decays.items()}
+        return self._rules[signaling_type]
+
+    @cached_property
+    def _rules(self) -> dict[str, Decay]:
         try:
-            rules = {name: replace(rule, **changes.get(name, {})) for name, rule in DECAYS.items()}
+            return {name: replace(rule, **dict(self.decays.get(name, {}))) for name, rule in DECAYS.items()}
         except TypeError as error:
             raise ConfigError(f"Expected kind and length_um in signaling.decays: {error}.") from error
-        return rules[signaling_type]
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ def communicate(
     for number, (kind, part, problem) in enumerate(parts):
         if progress is not None:
             progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
-        tables.append(_tested(part, problem, kind, cell_types, config))
+        tell = progress and partial(_inside, progress, number, len(parts), kind)
+        tables.append(_tested(part, problem, kind, cell_types, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
         group_P = torch.from_numpy(codes).to(torch.int32)
@@ -247,12 +251,16 @@ def signal_problem(
     indptr, indices = graph.indptr, graph.indices
     keep = weight_E > 0
     if not bool(keep.all()):
-        before = torch.cat((torch.zeros(1, dtype=torch.int64), keep.cumsum(0)))
-        indptr, indices, weight_E = before[indptr], indices[keep], weight_E[keep]
+        indptr, indices, weight_E = kept_pointers(indptr, keep), indices[keep], weight_E[keep]
     saturation = config.half_saturation if config.score == "mass_action" else None
     return LigandReceptor(
         ligand, receptor, expression.lig_P, expression.rec_P, indptr, indices, weight_E, half_saturation=saturation
     )
+
+
+def _inside(progress: Tell, number: int, total: int, kind: str, done: int, of: int, text: str) -> None:
+    """Steps within one signaling type, told as the text of that type's step."""
+    progress(number, total, f"{kind}: {text}, {done} of {of}")
 
 
 def _tested(
@@ -261,6 +269,7 @@ def _tested(
     kind: str,
     cell_types: pd.Categorical,
     config: SignalConfig,
+    progress: Tell | None,
 ) -> pd.DataFrame:
     """The rows of one signaling type."""
     names = list(map(str, cell_types.categories))
@@ -268,11 +277,8 @@ def _tested(
     untyped = bool((codes < 0).any())
     type_N = torch.from_numpy(np.where(codes < 0, len(names), codes).astype(np.int32))
     n_types = len(names) + untyped
-    found = _null(problem, type_N, n_types, config)
-    one = torch.ones(type_N.numel(), 1)
-    column = torch.zeros(1, dtype=torch.int32)
-    even = replace(problem, ligand_NL=one, receptor_NR=one, lig_P=column, rec_P=column, half_saturation=None)
-    weight, n_edges = (part.numpy() for part in type_pair_sums(even, type_N, n_types))
+    found = _null(problem, type_N, n_types, config, progress)
+    weight, n_edges = (part.numpy() for part in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
         _shares(side, type_N, n_types)[:, columns.numpy()]
         for side, columns in ((problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P))
@@ -307,7 +313,9 @@ def _tested(
     )
 
 
-def _null(problem: LigandReceptor, type_N: Tensor, n_types: int, config: SignalConfig) -> SignalNull:
+def _null(
+    problem: LigandReceptor, type_N: Tensor, n_types: int, config: SignalConfig, progress: Tell | None
+) -> SignalNull:
     if config.null_model == "none":
         score = type_pair_sums(problem, type_N, n_types)[0].numpy()
         return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
@@ -320,14 +328,12 @@ def _null(problem: LigandReceptor, type_N: Tensor, n_types: int, config: SignalC
             config.n_permutations,
             stop_after=config.stop_after,
             seed=config.seed,
+            progress=progress,
         )
     return (position_null if config.null_model == "positions" else label_null)(problem, type_N, n_types)
 
 
 def _shares(x: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:
     """(T, G) share of each type's cells that express each gene."""
-    n = torch.bincount(type_N, minlength=n_types).double()
-    row = torch.repeat_interleave(torch.arange(x.shape[0]), x.crow_indices().diff())
-    key = type_N[row].long() * x.shape[1] + x.col_indices()
-    counts = torch.bincount(key, minlength=n_types * x.shape[1]).reshape(n_types, -1)
-    return (counts / n.clamp(min=1)[:, None]).numpy()
+    n = torch.bincount(type_N, minlength=n_types).clamp(min=1).numpy()
+    return sums_by_type(x, torch.ones_like(x.values()), type_N, n_types) / n[:, None]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_hex, to_rgb
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch, Rectangle, Wedge
@@ -18,7 +18,18 @@ from matplotlib.ticker import MaxNLocator
 from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.wording import listed
-from metaniche.report.figures.style import CYCLE, FAINT, HAIR, INK, SOFT, colors_of, new_figure, plain, said, styled
+from metaniche.report.figures.style import (
+    FAINT,
+    HAIR,
+    INK,
+    SOFT,
+    colors_of,
+    new_figure,
+    plain,
+    said,
+    shades_of,
+    styled,
+)
 
 _COUNTS, _SIGNED = colormaps["BuPu"], colormaps["RdBu_r"].with_extremes(bad=FAINT)
 _NOT_TESTED = {"facecolor": "white", "edgecolor": FAINT, "hatch": "////", "lw": 0}
@@ -29,8 +40,6 @@ _HEATMAP = {
     "z": "Mean z of the tested pairs",
 }
 _DOTS = {"z": "z", "enrichment": "log2(score / expected)"}
-# From white towards the colour, and from it towards black, so that 28 types differ.
-_SHADES = ((1.0, 0.0), (0.55, 0.45), (0.62, 0.0), (0.3, 0.7))
 _RIM, _HEAD = 1.0, (0.03, 0.2)  # radius where ribbons end, and how long their heads may be
 _STEPS = 33  # points along the ends of a ribbon; odd, so that one is the tip
 
@@ -163,7 +172,7 @@ def chord(table: pd.DataFrame, alpha: float = 0.05) -> Figure:
     figure = new_figure(7.4, 7.4)
     axes = figure.add_subplot()
     arcs, ribbons = _layout(counts.to_numpy())
-    names, shades = list(counts.index), _shades(len(counts))
+    names, shades = list(counts.index), shades_of(len(counts))
     for name, shade, (start, end) in zip(names, shades, arcs):
         wedge = Wedge((0, 0), 1.09, *np.degrees((end, start)), width=0.06, color=shade, lw=0, gid=f"arc {name}")
         axes.add_patch(wedge)
@@ -341,15 +350,6 @@ def _arc_label(axes: Axes, text: str, angle: float, radial: bool) -> None:
     va = "center" if radial or ha != "center" else "bottom" if np.sin(angle) > 0 else "top"
     x, y = _on_circle(angle, 1.13)
     axes.text(x, y, text, rotation=rotation, rotation_mode="anchor", ha=ha, va=va, fontsize=8.5)
-
-
-def _shades(n: int) -> list[str]:
-    """A colour for each of n types; neighbours in the list differ in hue."""
-    looks = []
-    for i in range(n):
-        share, white = _SHADES[(i // len(CYCLE)) % len(_SHADES)]
-        looks.append(to_hex(share * np.array(to_rgb(CYCLE[i % len(CYCLE)])) + white))
-    return looks
 
 
 def _type_ticks(axes: Axes, types: list[str]) -> None:

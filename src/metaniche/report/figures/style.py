@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import ParamSpec
 
+import numpy as np
 from matplotlib import rc_context
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from metaniche.io.keys import RESEARCH_USE_ONLY
@@ -17,6 +19,8 @@ INK, SOFT, FAINT, HAIR = "#1F2933", "#5F6B7A", "#B8C0CA", "#E4E8ED"
 # Okabe-Ito, told apart with the common colour-vision deficiencies; in grey print markers and dashes tell apart.
 KIND_COLOR = {"network": "#0072B2", "fused": "#009E73", "clinical": "#D55E00", "baseline": "#4A5560"}
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4A5560")
+# From white towards the colour, and from it towards black.
+_SHADES = ((1.0, 0.0), (0.55, 0.45), (0.62, 0.0), (0.3, 0.7))
 DASHES = ("-", (0, (3, 2)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 
 _RC = {
@@ -99,6 +103,15 @@ def colors_of(names: Sequence[str], kinds: Mapping[str, str] | None) -> dict[str
         seen.setdefault(color, int((kinds or {}).get(name) == "fused"))
         looks[name] = (color, DASHES[seen[color] % len(DASHES)])
         seen[color] += 1
+    return looks
+
+
+def shades_of(n: int) -> list[str]:
+    """A colour for each of n names; neighbours in the list differ in hue, and 28 in some way."""
+    looks = []
+    for i in range(n):
+        share, white = _SHADES[(i // len(CYCLE)) % len(_SHADES)]
+        looks.append(to_hex(share * np.array(to_rgb(CYCLE[i % len(CYCLE)])) + white))
     return looks
 
 
