@@ -22,7 +22,7 @@ ORDER = [
     {"nn", "data"},
     {"models", "annotate", "communicate"},
     {"predict"},
-    {"training"},
+    {"training", "explain"},
     {"evaluation"},
     {"report"},
     {"config", "pp", "tl", "pl"},

@@ -11,6 +11,8 @@ from metaniche.data.sample import PreparedSample
 from metaniche.io import keys
 from metaniche.io.record import own_record
 
+OWN = f"{keys.PREFIX}_"
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -29,13 +31,14 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
 
     Returns
     -------
-    AnnData with obs["metaniche_potential"] and obs["metaniche_attention"] (N,) float32, obsm["X_metaniche"] (N, width)
+    AnnData with obs["metaniche_potential"], obs["metaniche_attention"] and, where the network's logit is a sum of terms, one
+    column for each, such as obs["metaniche_soil"], (N,) float32; obsm["X_metaniche"] (N, width)
     float32, and uns["metaniche"]. Raises InputError where uns["metaniche"] is not metaniche's.
     """
     record = own_record(adata, where="adata")
     out = adata.copy()
     width = next(iter(scores.embedding.values())).shape[1]
-    per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in (keys.POTENTIAL, keys.ATTENTION)}
+    per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in scores.cells if k.startswith(OWN)}
     embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
     # Scores stand unit by unit, samples as in the file.
     by_sample = dict(iter(scores.cells.groupby(keys.SAMPLE, sort=False)))

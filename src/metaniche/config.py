@@ -172,6 +172,7 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
     values = plain(model if model is not None else config.model)
     values.pop("name", None)
     architecture = values.pop("_target_").rsplit(".", 1)[-1]
+    hears = ARCHITECTURES[architecture].reads_pairs and config.resource != "none"
     return FitConfig(
         architecture=architecture,
         parameters=values,
@@ -181,6 +182,7 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         members=number(config, "members", least=1),
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
+        resource=read_pairs(config) if hears else None,
         optimizer=_optimizer(config),
     )
 

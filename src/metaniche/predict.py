@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,12 @@ from anndata import AnnData
 from metaniche import __version__
 from metaniche.annotate import annotated
 from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
-from metaniche.data.batch import collate
+from metaniche.data.batch import Batch, collate
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import Features
 from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, unit_risk
+from metaniche.data.pairs import PairFeatures
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
@@ -51,10 +53,12 @@ class Scores:
     units
         A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
         ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `note` (what makes it doubtful,
-        see `metaniche.data.applicability.doubts`; empty where nothing does), one column per site.
+        see `metaniche.data.applicability.doubts`; empty where nothing does), one column per site, and one per term of the
+        logit where the network has such: `seed`, `soil`, `signals`.
     cells
-        A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type,
-        `metaniche_potential` (NaN for cells known not to be malignant, unless the task is about cells), `metaniche_attention`.
+        A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type, `metaniche_attention`, and NaN
+        for cells known not to be malignant, unless the task is about cells: `metaniche_potential`, and the terms of its logit
+        where the network has such, as `metaniche_seed`.
     embedding
         sample_id -> (N, width) float32, mean over members, in graph order.
     survival
@@ -67,6 +71,19 @@ class Scores:
     survival: pd.DataFrame | None = None
 
 
+class Forward(NamedTuple):
+    """What the members say of one unit: (members, K) unit logits; of its cells (N, K) logits, (N,) attention and (N, width)
+    embedding, means over members; and the terms of the logits, by name, (N,) of cells and of the unit, means over outputs too.
+    """
+
+    bag_logits: torch.Tensor
+    cell_logits: torch.Tensor
+    attention: np.ndarray
+    embedding: np.ndarray
+    cell_terms: dict[str, np.ndarray]
+    unit_terms: dict[str, float]
+
+
 @dataclass
 class Predictor:
     """A Bundle made ready to score samples."""
@@ -75,12 +92,13 @@ class Predictor:
     task: Task = field(init=False)
     features: Features = field(init=False)
     clinical: ClinicalFeatures | None = field(init=False)
+    pairs: PairFeatures | None = field(init=False)
     graph: GraphConfig = field(init=False)
     cohort: CohortConfig = field(init=False)
     members: list[MIL] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.task, self.features, self.clinical, self.graph, self.cohort = self.bundle.parts()
+        self.task, self.features, self.clinical, self.pairs, self.graph, self.cohort = self.bundle.parts()
         self.members = self.bundle.members()
 
     @torch.inference_mode()
@@ -97,30 +115,35 @@ class Predictor:
         when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
         """
         coverage_floor = check_floor(coverage_floor)
-        patients = self._clinical_table(samples, patients)
         coverage = {s.sample_id: self.features.coverage(s) for s in samples}
         for name, share in coverage.items():
             if share < coverage_floor:
                 raise InputError(self._coverage_message(name, share, coverage_floor, samples))
-        by_unit: dict[str, list[PreparedSample]] = {}
-        for sample in samples:
-            by_unit.setdefault(unit_of(sample, self.task), []).append(sample)
         rows, cells, embedding, logits = {}, [], {}, {}
-        for unit, members in by_unit.items():
-            bag_logits, cell_logits, attention, hidden = self._forward(members, patients)
-            logits[unit] = bag_logits.mean(0)
-            rows[unit] = self._unit_row(bag_logits) | {
-                "patient_id": members[0].patient_id,
-                "coverage": min(coverage[s.sample_id] for s in members),
-                "note": "; ".join(doubts(members, self.features, self.bundle.pool)),
-            }
-            potential = cell_potential(self.task, cell_logits).numpy()
+        for unit, members, batch in self.batches(samples, patients):
+            out = self._forward(batch)
+            logits[unit] = out.bag_logits.mean(0)
+            rows[unit] = (
+                self._unit_row(out.bag_logits)
+                | out.unit_terms
+                | {
+                    "patient_id": members[0].patient_id,
+                    "coverage": min(coverage[s.sample_id] for s in members),
+                    "note": "; ".join(doubts(members, self.features, self.bundle.pool)),
+                }
+            )
+            potential = cell_potential(self.task, out.cell_logits).numpy()
             start = 0
             for sample in members:
                 own = slice(start, start + sample.n_cells)
                 shown = np.ones(sample.n_cells, bool) if self.task.level == "cell" else sample.is_malignant
-                cells.append(_cell_table(sample, np.where(shown, potential[own], np.nan), attention[own]))
-                embedding[sample.sample_id] = hidden[own]
+                of_cells = {f"{keys.PREFIX}_{name}": z[own] for name, z in out.cell_terms.items()}
+                of_cells = {keys.POTENTIAL: potential[own], **of_cells}
+                table = _cell_table(sample, out.attention[own])
+                cells.append(
+                    table.assign(**{k: np.where(shown, v, np.nan).astype(np.float32) for k, v in of_cells.items()})
+                )
+                embedding[sample.sample_id] = out.embedding[own]
                 start += sample.n_cells
         units = pd.DataFrame.from_dict(rows, orient="index").rename_axis("unit_id")
         survival = self._survival(units.index, np.stack(list(logits.values())))
@@ -236,19 +259,19 @@ class Predictor:
             return f"none: {self.task.kind} risks at {self.task.level} level have none"
         return "none: those held out in training were too few, or all of one outcome"
 
-    def _forward(
-        self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None
-    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray, np.ndarray]:
-        """(members, K) unit logits, (N, K) cell logits, (N,) attention, (N, width) embedding; means over members."""
-        clinical = None if self.clinical is None else (self.clinical, patients)
-        batch = collate(make_bags(samples, self.features, self.task, clinical=clinical, pool=self.bundle.pool))
-        outs = [m(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical) for m in self.members]
+    def _forward(self, batch: Batch) -> Forward:
+        outs = [m(*batch.tissue) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
-        return (
+        terms = self.members[0].terms
+        return Forward(
             torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
             torch.stack([o.cell_logits.float() for o in outs]).mean(0) / temperature,
             torch.stack([o.attention.float() for o in outs]).mean(0).numpy(),
             torch.stack([o.embedding.float() for o in outs]).mean(0).numpy(),
+            dict(zip(terms, torch.stack([o.terms.mean(2) for o in outs]).mean(0).T.numpy() / temperature))
+            if terms
+            else {},
+            dict(zip(terms, torch.stack([o.of_bag() for o in outs]).mean(0).numpy() / temperature)) if terms else {},
         )
 
     def _unit_row(self, logits: torch.Tensor) -> dict[str, float]:
@@ -268,6 +291,21 @@ class Predictor:
         if self.task.kind == "cox" and baseline:
             return cox_survival(logits[:, 0], baseline["time"], baseline["hazard"], index)
         return None
+
+    def batches(
+        self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None = None
+    ) -> Iterator[tuple[str, list[PreparedSample], Batch]]:
+        """Unit by unit its id, its samples, and the batch of one bag that the networks see. `patients` as in `score`."""
+        patients = self._clinical_table(samples, patients)
+        clinical = None if self.clinical is None else (self.clinical, patients)
+        by_unit: dict[str, list[PreparedSample]] = {}
+        for sample in samples:
+            by_unit.setdefault(unit_of(sample, self.task), []).append(sample)
+        for unit, members in by_unit.items():
+            bags = make_bags(
+                members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool
+            )
+            yield unit, members, collate(bags)
 
     def _clinical_table(self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None) -> pd.DataFrame | None:
         """The patients' clinical variables by id. Absent ones would silently be read as the median of the training."""
@@ -325,7 +363,7 @@ def load(bundle: str | Path) -> Predictor:
     return Predictor(Bundle.load(Path(bundle)))
 
 
-def _cell_table(sample: PreparedSample, potential: np.ndarray, attention: np.ndarray) -> pd.DataFrame:
+def _cell_table(sample: PreparedSample, attention: np.ndarray) -> pd.DataFrame:
     types = sample.cell_types
     return pd.DataFrame(
         {
@@ -336,7 +374,6 @@ def _cell_table(sample: PreparedSample, potential: np.ndarray, attention: np.nda
             "y_um": sample.graph.pos_um[:, 1].numpy(),
             keys.CELL_TYPE: None if types is None else np.asarray(types, dtype=object),
             keys.MALIGNANT: sample.is_malignant,
-            keys.POTENTIAL: potential.astype(np.float32),
             keys.ATTENTION: attention.astype(np.float32),
         }
     )

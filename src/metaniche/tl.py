@@ -39,7 +39,7 @@ def metastatic_potential(
     )
     if copy:
         return scored
-    for key in (keys.POTENTIAL, keys.ATTENTION):
+    for key in scored.obs.columns[scored.obs.columns.str.startswith(f"{keys.PREFIX}_")]:
         adata.obs[key] = scored.obs[key]
     adata.obsm[keys.EMBEDDING] = scored.obsm[keys.EMBEDDING]
     adata.uns[keys.UNS] = scored.uns[keys.UNS]

@@ -7,7 +7,8 @@ from metaniche.data.batch import Bag, Piece, collate
 
 def piece(n, seed):
     graph = make_sample("s", "p", n_cells=n, seed=seed).graph
-    return Piece(torch.randn(n, 3), graph, torch.ones(n, dtype=torch.bool), torch.full((n,), torch.nan))
+    mask = torch.ones(n, dtype=torch.bool)
+    return Piece(torch.randn(n, 3), graph, mask, torch.full((n,), torch.nan), torch.rand(n, 2), mask)
 
 
 def test_bags_are_stacked_in_order_and_stay_apart():

@@ -14,10 +14,11 @@ def make_bags(n=10, n_cells=60):
         graph = make_sample("s", f"p{i}", n_cells=n_cells, seed=i).graph
         labels = torch.full((n_cells,), torch.nan)
         x = torch.full((n_cells, 1), float(i))
+        mask = torch.ones(n_cells, dtype=torch.bool)
         units.append(
             Bag(
                 i,
-                [Piece(x, graph, torch.ones(n_cells, dtype=torch.bool), labels)],
+                [Piece(x, graph, mask, labels, x.expand(-1, 2), mask)],
                 np.array([i % 2.0]),
                 np.zeros(0),
             )

@@ -26,12 +26,18 @@ class Piece(NamedTuple):
         (n,) bool, the cells that are pooled to the unit.
     labels
         (n,) float32, labels of cells, NaN where there is none.
+    signals
+        (n, S) float32 in [0, 1), see PairFeatures; S is 0 for networks that hear none.
+    surroundings
+        (n,) bool, cells that are soil to others: those that are not malignant; all where nobody knows.
     """
 
     x: Tensor
     graph: CellGraph
     candidates: Tensor
     labels: Tensor
+    signals: Tensor
+    surroundings: Tensor
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Batch:
         (B, C) float32.
     index
         (B,) int64, see Bag.
+    signals, surroundings
+        (N, S) float32 and (N,) bool, see Piece.
     """
 
     x: Tensor
@@ -88,6 +96,13 @@ class Batch:
     target: Tensor
     clinical: Tensor
     index: Tensor
+    signals: Tensor
+    surroundings: Tensor
+
+    @property
+    def tissue(self) -> tuple:
+        """What a network is called with."""
+        return self.x, self.graph, self.bag_ptr, self.candidates, self.clinical, self.signals, self.surroundings
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
@@ -107,4 +122,6 @@ def collate(bags: Sequence[Bag]) -> Batch:
         target=torch.from_numpy(np.stack([bag.target for bag in bags])).float(),
         clinical=torch.from_numpy(np.stack([bag.clinical for bag in bags])).float(),
         index=torch.tensor([bag.index for bag in bags]),
+        signals=torch.cat([p.signals for p in pieces]),
+        surroundings=torch.cat([p.surroundings for p in pieces]),
     )

@@ -118,4 +118,5 @@ def cut_window(piece: Piece, n_cells: int, rng: np.random.Generator) -> Piece:
     pos_um = piece.graph.pos_um
     distance = (pos_um - pos_um[centre]).square().sum(1)
     cells = torch.topk(distance, n_cells, largest=False).indices.sort().values
-    return Piece(piece.x[cells], piece.graph.subgraph(cells), piece.candidates[cells], piece.labels[cells])
+    columns = (column if name == "graph" else column[cells] for name, column in zip(piece._fields, piece))
+    return Piece(*columns)._replace(graph=piece.graph.subgraph(cells))

@@ -22,6 +22,8 @@ from scipy.stats import beta
 
 from metaniche.data.cohort import Cohort, CohortConfig
 from metaniche.data.synthetic_tissue import (
+    AWAY,
+    CAUSES,
     CLONES,
     DENSITIES,
     DRIVER,
@@ -65,6 +67,13 @@ class SyntheticConfig:
         Panel: markers, ligands and receptors, filled up with background genes.
     effect
         Slope of the log-odds of metastasis on the planted signal, which runs from 0 to 1; 0 makes the outcome chance.
+    cause
+        What decides the outcome: signals (the driving pair); seed (the share of malignant cells in a state of their own,
+        whoever stands around them); soil (the share of the cells around them that are in a state, whatever the tumour is).
+        The driving pair is there in all of them, and says nothing unless it is the cause.
+    away
+        Where sending fibroblasts stand that are not heard: in the stroma, or beside a clone without the receptor
+        (other_clone), where only an account of both sides of the pair tells them apart.
     seed
         Of everything.
     """
@@ -76,10 +85,13 @@ class SyntheticConfig:
     noise: str = "low"
     n_genes: int = 60
     effect: float = 20.0
+    cause: str = "signals"
+    away: str = "stroma"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, options in (("density", DENSITIES), ("noise", tuple(NOISE))):
+        closed = {"density": DENSITIES, "noise": tuple(NOISE), "cause": CAUSES, "away": AWAY}
+        for name, options in closed.items():
             if getattr(self, name) not in options:
                 raise ConfigError(f"Expected synthetic.{name} in {options}, found {getattr(self, name)!r}.")
         least = {"n_patients": 2, "max_samples": 1, "n_cells": MIN_CELLS, "n_genes": len(gene_panel(0))}
@@ -124,7 +136,7 @@ class SyntheticCohort:
         return {
             **asdict(DRIVER),
             "range_um": RANGE_SCALES * DRIVER.length_scale_um,
-            "signal": pd.Series(self._signal, self.patients.index, name="signal"),
+            "signal": pd.Series(self._heard, self.patients.index, name="signal"),
             "idle_pairs": [asdict(pair) for pair in PAIRS if pair is not DRIVER],
         }
 
@@ -161,10 +173,11 @@ class SyntheticCohort:
         place = self.patients.index.get_loc(patient)
         rng, noise = self._rng(3, number), NOISE[self.config.noise]
         n = max(int(self.config.n_cells * rng.uniform(0.75, 1.25)), MIN_CELLS)
-        tissue = grow(n, self.config.density, self._signal[place], DRIVER, rng)
+        tissue = grow(n, self.config.density, self._heard[place], DRIVER, rng, self.config.away)
         panel = gene_panel(self.config.n_genes)
         batch = self._rng(4, place).lognormal(0.0, noise.patient_sd, len(panel))
-        x = counts(tissue, panel, noise, batch, rng)
+        state = None if self.config.cause == "signals" else (self.config.cause, self._signal[place])
+        x = counts(tissue, panel, noise, batch, rng, state)
         seen = np.where(rng.random(n) < noise.type_error, rng.permutation(tissue.types), tissue.types)
         adata = AnnData(
             X=x,
@@ -180,6 +193,11 @@ class SyntheticCohort:
         """(patients,) latent signal: the quantiles of a U shape, so that every cohort is balanced, in random order."""
         n = self.config.n_patients
         return self._rng(0).permutation(beta.ppf((np.arange(n) + 0.5) / n, 0.5, 0.5))
+
+    @cached_property
+    def _heard(self) -> np.ndarray:
+        """(patients,) mean signal of the driving pair: the latent one where it is the cause, else another order of it."""
+        return self._signal if self.config.cause == "signals" else self._rng(5).permutation(self._signal)
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, *purpose])

@@ -11,6 +11,12 @@ from scipy.spatial import cKDTree
 from metaniche.errors import ConfigError
 
 DENSITIES = ("grid", "uniform", "mixed")
+AWAY = ("stroma", "other_clone")  # where senders stand that nobody hears
+CAUSES = ("signals", "seed", "soil")
+STATE = {
+    "seed": "MKI67",
+    "soil": "LDHA",
+}  # gene of the cells' state that decides, of malignant cells or of those around them
 SPACING_UM = 12.0
 
 # Type -> expected share of cells; each sample varies around it, whatever its outcome.
@@ -124,11 +130,14 @@ def gene_panel(n_genes: int) -> tuple[str, ...]:
     return (*named, *more[: max(n_genes - len(named), 0)])
 
 
-def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.Generator) -> Tissue:
+def grow(
+    n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.Generator, away: str = "stroma"
+) -> Tissue:
     """Tissue in which the mean signal over the malignant cells is `signal`, or as near as one more sender brings it.
 
-    A clone of the tumour has the receptor. Sending fibroblasts stand where that clone is in reach, or deep in the
-    stroma where no malignant cell is; `signal` decides how many stand where, and nothing else: all positions, types,
+    A clone of the tumour has the receptor. Sending fibroblasts stand where that clone is in reach, or where it is not: deep
+    in the stroma where no malignant cell is (`away`=stroma), or beside a clone without the receptor (other_clone), so that
+    only who could hear tells them apart; `signal` decides how many stand where, and nothing else: all positions, types,
     clones and the number of senders are drawn without knowledge of it. Tissue that could not carry both signal 1 and
     signal 0 is drawn again, whatever its outcome.
     """
@@ -141,7 +150,10 @@ def grow(n_cells: int, density: str, signal: float, pair: Pair, rng: np.random.G
         n_sending = round(SENDING_SHARE * len(senders))
         heard = reached(pos[senders], pos[clones == 0], pair.length_scale_um, reach) / (clones >= 0).sum()
         near = rng.permutation(np.flatnonzero(heard))
-        far = rng.permutation(np.flatnonzero(reached(pos[senders], pos[clones >= 0], 1.0, reach) == 0))
+        unheard = reached(pos[senders], pos[clones >= 0], 1.0, reach) == 0
+        if away == "other_clone":
+            unheard = (heard == 0) & (reached(pos[senders], pos[clones == 1], 1.0, reach) > 0)
+        far = rng.permutation(np.flatnonzero(unheard))
         if len(far) >= n_sending and heard[near[:n_sending]].sum() >= FULL_SIGNAL:
             break
     else:
@@ -166,8 +178,19 @@ def reached(at: np.ndarray, sources: np.ndarray, length_scale_um: float, reach_u
     return np.bincount(pairs["i"], np.exp(-pairs["v"] / length_scale_um), minlength=len(at))
 
 
-def counts(tissue: Tissue, panel: tuple[str, ...], noise: Noise, batch: np.ndarray, rng: np.random.Generator):
-    """(N, G) float32 CSR of counts; `batch` (G,) multiplies the expected counts (a patient's own bias per gene)."""
+def counts(
+    tissue: Tissue,
+    panel: tuple[str, ...],
+    noise: Noise,
+    batch: np.ndarray,
+    rng: np.random.Generator,
+    state: tuple[str, float] | None = None,
+):
+    """(N, G) float32 CSR of counts; `batch` (G,) multiplies the expected counts (a patient's own bias per gene).
+
+    With `state`, a cause and a level from 0 to 1, that share of the malignant cells, or of the cells that touch them, is in
+    the state of that cause.
+    """
     n = len(tissue.types)
     column = {gene: i for i, gene in enumerate(panel)}
     level = np.tile(np.where([g in _NAMED for g in panel], STRAY, _background_level(panel)), (n, 1))
@@ -185,6 +208,8 @@ def counts(tissue: Tissue, panel: tuple[str, ...], noise: Noise, batch: np.ndarr
                 field = _field(tissue.pos_um, 40.0, rng)
                 acts = field > np.median(field[cells]) if cells.any() else cells
             level[:, column[gene]] = np.where(cells, np.where(acts, ON, OFF), STRAY)
+    if state is not None:
+        level[_in_state(tissue, *state, rng), column[STATE[state[0]]]] = ON
     level *= batch
     if not noise.sampled:
         return sparse.csr_array(np.rint(level), dtype=np.float32)
@@ -195,6 +220,14 @@ def counts(tissue: Tissue, panel: tuple[str, ...], noise: Noise, batch: np.ndarr
     if noise.dropout:
         drawn[rng.random(drawn.shape) < noise.dropout] = 0
     return sparse.csr_array(drawn, dtype=np.float32)
+
+
+def _in_state(tissue: Tissue, cause: str, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Cells in the state of the cause: a share of the malignant ones, or of the others that stand within 30 um of one."""
+    malignant = tissue.types == TYPES.index("malignant")
+    near = reached(tissue.pos_um, tissue.pos_um[malignant], 1.0, 30.0) > 0
+    eligible = np.flatnonzero(malignant if cause == "seed" else near & ~malignant)
+    return rng.permutation(eligible)[: round(share * len(eligible))]
 
 
 _NAMED = frozenset(gene_panel(0))

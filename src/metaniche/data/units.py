@@ -11,6 +11,7 @@ import torch
 from metaniche.data.batch import Bag, Piece
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import Features
+from metaniche.data.pairs import PairFeatures
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
@@ -25,13 +26,14 @@ def make_bags(
     *,
     targets: Targets | None = None,
     clinical: tuple[ClinicalFeatures, pd.DataFrame] | None = None,
+    pairs: PairFeatures | None = None,
     pool: str = "all",
 ) -> list[Bag]:
     """One Bag per patient (sample-level tasks: per sample), in the order of first appearance.
 
     With `targets`, only labelled units are made and carry their labels; cell-level labels become each piece's labels.
     `clinical` is a fitted transform and the patient table it reads. `pool` says which cells are pooled to the unit:
-    all of them (every cell stands for its niche) or the malignant ones.
+    all of them (every cell stands for its niche) or the malignant ones. `pairs` for networks that hear them.
     """
     check_pool(pool)
     by_unit: dict[str, list[PreparedSample]] = {}
@@ -41,7 +43,7 @@ def make_bags(
         by_unit = {u: s for u, s in by_unit.items() if u in targets.table.index}
     bags = []
     for index, (unit, members) in enumerate(by_unit.items()):
-        pieces = [_piece(s, features, targets if task.level == "cell" else None, pool) for s in members]
+        pieces = [_piece(s, features, pairs, targets if task.level == "cell" else None, pool) for s in members]
         bags.append(Bag(index, pieces, _target(unit, targets), _clinical(members[0].patient_id, clinical)))
     return bags
 
@@ -62,18 +64,24 @@ def unit_ids(samples: Sequence[PreparedSample], task: Task) -> list[str]:
     return list(dict.fromkeys(unit_of(s, task) for s in samples))
 
 
-def _piece(sample: PreparedSample, features: Features, cell_targets: Targets | None, pool: str) -> Piece:
+def _piece(
+    sample: PreparedSample, features: Features, pairs: PairFeatures | None, cell_targets: Targets | None, pool: str
+) -> Piece:
     labels = np.full(sample.n_cells, np.nan, dtype=np.float32)
     if cell_targets is not None:
         table = cell_targets.table
         own = table.loc[table["sample_id"] == sample.sample_id, "y"]
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
+    malignant = sample.is_malignant
+    signals = pairs.transform(sample) if pairs else np.zeros((sample.n_cells, 0), np.float32)
     return Piece(
         torch.from_numpy(features.transform(sample)),
         sample.graph,
         torch.from_numpy(candidates.copy()),
         torch.from_numpy(labels.copy()),
+        torch.from_numpy(signals),
+        torch.from_numpy(~malignant if not malignant.all() else malignant.copy()),
     )
 
 

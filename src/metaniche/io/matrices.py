@@ -72,12 +72,16 @@ def check_compressed(matrix: object, *, where: object, key: str) -> None:
 
 
 def log_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
-    """log1p of counts per TARGET_COUNTS of each cell's total, float32 in the layout of `counts`; empty cells stay 0."""
+    """log1p of `library_normalised` counts."""
+    normalised = library_normalised(counts)
+    return normalised.log1p() if sparse.issparse(normalised) else np.log1p(normalised)
+
+
+def library_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
+    """Counts per TARGET_COUNTS of each cell's total, float32 in the layout of `counts`; empty cells stay 0."""
     total = np.asarray(counts.sum(axis=1)).reshape(-1, 1)
     factor = (TARGET_COUNTS / np.maximum(total, 1)).astype(np.float32)
-    if sparse.issparse(counts):
-        return sparse.csr_array(counts.multiply(factor)).log1p()
-    return np.log1p(counts * factor)
+    return sparse.csr_array(counts.multiply(factor)) if sparse.issparse(counts) else counts * factor
 
 
 def has_negative(matrix: object) -> bool:

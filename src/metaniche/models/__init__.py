@@ -6,8 +6,9 @@ from metaniche.models.gatv2_mil import GATv2MIL
 from metaniche.models.mil import MIL, MILOutput
 from metaniche.models.niche_gin import NicheGIN
 from metaniche.models.relational_mil import RelationalMIL
+from metaniche.models.seed_soil import SeedSoil
 
 # The closed table of architectures that a bundle may name.
-ARCHITECTURES = {c.__name__: c for c in (RelationalMIL, AttentionMIL, NicheGIN, GATv2MIL)}
+ARCHITECTURES = {c.__name__: c for c in (SeedSoil, RelationalMIL, AttentionMIL, NicheGIN, GATv2MIL)}
 
-__all__ = ["ARCHITECTURES", "MIL", "AttentionMIL", "GATv2MIL", "MILOutput", "NicheGIN", "RelationalMIL"]
+__all__ = ["ARCHITECTURES", "MIL", "AttentionMIL", "GATv2MIL", "MILOutput", "NicheGIN", "RelationalMIL", "SeedSoil"]

@@ -17,6 +17,7 @@ from metaniche import __version__
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import Features
+from metaniche.data.pairs import PairFeatures
 from metaniche.data.task import Task
 from metaniche.errors import CheckpointError, ConfigError
 from metaniche.graph import GraphConfig
@@ -26,7 +27,7 @@ from metaniche.io.write import replacing
 from metaniche.models import ARCHITECTURES
 from metaniche.models.mil import MIL
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 INTENDED_USE = (
     "Research on spatial omics of tumours: ranking cells, niches and patients by the risk this model assigns. "
@@ -40,6 +41,7 @@ class Parts(NamedTuple):
     task: Task
     features: Features
     clinical: ClinicalFeatures | None
+    pairs: PairFeatures | None
     graph: GraphConfig
     cohort: CohortConfig
 
@@ -53,11 +55,11 @@ class Bundle:
     architecture
         A name in `metaniche.models.ARCHITECTURES`.
     parameters
-        Keyword arguments of the architecture, numbers and strings.
+        Keyword arguments of the architecture, as plain JSON types.
     states
         A state dict per ensemble member.
-    task, features, clinical, graph, cohort
-        Plain JSON states of Task, Features, ClinicalFeatures (or None), GraphConfig and CohortConfig.
+    task, features, clinical, pairs, graph, cohort
+        Plain JSON states of Task, Features, ClinicalFeatures and PairFeatures (or None), GraphConfig and CohortConfig.
     pool
         Which cells are pooled to the unit: see `metaniche.data.units.make_bags`.
     arrays
@@ -77,6 +79,7 @@ class Bundle:
     graph: dict
     cohort: dict
     clinical: dict | None = None
+    pairs: dict | None = None
     pool: str = "all"
     calibration: dict = field(default_factory=dict)
     training: dict = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Bundle:
             Task(**self.task),
             Features.from_state(self.features, self.arrays),
             ClinicalFeatures(**self.clinical) if self.clinical else None,
+            PairFeatures.from_state(self.pairs) if self.pairs else None,
             GraphConfig(**self.graph),
             CohortConfig(**self.cohort),
         )
@@ -129,6 +133,7 @@ class Bundle:
             "task": self.task,
             "features": self.features,
             "clinical": self.clinical,
+            "pairs": self.pairs,
             "graph": self.graph,
             "cohort": self.cohort,
             "pool": self.pool,
@@ -202,6 +207,7 @@ _PLAIN = (
     "graph",
     "cohort",
     "clinical",
+    "pairs",
     "pool",
     "calibration",
     "training",

@@ -11,12 +11,21 @@ from metaniche.nn.additive_pooling import AdditiveAttentionPooling
 
 
 class MILOutput(NamedTuple):
-    """cell_logits (N, K), attention (N,) summing to 1 per bag, bag_logits (B, K), embedding (N, width)."""
+    """cell_logits (N, K), attention (N,) summing to 1 per bag, bag_logits (B, K), embedding (N, width).
+
+    Where cell logits are a sum of named terms, `terms` (N, T, K) holds them; `penalty` is added to the loss in training.
+    """
 
     cell_logits: Tensor
     attention: Tensor
     bag_logits: Tensor
     embedding: Tensor
+    terms: Tensor | None = None
+    penalty: Tensor | None = None
+
+    def of_bag(self) -> Tensor:
+        """(T,) terms of the logit of a batch's one bag, mean over outputs; clinical variables are none of them."""
+        return (self.attention[:, None, None] * self.terms).sum(0).mean(1)
 
 
 class MIL(nn.Module):
@@ -37,6 +46,8 @@ class MIL(nn.Module):
     """
 
     reads_graph: ClassVar[bool] = True  # False: cells are encoded alone
+    reads_pairs: ClassVar[bool] = False  # True: takes `pairs`, and `signals` with every batch
+    terms: ClassVar[tuple[str, ...]] = ()  # names of `MILOutput.terms`
 
     def __init__(
         self, n_features: int, n_outputs: int, n_clinical: int = 0, *, width: int = 32, dropout: float = 0.2
@@ -57,11 +68,25 @@ class MIL(nn.Module):
         return self.pool(h, bag_ptr, candidates)
 
     def forward(
-        self, x: Tensor, graph: CellGraph, bag_ptr: Tensor, candidates: Tensor, clinical: Tensor | None = None
+        self,
+        x: Tensor,
+        graph: CellGraph,
+        bag_ptr: Tensor,
+        candidates: Tensor,
+        clinical: Tensor | None = None,
+        signals: Tensor | None = None,
+        surroundings: Tensor | None = None,
     ) -> MILOutput:
-        """x (N, F), bag_ptr (B + 1,), candidates (N,) bool, clinical (B, C) -> MILOutput."""
+        """x (N, F), bag_ptr (B + 1,), candidates (N,) bool, clinical (B, C) -> MILOutput.
+
+        `signals` (N, S) and `surroundings` (N,) as in `data.batch.Piece`, for networks that read them.
+        """
         h = self.encode(self.embed(x), graph)
         cell_logits, attention, bag_logits = self.pooled(h, bag_ptr, candidates)
-        if self.clinical is not None and clinical is not None:
-            bag_logits = bag_logits + self.clinical(torch.nan_to_num(clinical))
-        return MILOutput(cell_logits, attention, bag_logits, h)
+        return MILOutput(cell_logits, attention, self.with_clinical(bag_logits, clinical), h)
+
+    def with_clinical(self, bag_logits: Tensor, clinical: Tensor | None) -> Tensor:
+        """The bags' logits and, where there are any, those of the clinical variables (B, C)."""
+        if self.clinical is None or clinical is None:
+            return bag_logits
+        return bag_logits + self.clinical(torch.nan_to_num(clinical))

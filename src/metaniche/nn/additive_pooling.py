@@ -36,9 +36,13 @@ class AdditiveAttentionPooling(nn.Module):
 
     def forward(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = self.score(h)
+        return logits, *self.weigh(h, logits, bag_ptr, candidates)
+
+    def weigh(self, h: Tensor, logits: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention (N,) from h, and logits (N, K) summed with it per bag, (B, K)."""
         score = self.weight(torch.tanh(self.tanh(h)) * torch.sigmoid(self.gate(h)))
         attention = segment_softmax(score.masked_fill(~_poolable(candidates, bag_ptr)[:, None], -torch.inf), bag_ptr)
-        return logits, attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
+        return attention.squeeze(1), segment_sum(attention * logits, bag_ptr)
 
     def mean(self, h: Tensor, bag_ptr: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`forward` without a gate: every pooled cell has an equal share."""

@@ -14,7 +14,7 @@ from metaniche.signaling.nulls import NULLS
 from metaniche.signaling.patients import consistent_signals
 from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource
 from metaniche.signaling.relay import relay, relay_chains
-from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource
+from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, subunits
 from metaniche.signaling.scoring import (
     GRAPH,
     SCORES,
@@ -59,4 +59,5 @@ __all__ = [
     "sent_direction",
     "signal_problem",
     "strongest_edges",
+    "subunits",
 ]

@@ -20,7 +20,7 @@ COLUMNS = ("ligand", "receptor", "signaling_type", "pathway", *COFACTORS, "evide
 JOIN = "_"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Resource:
     """Ligand-receptor pairs and their provenance, which travels into every result.
 
@@ -76,6 +76,9 @@ class Resource:
         if unknown:
             fix = f"{nearest(unknown[0], SIGNALING_TYPES)}Leave the field empty where the type is not known."
             raise refusal(self.where, expected=f"signaling_type in {SIGNALING_TYPES}", found=listed(unknown), fix=fix)
+
+    def __repr__(self) -> str:
+        return f"Resource({self.name!r}, {len(self.pairs)} pairs, sha256 {self.sha256[:16]})"
 
     @property
     def where(self) -> str:

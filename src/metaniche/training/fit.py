@@ -22,15 +22,17 @@ from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.outcome import bin_edges, n_outputs
+from metaniche.data.pairs import PairFeatures
 from metaniche.data.sample import PreparedSample
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Targets, Task
 from metaniche.data.units import check_pool, make_bags
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig
 from metaniche.io.wording import listed, nearest
 from metaniche.models import ARCHITECTURES
 from metaniche.models.bundle import Bundle
+from metaniche.signaling import Resource
 from metaniche.training.calibrate import with_baseline, with_temperature
 from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.module import NetworkModule
@@ -61,6 +63,8 @@ class FitConfig:
         See `metaniche.data.units.make_bags`.
     use_clinical
         Fuse the task's clinical variables late.
+    resource
+        Ligand-receptor pairs, for networks that hear them (`reads_pairs`); None: they hear nothing.
     optimizer
         Parameters -> Optimizer.
     """
@@ -73,6 +77,7 @@ class FitConfig:
     members: int = 1
     pool: str = "all"
     use_clinical: bool = False
+    resource: Resource | None = None
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
 
     def __post_init__(self) -> None:
@@ -127,13 +132,14 @@ def fit_bundle(
     held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
     features = Features.fit(train, config.features, seed)
     clinical = _fit_clinical(config, targets, patients)
+    pairs = _fit_pairs(config, train)
     bags, val_bags = (
-        make_bags(side, features, task, targets=labels, clinical=clinical, pool=config.pool)
+        make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
     )
     n_clinical = len(clinical[0].names) if clinical else 0
     sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task), "n_clinical": n_clinical}
-    parameters = sizes | dict(config.parameters)
+    parameters = sizes | dict(config.parameters) | ({"pairs": pairs.columns()} if pairs else {})
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
     states = []
     for member in range(config.members):
@@ -156,6 +162,7 @@ def fit_bundle(
         features=features.state(),
         arrays=features.arrays,
         clinical=clinical[0].state() if clinical else None,
+        pairs=pairs.state() if pairs else None,
         pool=config.pool,
         graph=asdict(graph),
         cohort=asdict(cohort),
@@ -205,6 +212,25 @@ def _fit_clinical(
             "variables are the same for all cells of a patient. Set use_clinical=false."
         )
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
+
+
+def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatures | None:
+    """The pairs that a network hears, and a word on them; none where it reads none, or where none is measured."""
+    if config.resource is None or not ARCHITECTURES[config.architecture].reads_pairs:
+        return None
+    try:
+        pairs = PairFeatures.fit(train, config.resource)
+    except InputError as error:
+        log.warning("No ligand-receptor pair is heard; the network listens by contact and distance instead. %s", error)
+        return None
+    families = pairs.pairs["signaling_type"].value_counts().to_dict()
+    silent = sorted(set(config.resource.pairs["signaling_type"].dropna()) - set(families))
+    log.info(
+        "Hearing %d pairs of %s: %s%s", pairs.n_pairs, config.resource.name,
+        ", ".join(f"{n} {family}" for family, n in families.items()),
+        f"; none measured of {listed(silent)}" if silent else "",
+    )  # fmt: skip
+    return pairs
 
 
 def _make_module(

@@ -58,13 +58,16 @@ class NetworkModule(pl.LightningModule):
         self.register_buffer("bin_edges", torch.tensor(list(bin_edges), dtype=torch.float32))
 
     def forward(self, batch: Batch) -> MILOutput:
-        return self.network(batch.x, batch.graph, batch.bag_ptr, batch.candidates, batch.clinical)
+        return self.network(*batch.tissue)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self._training_loss(self(batch), batch)
+        out = self(batch)
+        loss = self._training_loss(out, batch)
+        if out.penalty is not None:
+            loss = loss + out.penalty
         self._stop_unless_finite(loss, batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.index), sync_dist=True)
         return loss

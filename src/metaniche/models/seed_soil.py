@@ -1,0 +1,204 @@
+"""SeedSoil: metastatic potential as what a cell is (seed), where it stands (soil), and what it hears (signals)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metaniche.graph import RELATIONS, CellGraph
+from metaniche.models.mil import MIL, MILOutput
+from metaniche.nn.context_attention import ContextAttention
+from metaniche.nn.heads import head_width
+from metaniche.nn.neighbourhood import Neighbourhood
+from metaniche.nn.pair_attention import PairAttention
+
+TERMS = ("seed", "soil", "signals")
+
+
+class Reach(NamedTuple):
+    """Range of a signaling family, in contact distances: where it starts, and its bounds."""
+
+    start: float
+    low: float
+    high: float
+
+
+# As `signaling.DECAYS`, whose lengths they start from, at a contact distance of 20 um.
+REACH = {
+    "contact": Reach(0.75, 0.25, 1.5),
+    "ecm": Reach(1.0, 0.4, 4.0),
+    "secreted": Reach(2.0, 0.5, 7.5),
+    "non_protein": Reach(3.0, 0.5, 10.0),
+    "ev": Reach(3.0, 0.5, 10.0),
+    "unknown": Reach(2.0, 0.5, 7.5),
+    "paracrine": Reach(2.0, 0.5, 7.5),
+}
+SOIL_REACH = (1.0, 2.5)  # of the two ranges at which the soil is looked at
+
+
+class EdgeEffects(NamedTuple):
+    """Of one head of a family: its edges, each pair's columns (P,) and weight (P,), and effects (E, K) per mass action."""
+
+    family: str
+    graph: CellGraph
+    ligand: Tensor
+    receptor: Tensor
+    weight: Tensor
+    effect: Tensor
+
+
+class SeedSoil(MIL):
+    r"""Additive in three terms, pooled additively: of a cell, a clone or a patient it can be said what each contributes.
+
+    .. math:: z_i = seed(x_i) + soil(\{x_j\}) + signals(\{pairs_{ij}\})
+
+    *seed* sees the cell alone. *soil* sees kernel averages of the surroundings (cells that are not malignant, so that the
+    tumour around a tumour cell is not taken for its soil) and not the cell. *signals* hears neighbours only as far as
+    ligands of theirs meet receptors of the cell (`nn.PairAttention`), family by family. `MILOutput.terms` holds the
+    three; `MILOutput.penalty` keeps soil from claiming what the cell alone explains.
+
+    Parameters
+    ----------
+    pairs
+        Columns and family of each pair, as `data.pairs.PairFeatures.columns` gives them; None, as for most panels of
+        proteins: what is heard is learned attention over contact and paracrine neighbours (`nn.ContextAttention`).
+    heads
+        Heads of the attention in each family.
+    seed, soil, signals, distance
+        False leaves the term out; without `distance` every sender in the graph is as near as any other.
+    contact_um
+        Contact distance of the graph, in which ranges are counted.
+    orthogonality
+        Weight of the penalty on what soil and seed share.
+    """
+
+    reads_pairs = True
+    terms = TERMS
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        n_clinical: int = 0,
+        *,
+        pairs: Mapping[str, Sequence] | None = None,
+        width: int = 32,
+        heads: int = 2,
+        dropout: float = 0.2,
+        seed: bool = True,
+        soil: bool = True,
+        signals: bool = True,
+        distance: bool = True,
+        contact_um: float = 20.0,
+        orthogonality: float = 1.0,
+    ) -> None:
+        super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
+        self.orthogonality = orthogonality
+        self.heads, self.head_width = heads, head_width(width, heads)
+        self.hears_pairs, self.families = bool(pairs), nn.ModuleDict()
+        for family, of_family in _families(pairs).items() if signals else ():
+            reach = tuple(contact_um * bound for bound in REACH[family]) if distance else None
+            self.families[family] = (
+                PairAttention(*of_family, heads, reach) if pairs else ContextAttention(width, heads, reach)
+            )
+        if not seed:
+            self.pool.score.requires_grad_(False)
+        self.seed = seed
+        reach = [contact_um * r for r in SOIL_REACH]
+        self.around = Neighbourhood(width, reach, 0.25 * contact_um, 10 * contact_um) if soil else None
+        self.of_soil = _head(width, n_outputs, dropout) if soil else None
+        self.value = nn.Linear(width, width) if self.families else None
+        self.of_signals = nn.Linear(width * len(self.families), n_outputs, bias=False) if self.families else None
+
+    def encode(self, h: Tensor, graph: CellGraph) -> Tensor:
+        return h
+
+    def forward(
+        self,
+        x: Tensor,
+        graph: CellGraph,
+        bag_ptr: Tensor,
+        candidates: Tensor,
+        clinical: Tensor | None = None,
+        signals: Tensor | None = None,
+        surroundings: Tensor | None = None,
+    ) -> MILOutput:
+        own = self.embed(x)
+        zero = own.new_zeros(len(x), self.pool.score[-1].out_features)
+        terms, h, penalty = dict.fromkeys(TERMS, zero), own, None
+        if self.seed:
+            terms["seed"] = self.pool.score(own)
+        if self.around is not None:
+            soil = self.around(own, _heard_from(graph, surroundings))
+            terms["soil"], h = self.of_soil(soil), h + soil
+            penalty = self.orthogonality * shared_variance(own[candidates], soil[candidates])
+        if self.families:
+            heard = self._hear(own, signals if self.hears_pairs else own, graph)
+            terms["signals"] = self.of_signals(heard)
+        stacked = torch.stack(list(terms.values()), dim=1)
+        logits = stacked.sum(1)
+        attention, bag_logits = self.pool.weigh(h, logits, bag_ptr, candidates)
+        return MILOutput(logits, attention, self.with_clinical(bag_logits, clinical), h, stacked, penalty)
+
+    def _hear(self, own: Tensor, told: Tensor, graph: CellGraph) -> Tensor:
+        """(N, families x width) what each cell hears, a block per family; `told` is what decides who is listened to."""
+        values = self._values(own)
+        heard = [listen(told, values, _edges_of(family, graph)) for family, listen in self.families.items()]
+        return torch.cat([block.flatten(1) for block in heard], dim=1)
+
+    def _values(self, own: Tensor) -> Tensor:
+        return self.value(own).view(-1, self.heads, self.head_width)
+
+    def edge_effects(self, x: Tensor, signals: Tensor, graph: CellGraph) -> Iterator[EdgeEffects]:
+        """What a unit of mass action on each edge adds to its receiver's logits, family by family and head by head.
+
+        Times :math:`w_p L R` it is what pair p adds there; over all pairs and edges these sum to the signals term. Nothing
+        for a network that hears no pairs.
+        """
+        if not self.hears_pairs:
+            return
+        values = self._values(self.embed(x))
+        slopes = self.of_signals.weight.view(-1, len(self.families), self.heads, self.head_width)
+        for number, (family, listen) in enumerate(self.families.items()):
+            edges = _edges_of(family, graph)
+            of_sender = torch.einsum("nhd,khd->nhk", values, slopes[:, number])[edges.indices.long()]
+            per_mass = listen.per_mass(signals, edges)
+            for head in range(self.heads):
+                yield EdgeEffects(
+                    family, edges, listen.ligand, listen.receptor, listen.weight[head],
+                    per_mass[:, head, None] * of_sender[:, head],
+                )  # fmt: skip
+
+
+def shared_variance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared correlation over cells between every column of a (n, A) and every column of b (n, B); 0 below 3 cells."""
+    if len(a) < 3:
+        return (a.sum() + b.sum()) * 0.0
+    a, b = ((x - x.mean(0)) / (x.std(0) + 1e-4) for x in (a, b))
+    return (a.T @ b / len(a)).square().mean()
+
+
+def _families(pairs: Mapping[str, Sequence] | None) -> dict[str, tuple[list[int], list[int]]]:
+    """Family -> columns of its ligands and of its receptors; without pairs the relations of the graph, and no columns."""
+    if not pairs:
+        return dict.fromkeys(RELATIONS, ([], []))
+    out: dict[str, tuple[list[int], list[int]]] = {family: ([], []) for family in sorted(set(pairs["family"]))}
+    for family, ligand, receptor in zip(pairs["family"], pairs["ligand"], pairs["receptor"]):
+        out[family][0].append(ligand)
+        out[family][1].append(receptor)
+    return out
+
+
+def _edges_of(family: str, graph: CellGraph) -> CellGraph:
+    """Contact and paracrine signals take the edges of that name, all others every edge."""
+    return graph.select(family) if family in graph.relation_names else graph
+
+
+def _heard_from(graph: CellGraph, senders: Tensor | None) -> CellGraph:
+    """The edges from these cells only."""
+    return graph if senders is None else graph.keep(senders[graph.indices.long()])
+
+
+def _head(width: int, n_outputs: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, n_outputs))

@@ -1,0 +1,32 @@
+"""What a cell takes from its neighbours where no ligand-receptor pair is measured: learned keys over a learned range."""
+
+import torch
+from torch import Tensor, nn
+
+from metaniche.graph import CellGraph
+from metaniche.nn.length_scale import LengthScale
+from metaniche.ops.edge_attention import edge_attention
+
+
+class ContextAttention(nn.Module):
+    r"""Dot-product attention of receivers over senders, with the kernel of `LengthScale` and a null slot.
+
+    .. math:: \alpha_{ij} \propto \kappa(d_{ij}) \, e^{q_i \cdot k_j / \sqrt{D}}
+
+    Shapes: h (N, width) of receivers and senders, values (N, heads, D) -> (N, heads, D).
+    """
+
+    def __init__(self, width: int, heads: int, length_um: tuple[float, float, float] | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 2 * width)
+        self.null = nn.Parameter(torch.zeros(heads))
+        self.length = LengthScale(*length_um, heads) if length_um else None
+
+    def forward(self, h: Tensor, values: Tensor, graph: CellGraph) -> Tensor:
+        q, k = self.project(self.norm(h)).view(len(h), 2, self.heads, -1).unbind(1)
+        bias = values.new_zeros(graph.n_edges, self.heads)
+        if self.length:
+            bias = bias + self.length(graph.distance_um)
+        return edge_attention(q, k, values, graph.indptr, graph.indices, bias, self.null)

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from tissue import make_sample
+
+from metaniche.models import SeedSoil
+from metaniche.models.seed_soil import TERMS, shared_variance
+
+PAIRS = {"ligand": [0, 1, 0, 2], "receptor": [3, 4, 4, 5], "family": ["contact", "secreted", "secreted", "ecm"]}
+N = 80
+
+
+@pytest.fixture
+def tissue():
+    graph = make_sample("s", "p", n_cells=N).graph
+    torch.manual_seed(0)
+    surroundings = torch.rand(N) < 0.6
+    return {
+        "x": torch.randn(N, 5),
+        "graph": graph,
+        "bag_ptr": torch.tensor([0, 30, N]),
+        "candidates": ~surroundings,
+        "signals": torch.rand(N, 6) * (torch.rand(N, 6) < 0.7),
+        "surroundings": surroundings,
+    }
+
+
+def network(**changes):
+    torch.manual_seed(1)
+    return SeedSoil(5, 1, **{"pairs": PAIRS, "width": 16} | changes).eval()
+
+
+def test_terms_add_up_to_the_cells_and_the_bags(tissue):
+    out = network()(**tissue)
+    assert out.terms.shape == (N, len(TERMS), 1)
+    torch.testing.assert_close(out.terms.sum(1), out.cell_logits)
+    share = (out.attention[:, None, None] * out.terms).sum(1)
+    torch.testing.assert_close(torch.stack([share[:30].sum(0), share[30:].sum(0)]), out.bag_logits)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_that_is_left_out_says_nothing(tissue, term):
+    out = network(**{term: False})(**tissue)
+    assert (out.terms[:, TERMS.index(term)] == 0).all()
+    rest = [i for i, name in enumerate(TERMS) if name != term]
+    assert (out.terms[:, rest].std(0) > 0).all()
+
+
+def changed(tissue, key, cells):
+    value = tissue[key].clone()
+    value[cells] += 1
+    return tissue | {key: value}
+
+
+def test_each_term_sees_what_it_may(tissue):
+    model, graph = network(), tissue["graph"]
+    cell = int(torch.nonzero(tissue["surroundings"] & (graph.indptr.diff() > 0))[0])
+    before, after = (model(**t).terms[:, :, 0] for t in (tissue, changed(tissue, "x", [cell])))
+    moved = {name: set(torch.nonzero(before[:, i] != after[:, i]).flatten().tolist()) for i, name in enumerate(TERMS)}
+    hearers = set(graph.receivers()[graph.indices == cell].tolist())
+    assert moved["seed"] == {cell}
+    assert moved["soil"] == hearers
+    assert moved["signals"] <= hearers
+    tumour = int(torch.nonzero(~tissue["surroundings"])[0])
+    other = model(**changed(tissue, "x", [tumour])).terms[:, 1, 0]
+    torch.testing.assert_close(other, before[:, 1])  # the tumour is nobody's soil
+
+
+def test_without_ligands_nothing_is_heard(tissue):
+    silent = tissue | {"signals": torch.zeros(N, 6)}
+    assert network()(**silent).terms[:, 2].abs().max() < 1e-4
+
+
+def test_effects_of_pairs_on_edges_sum_to_the_signals_term(tissue):
+    model = network().double()
+    tissue = tissue | {"x": tissue["x"].double(), "signals": tissue["signals"].double()}
+    total = torch.zeros(N, dtype=torch.float64)
+    for part in model.edge_effects(tissue["x"], tissue["signals"], tissue["graph"]):
+        sender, receiver = part.graph.indices.long(), part.graph.receivers()
+        mass = tissue["signals"][sender][:, part.ligand.long()] * tissue["signals"][receiver][:, part.receptor.long()]
+        total.index_add_(0, receiver, (mass * part.weight * part.effect).sum(1))
+    torch.testing.assert_close(total, model(**tissue).terms[:, 2, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_reach_every_parameter(tissue):
+    model = network()
+    torch.nn.init.normal_(model.pool.weight.weight)
+    out = model(**tissue)
+    (out.bag_logits.sum() + out.penalty).backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still in ([], ["pool.weight.bias"])  # a softmax does not see a constant
+
+
+def test_without_pairs_it_listens_by_relation(tissue):
+    model = network(pairs=None)
+    assert set(model.families) == {"contact", "paracrine"}
+    assert model(**tissue | {"signals": torch.zeros(N, 0)}).terms[:, 2].std() > 0
+    assert not list(model.edge_effects(tissue["x"], tissue["signals"], tissue["graph"]))
+
+
+def test_ranges_stay_within_their_bounds(tissue):
+    model = network()
+    place = model.families["secreted"].length.place
+    for push in (-1e3, 1e3):
+        with torch.no_grad():
+            place.fill_(push)
+        length = model.families["secreted"].length.length_um
+        assert (length >= 10 - 1e-3).all()
+        assert (length <= 150 + 1e-2).all()
+
+
+def test_distance_counts_unless_it_is_left_out(tissue):
+    graph = tissue["graph"]
+    far = graph.__class__(**{**graph.tensors(), "distance_um": graph.distance_um * 1.5})
+    for distance in (True, False):
+        model = network(distance=distance, soil=False)
+        same = torch.allclose(*(model(**tissue | {"graph": g}).terms[:, 2] for g in (graph, far)))
+        assert same != distance
+
+
+def test_shared_variance_is_one_for_the_same_and_none_for_independent_columns():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(5000, 1, generator=g), torch.randn(5000, 1, generator=g)
+    assert shared_variance(a, 3 * a + 2) == pytest.approx(1, abs=0.01)
+    assert shared_variance(a, b) < 0.01
+    assert shared_variance(a[:2], b[:2]) == 0

@@ -1,0 +1,23 @@
+import torch
+from tissue import make_sample
+
+from metaniche.nn.context_attention import ContextAttention
+
+GRAPH = make_sample("s", "p", n_cells=60).graph
+
+
+def test_far_senders_count_less_unless_distance_is_left_out():
+    torch.manual_seed(0)
+    h, values = torch.randn(60, 8), torch.randn(60, 2, 4)
+    far = GRAPH.__class__(**{**GRAPH.tensors(), "distance_um": GRAPH.distance_um * 10})
+    for length, heard_less in (((40, 10, 150), True), (None, False)):
+        layer = ContextAttention(8, 2, length)
+        ones = torch.ones_like(values)
+        less = layer(h, ones, far).sum() < 0.9 * layer(h, ones, GRAPH).sum()
+        assert bool(less) == heard_less
+
+
+def test_gradients_reach_every_parameter():
+    layer = ContextAttention(8, 2, (40, 10, 150))
+    layer(torch.randn(60, 8), torch.randn(60, 2, 4), GRAPH).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
