@@ -88,3 +88,15 @@ def test_state_goes_through_json():
     assert back.provenance["sha256"] == RESOURCE.sha256
     with pytest.raises(ConfigError, match="state of PairFeatures"):
         PairFeatures.from_state({"pairs": {}})
+
+
+def test_shuffled_pairs_keep_how_often_each_side_occurs_and_no_true_pair():
+    genes = tuple("ABCDEFGH")
+    table = pd.DataFrame({"ligand": list("AABC"), "receptor": list("EFGH")})
+    tissue = sample(x=np.ones((80, 8), np.float32), features=genes)
+    pairs = PairFeatures.fit([tissue], Resource(table, "made up"))
+    other = pairs.shuffled()
+    for side in ("ligand", "receptor"):
+        assert sorted(other.pairs[side]) == sorted(pairs.pairs[side])
+    true = set(map(tuple, table.to_numpy()))
+    assert not true & set(map(tuple, other.pairs[["ligand", "receptor"]].to_numpy()))

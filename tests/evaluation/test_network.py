@@ -32,3 +32,15 @@ def test_only_cells_of_patients_it_was_not_trained_on_are_kept(small_cohort, tmp
     kept = sorted(p.stem for p in (tmp_path / "cells").iterdir())
     assert kept == ["s10", "s11", "s8", "s9"]
     assert set(pd.read_parquet(tmp_path / "cells/s8.parquet")["patient_id"]) == {"p8"}
+
+
+def test_a_control_sees_tissue_taken_apart(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(TASK, patients, table)
+    whole, apart = (
+        NetworkEstimator("net", CONFIG, GRAPH, COHORT, tissue=tissue).fit(samples, targets, None, seed=0)
+        for tissue in ("", "coordinates shuffled")
+    )
+    ids = list(targets.table.index)
+    risks = [each.predict(samples, None, ids).risk for each in (whole, apart)]
+    assert (risks[0] != risks[1]).any()

@@ -20,9 +20,11 @@ def one_voice(hearing):
             network.pool.score.requires_grad_(False)[-1].weight.zero_()
             network.of_soil[-1].weight.zero_()
             for name, listen in network.families.items():
-                listen.raw_weight.fill_(-3.0)
+                listen.raw_weight.zero_()
+                listen.scale.fill_(1e-3)
                 if name == family:
-                    listen.raw_weight[:, place] = 1.0
+                    listen.raw_weight[:, place] = 0.2
+                    listen.scale[place] = 1.0
     return hearing, loud
 
 

@@ -2,10 +2,16 @@ import pytest
 import torch
 from tissue import make_sample
 
+from metaniche.errors import ConfigError
 from metaniche.models import SeedSoil
 from metaniche.models.seed_soil import TERMS, shared_variance
 
-PAIRS = {"ligand": [0, 1, 0, 2], "receptor": [3, 4, 4, 5], "family": ["contact", "secreted", "secreted", "ecm"]}
+PAIRS = {
+    "ligand": [0, 1, 0, 2, 1, 2],
+    "receptor": [3, 4, 4, 5, 5, 3],
+    "scale": [1.0, 2.0, 0.5, 1.0, 1.0, 3.0],
+    "family": ["contact", "secreted", "secreted", "ecm", "contact", "ecm"],
+}
 N = 80
 
 
@@ -95,6 +101,11 @@ def test_without_pairs_it_listens_by_relation(tissue):
     assert set(model.families) == {"contact", "paracrine"}
     assert model(**tissue | {"signals": torch.zeros(N, 0)}).terms[:, 2].std() > 0
     assert not list(model.edge_effects(tissue["x"], tissue["signals"], tissue["graph"]))
+
+
+def test_without_any_term_nothing_is_left():
+    with pytest.raises(ConfigError, match="at least one of seed, soil and signals"):
+        network(seed=False, soil=False, signals=False)
 
 
 def test_ranges_stay_within_their_bounds(tissue):

@@ -2,7 +2,9 @@ import torch
 from tissue import make_sample
 
 from metaniche.nn.context_attention import ContextAttention
+from metaniche.nn.length_scale import Range
 
+RANGE = Range(40, 10, 150, 150)
 GRAPH = make_sample("s", "p", n_cells=60).graph
 
 
@@ -10,7 +12,7 @@ def test_far_senders_count_less_unless_distance_is_left_out():
     torch.manual_seed(0)
     h, values = torch.randn(60, 8), torch.randn(60, 2, 4)
     far = GRAPH.__class__(**{**GRAPH.tensors(), "distance_um": GRAPH.distance_um * 10})
-    for length, heard_less in (((40, 10, 150), True), (None, False)):
+    for length, heard_less in ((RANGE, True), (None, False)):
         layer = ContextAttention(8, 2, length)
         ones = torch.ones_like(values)
         less = layer(h, ones, far).sum() < 0.9 * layer(h, ones, GRAPH).sum()
@@ -18,6 +20,6 @@ def test_far_senders_count_less_unless_distance_is_left_out():
 
 
 def test_gradients_reach_every_parameter():
-    layer = ContextAttention(8, 2, (40, 10, 150))
+    layer = ContextAttention(8, 2, RANGE)
     layer(torch.randn(60, 8), torch.randn(60, 2, 4), GRAPH).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())

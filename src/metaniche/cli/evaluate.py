@@ -29,6 +29,7 @@ from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_validate, standard_baselines
+from metaniche.evaluation.ablations import ABLATED, ablations
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
@@ -60,6 +61,8 @@ def main(config: DictConfig) -> None:
     cells = run_dir / "cells" / _digest(config)
     networks = [_network(config, name, cohort, cells) for name in config.networks]
     estimators = [*_baselines(config, cohort, task), *networks]
+    if config.ablations:
+        estimators += [each for n in networks if n.config.architecture == ABLATED for each in ablations(n)]
     if not estimators:
         raise ConfigError(
             "Nothing to evaluate: networks=[] and baselines=false. Name a network or leave the baselines in."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from metaniche.io.matrices import library_normalised
 from metaniche.signaling import Resource, subunits
 
 UNKNOWN = "unknown"
+RAREST = 0.02  # of a mean: what is rarer is not made louder
 NAMES = ["ligand", "receptor", "signaling_type", "pathway"]
 
 
@@ -34,14 +35,18 @@ class PairFeatures:
     ----------
     pairs
         (P rows) ligand, receptor, signaling_type ("unknown" where the resource does not say) and pathway.
-    half_saturation
-        (S,) float32, of the ligands and receptors in the order of `names`.
+    half_saturation, mean
+        (S,) float32, of the ligands and receptors in the order of `names`: K, and the mean of s over all training cells.
+    degree
+        Senders of a cell on average over training samples: contact ones, and all.
     provenance
         What the resource says of itself.
     """
 
     pairs: pd.DataFrame
     half_saturation: np.ndarray
+    mean: np.ndarray
+    degree: tuple[float, float] = (1.0, 1.0)
     provenance: dict = field(default_factory=dict)
 
     @classmethod
@@ -54,9 +59,10 @@ class PairFeatures:
         table = resource.overlap(panel).measured[NAMES].astype(object).reset_index(drop=True)
         table["signaling_type"] = table["signaling_type"].fillna(UNKNOWN)
         table = table.where(table.notna(), None)
-        made = cls(table, np.ones(0, np.float32), resource.provenance())
-        expressed = pd.DataFrame([_mean_above_zero(made.expression(s)) for s in samples], columns=list(made.names))
-        half = expressed.groupby([s.patient_id for s in samples]).mean().mean()
+        edges = np.mean([[s.graph.select("contact").n_edges, s.graph.n_edges] for s in samples], axis=0)
+        degree = tuple(float(n / np.mean([s.n_cells for s in samples])) for n in edges)
+        made = cls(table, *np.ones((2, 0), np.float32), degree, resource.provenance())
+        half = made._over_patients(samples, _mean_above_zero)
         silent = {name for _, name in half.index[half.isna()]}
         kept = ~(table["ligand"].isin(silent) | table["receptor"].isin(silent))
         if not kept.any():
@@ -65,7 +71,16 @@ class PairFeatures:
                 f"the {len(table)} measured ones. Check that X holds expression."
             )
         left = replace(made, pairs=table[kept].reset_index(drop=True))
-        return replace(left, half_saturation=np.array([half[name] for name in left.names], np.float32))
+        left = replace(left, half_saturation=np.array([half[name] for name in left.names], np.float32))
+        mean = left._over_patients(samples, lambda x: (x / (x + left.half_saturation)).mean(axis=0))
+        return replace(left, mean=mean.to_numpy(np.float32))
+
+    def _over_patients(self, samples: Sequence[PreparedSample], of: Callable[[np.ndarray], np.ndarray]) -> pd.Series:
+        """A mean of every column of the expression, by name: over a patient's samples, then over patients."""
+        table = pd.DataFrame(
+            [of(self.expression(s)) for s in samples], columns=pd.Index(self.names, tupleize_cols=False)
+        )
+        return table.groupby([s.patient_id for s in samples]).mean().mean()
 
     @cached_property
     def names(self) -> tuple[tuple[str, str], ...]:
@@ -78,13 +93,22 @@ class PairFeatures:
         return len(self.pairs)
 
     def columns(self) -> dict[str, list]:
-        """Of each pair its two columns and its signaling type: what a network is built with, as plain lists."""
+        """Of each pair its two columns, its scale (see `nn.PairAttention`) and its signaling type, as plain lists: what a
+        network is built with.
+        """
         place = {name: i for i, name in enumerate(self.names)}
+        ligand, receptor = ([place[side, name] for name in self.pairs[side]] for side in ("ligand", "receptor"))
+        common = np.maximum(self.mean, RAREST).astype(float)
         return {
-            "ligand": [place["ligand", name] for name in self.pairs["ligand"]],
-            "receptor": [place["receptor", name] for name in self.pairs["receptor"]],
+            "ligand": ligand,
+            "receptor": receptor,
+            "scale": (1 / (common[ligand] * common[receptor] * self._senders())).tolist(),
             "family": self.pairs["signaling_type"].tolist(),
         }
+
+    def _senders(self) -> np.ndarray:
+        """(P,) senders that a cell has on average along the edges of each pair's signaling type."""
+        return np.where(self.pairs["signaling_type"] == "contact", *self.degree).clip(min=1.0)
 
     def transform(self, sample: PreparedSample) -> np.ndarray:
         """(N, S) float32 for one sample, whatever the order of its features."""
@@ -110,11 +134,25 @@ class PairFeatures:
         measured = {name: set(subunits(name)) <= there for _, name in self.names}
         return float((self.pairs["ligand"].map(measured) & self.pairs["receptor"].map(measured)).mean())
 
+    def shuffled(self, seed: int = 0) -> PairFeatures:
+        """As many pairs, in which every ligand and receptor occurs as often as before, but with others: a null resource.
+
+        Of 200 draws the one with the fewest true pairs, and then the fewest repeated ones.
+        """
+        rng = np.random.default_rng(seed)
+        ligand, true = self.pairs["ligand"], set(zip(self.pairs["ligand"], self.pairs["receptor"]))
+        draws = [rng.permutation(self.pairs["receptor"]) for _ in range(200)]
+        found = [list(zip(ligand, draw)) for draw in draws]
+        best = min(range(200), key=lambda i: (sum(p in true for p in found[i]), len(found[i]) - len(set(found[i]))))
+        return replace(self, pairs=self.pairs.assign(receptor=draws[best]))
+
     def state(self) -> dict:
         """Everything as plain JSON types."""
         return {
             "pairs": self.pairs.to_dict("list"),
-            "half_saturation": [float(k) for k in self.half_saturation],
+            "half_saturation": self.half_saturation.astype(float).tolist(),
+            "mean": self.mean.astype(float).tolist(),
+            "degree": list(self.degree),
             "provenance": json.loads(json.dumps(self.provenance, default=str)),
         }
 
@@ -123,7 +161,8 @@ class PairFeatures:
         """The inverse of `state`."""
         try:
             pairs = pd.DataFrame(state["pairs"], dtype=object)[NAMES]
-            return cls(pairs, np.array(state["half_saturation"], np.float32), dict(state["provenance"]))
+            arrays = (np.array(state[key], np.float32) for key in ("half_saturation", "mean"))
+            return cls(pairs, *arrays, tuple(state["degree"]), dict(state["provenance"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"Expected the state of PairFeatures, found keys {sorted(state)}: {error}.") from error
 

@@ -13,6 +13,7 @@ from metaniche.data.cohort import CohortConfig
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
+from metaniche.evaluation.tissue_controls import TISSUES
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.write import write_parquet
@@ -27,6 +28,7 @@ class NetworkEstimator:
     `graph` and `cohort` say how the samples were connected and read. They are no part of the repr that names a fold, which
     names the prepared cohort anyway.
     `trainer` is what of the trainer decides a fit, such as its precision, in words.
+    `tissue` names a control of `evaluation.tissue_controls.TISSUES` in which every sample is taken apart first.
     With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
     that was not trained on its patient.
     """
@@ -37,6 +39,7 @@ class NetworkEstimator:
     cohort: CohortConfig = field(repr=False)
     role: str = "model"
     trainer: str = ""
+    tissue: str = ""
     make_trainer: TrainerFactory | None = field(default=None, repr=False)
     cells_dir: Path | None = field(default=None, repr=False)
     _predictor: Predictor | None = field(default=None, init=False, repr=False)
@@ -46,7 +49,7 @@ class NetworkEstimator:
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
     ) -> Self:
         bundle = fit_bundle(
-            samples,
+            self._seen(samples),
             targets,
             self.config,
             graph=self.graph,
@@ -61,13 +64,16 @@ class NetworkEstimator:
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
     ) -> Prediction:
-        scores = self._predictor.score(samples, clinical, coverage_floor=0.0)
+        scores = self._predictor.score(self._seen(samples), clinical, coverage_floor=0.0)
         self._keep_cells(scores)
         task = self._predictor.task
         if task.level == "cell":
             return Prediction(cell_risk(scores).reindex(unit_ids))
         sites = scores.units[list(task.sites)] if task.kind == "sites" else None
         return Prediction(scores.units["risk"], scores.survival, sites)
+
+    def _seen(self, samples: Sequence[PreparedSample]) -> list[PreparedSample]:
+        return [TISSUES[self.tissue](s) for s in samples] if self.tissue else list(samples)
 
     def _keep_cells(self, scores: Scores) -> None:
         if self.cells_dir is None:

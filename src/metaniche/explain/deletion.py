@@ -15,7 +15,6 @@ from metaniche.errors import ConfigError, InputError
 from metaniche.models import MIL
 from metaniche.predict import Predictor
 
-SILENCED = -1e4  # raw weight of a pair whose weight is 0
 STEPS = 12
 
 
@@ -87,7 +86,7 @@ def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:
     out = copy.deepcopy(network)
     for family, listen in out.families.items():
         mine = np.flatnonzero(families == family)
-        listen.raw_weight[:, torch.from_numpy(np.isin(mine, pairs))] = SILENCED
+        listen.scale[torch.from_numpy(np.isin(mine, pairs))] = 0.0
     return out
 
 

@@ -6,10 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from metaniche.errors import ConfigError
 from metaniche.graph import RELATIONS, CellGraph
 from metaniche.models.mil import MIL, MILOutput
 from metaniche.nn.context_attention import ContextAttention
 from metaniche.nn.heads import head_width
+from metaniche.nn.length_scale import Range
+from metaniche.nn.loudness import Loudness
 from metaniche.nn.neighbourhood import Neighbourhood
 from metaniche.nn.pair_attention import PairAttention
 
@@ -61,14 +64,14 @@ class SeedSoil(MIL):
     Parameters
     ----------
     pairs
-        Columns and family of each pair, as `data.pairs.PairFeatures.columns` gives them; None, as for most panels of
+        Columns, scale and family of each pair, as `data.pairs.PairFeatures.columns` gives them; None, as for most panels of
         proteins: what is heard is learned attention over contact and paracrine neighbours (`nn.ContextAttention`).
     heads
         Heads of the attention in each family.
     seed, soil, signals, distance
         False leaves the term out; without `distance` every sender in the graph is as near as any other.
-    contact_um
-        Contact distance of the graph, in which ranges are counted.
+    contact_um, radius_um
+        Distances of the graph: ranges are counted in the first, and nobody is heard from beyond the second.
     orthogonality
         Weight of the penalty on what soil and seed share.
     """
@@ -91,23 +94,27 @@ class SeedSoil(MIL):
         signals: bool = True,
         distance: bool = True,
         contact_um: float = 20.0,
+        radius_um: float = 150.0,
         orthogonality: float = 1.0,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
+        if not (seed or soil or signals):
+            raise ConfigError("Expected at least one of seed, soil and signals to be true, found none: nothing is left.")
         self.orthogonality = orthogonality
         self.heads, self.head_width = heads, head_width(width, heads)
         self.hears_pairs, self.families = bool(pairs), nn.ModuleDict()
         for family, of_family in _families(pairs).items() if signals else ():
-            reach = tuple(contact_um * bound for bound in REACH[family]) if distance else None
+            reach = _range(family, contact_um, radius_um) if distance else None
             self.families[family] = (
                 PairAttention(*of_family, heads, reach) if pairs else ContextAttention(width, heads, reach)
             )
         if not seed:
             self.pool.score.requires_grad_(False)
         self.seed = seed
-        reach = [contact_um * r for r in SOIL_REACH]
-        self.around = Neighbourhood(width, reach, 0.25 * contact_um, 10 * contact_um) if soil else None
+        lengths = [Range(contact_um * start, 0.25 * contact_um, 10 * contact_um, radius_um) for start in SOIL_REACH]
+        self.around = Neighbourhood(width, lengths) if soil else None
         self.of_soil = _head(width, n_outputs, dropout) if soil else None
+        self.loudness = nn.ModuleDict({family: Loudness(heads) for family in self.families})
         self.value = nn.Linear(width, width) if self.families else None
         self.of_signals = nn.Linear(width * len(self.families), n_outputs, bias=False) if self.families else None
 
@@ -143,9 +150,12 @@ class SeedSoil(MIL):
 
     def _hear(self, own: Tensor, told: Tensor, graph: CellGraph) -> Tensor:
         """(N, families x width) what each cell hears, a block per family; `told` is what decides who is listened to."""
-        values = self._values(own)
-        heard = [listen(told, values, _edges_of(family, graph)) for family, listen in self.families.items()]
-        return torch.cat([block.flatten(1) for block in heard], dim=1)
+        values = torch.cat((self._values(own), own.new_ones(len(own), self.heads, 1)), dim=2)
+        heard = []
+        for family, listen in self.families.items():
+            messages = listen(told, values, _edges_of(family, graph))
+            heard.append(self.loudness[family](messages[..., :-1], messages[..., -1]).flatten(1))
+        return torch.cat(heard, dim=1)
 
     def _values(self, own: Tensor) -> Tensor:
         return self.value(own).view(-1, self.heads, self.head_width)
@@ -163,7 +173,7 @@ class SeedSoil(MIL):
         for number, (family, listen) in enumerate(self.families.items()):
             edges = _edges_of(family, graph)
             of_sender = torch.einsum("nhd,khd->nhk", values, slopes[:, number])[edges.indices.long()]
-            per_mass = listen.per_mass(signals, edges)
+            per_mass = listen.per_mass(signals, edges) * self.loudness[family].factor
             for head in range(self.heads):
                 yield EdgeEffects(
                     family, edges, listen.ligand, listen.receptor, listen.weight[head],
@@ -179,15 +189,19 @@ def shared_variance(a: Tensor, b: Tensor) -> Tensor:
     return (a.T @ b / len(a)).square().mean()
 
 
-def _families(pairs: Mapping[str, Sequence] | None) -> dict[str, tuple[list[int], list[int]]]:
-    """Family -> columns of its ligands and of its receptors; without pairs the relations of the graph, and no columns."""
+def _families(pairs: Mapping[str, Sequence] | None) -> dict[str, tuple[Sequence, ...]]:
+    """Family -> ligand, receptor and scale of its pairs; without pairs the relations of the graph, and nothing of them."""
     if not pairs:
-        return dict.fromkeys(RELATIONS, ([], []))
-    out: dict[str, tuple[list[int], list[int]]] = {family: ([], []) for family in sorted(set(pairs["family"]))}
-    for family, ligand, receptor in zip(pairs["family"], pairs["ligand"], pairs["receptor"]):
-        out[family][0].append(ligand)
-        out[family][1].append(receptor)
-    return out
+        return dict.fromkeys(RELATIONS, ())
+    of_family: dict[str, list[tuple]] = {family: [] for family in sorted(set(pairs["family"]))}
+    for family, *pair in zip(*(pairs[key] for key in ("family", "ligand", "receptor", "scale"))):
+        of_family[family].append(pair)
+    return {family: tuple(zip(*mine)) for family, mine in of_family.items()}
+
+
+def _range(family: str, contact_um: float, radius_um: float) -> Range:
+    beyond = contact_um if family == "contact" else radius_um
+    return Range(*(contact_um * bound for bound in REACH[family]), beyond)
 
 
 def _edges_of(family: str, graph: CellGraph) -> CellGraph:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
-from metaniche.nn.length_scale import LengthScale
+from metaniche.nn.length_scale import LengthScale, Range
 from metaniche.ops.edge_attention import edge_attention
 
 
@@ -13,19 +13,20 @@ class ContextAttention(nn.Module):
 
     .. math:: \alpha_{ij} \propto \kappa(d_{ij}) \, e^{q_i \cdot k_j / \sqrt{D}}
 
-    Shapes: h (N, width) of receivers and senders, values (N, heads, D) -> (N, heads, D).
+    Shapes: h (N, width) of receivers and senders, values (N, heads, D) of at least width / heads -> (N, heads, D).
     """
 
-    def __init__(self, width: int, heads: int, length_um: tuple[float, float, float] | None) -> None:
+    def __init__(self, width: int, heads: int, length: Range | None) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, 2 * width)
         self.null = nn.Parameter(torch.zeros(heads))
-        self.length = LengthScale(*length_um, heads) if length_um else None
+        self.length = LengthScale(length, heads) if length else None
 
     def forward(self, h: Tensor, values: Tensor, graph: CellGraph) -> Tensor:
         q, k = self.project(self.norm(h)).view(len(h), 2, self.heads, -1).unbind(1)
+        q, k = (nn.functional.pad(x, (0, values.shape[2] - x.shape[2])) for x in (q, k))
         bias = values.new_zeros(graph.n_edges, self.heads)
         if self.length:
             bias = bias + self.length(graph.distance_um)

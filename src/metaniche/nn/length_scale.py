@@ -1,6 +1,7 @@
 """A length over which a signal fades, learned between two bounds."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +12,36 @@ from metaniche.errors import ConfigError
 STEP = 12.0
 
 
+class Range(NamedTuple):
+    """Where a length starts, its bounds, and the distance beyond which there are no edges; in micrometres."""
+
+    start_um: float
+    low_um: float
+    high_um: float
+    radius_um: float
+
+
 class LengthScale(nn.Module):
     r"""Logarithm of a kernel of distance, for each of `heads` lengths.
 
-    .. math:: \log \kappa(d) = -d / \ell - 2 \log (\ell / start), \quad \ell = low \, (high / low)^{\sigma(12 \rho)}
+    .. math:: \log \kappa(d) = -d / \ell - \log \frac{m(\ell)}{m(start)}, \quad \ell = low \, (high / low)^{\sigma(12 \rho)}
 
-    The second term keeps the kernel's mass in the plane, whatever its length: without it a longer range is a louder
-    signal, and training lengthens it for the sake of loudness.
+    with :math:`m(\ell) = \ell^2 (1 - (1 + R / \ell) e^{-R / \ell})`, the kernel's mass over a disc of the graph's radius R. So
+    the mass stays, whatever the length: without that a longer range is a louder signal, and training lengthens it for the
+    sake of loudness.
 
     Shapes: distance_um (E,) float32 in micrometres -> (E, heads).
     """
 
-    def __init__(self, start_um: float, low_um: float, high_um: float, heads: int = 1) -> None:
+    def __init__(self, between: Range, heads: int = 1) -> None:
         super().__init__()
-        if not 0 < low_um < start_um < high_um:
-            raise ConfigError(
-                f"Expected lengths with 0 < low < start < high in um, found {low_um}, {start_um} and {high_um}."
-            )
-        self.start_um, self.low_um, self.span = start_um, low_um, math.log(high_um / low_um)
-        share = math.log(start_um / low_um) / self.span
+        start, low, high, self.radius_um = between
+        if not 0 < low < start < high or not 0 < self.radius_um < float("inf"):
+            raise ConfigError(f"Expected lengths with 0 < low < start < high and a radius, found {between}.")
+        self.low_um, self.span = low, math.log(high / low)
+        share = math.log(start / low) / self.span
         self.place = nn.Parameter(torch.full((heads,), math.log(share / (1 - share)) / STEP))
+        self.register_buffer("start_mass", self._log_mass(torch.tensor(float(start))), persistent=False)
 
     @property
     def length_um(self) -> Tensor:
@@ -39,4 +50,8 @@ class LengthScale(nn.Module):
 
     def forward(self, distance_um: Tensor) -> Tensor:
         length = self.length_um
-        return -distance_um[:, None] / length - 2 * torch.log(length / self.start_um)
+        return -distance_um[:, None] / length - (self._log_mass(length) - self.start_mass)
+
+    def _log_mass(self, length: Tensor) -> Tensor:
+        reach = self.radius_um / length
+        return 2 * length.log() + torch.log(-torch.expm1(-reach) - reach * torch.exp(-reach))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
 from metaniche.nn.heads import head_width
-from metaniche.nn.length_scale import LengthScale
+from metaniche.nn.length_scale import LengthScale, Range
 from metaniche.ops.edge_attention import edge_attention
 
 
@@ -22,20 +22,18 @@ class Neighbourhood(nn.Module):
 
     Parameters
     ----------
-    lengths_um
-        Start of each head's range.
-    low_um, high_um
-        Bounds of all ranges.
+    lengths
+        One per head.
 
     Shapes: h (N, width), graph of the edges that count -> (N, width).
     """
 
-    def __init__(self, width: int, lengths_um: Sequence[float], low_um: float, high_um: float) -> None:
+    def __init__(self, width: int, lengths: Sequence[Range]) -> None:
         super().__init__()
-        self.heads, self.head_width = len(lengths_um), head_width(width, len(lengths_um))
+        self.heads, self.head_width = len(lengths), head_width(width, len(lengths))
         self.value = nn.Linear(width, width)
         self.null = nn.Parameter(torch.zeros(self.heads))
-        self.lengths = nn.ModuleList(LengthScale(length, low_um, high_um) for length in lengths_um)
+        self.lengths = nn.ModuleList(LengthScale(length) for length in lengths)
 
     def forward(self, h: Tensor, graph: CellGraph) -> Tensor:
         values = self.value(h).view(-1, self.heads, self.head_width)

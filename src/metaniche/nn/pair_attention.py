@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from metaniche.graph import CellGraph
-from metaniche.nn.length_scale import LengthScale
+from metaniche.nn.length_scale import LengthScale, Range
 from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_sum
@@ -15,10 +14,8 @@ from metaniche.ops.segment import segment_sum
 SILENT = (
     1e-6  # added to a mass action before its logarithm; an edge without any pair weighs nothing beside the null slot
 )
-START, STEP = (
-    -1.0,
-    10.0,
-)  # softplus of START is the first weight of every pair; a step of the optimiser moves it visibly
+STEP = 50.0  # how far a step of the optimiser moves the logarithm of a weight: one pair of hundreds must be able to win
+NULL = 2.3  # where null slots start: about what a cell hears at random within the range of a chemokine
 
 
 class PairAttention(nn.Module):
@@ -26,55 +23,61 @@ class PairAttention(nn.Module):
 
     .. math::
         \alpha_{ij} = \frac{a_{ij}}{e^{null} + \sum_{j'} a_{ij'}}, \quad
-        a_{ij} = \kappa(d_{ij}) \sum_p w_p L_{jp} R_{ip}, \quad w_p \ge 0
+        a_{ij} = \kappa(d_{ij}) \sum_p w_p L_{jp} R_{ip}, \quad w = \mathrm{softmax}(\theta) \, scale
 
     with ligand L and receptor R saturated, in [0, 1), and the kernel of `LengthScale`. So :math:`\alpha` is additive in the
     pairs: the share of pair p in an edge is :math:`\kappa w_p L R` over the denominator, exactly. The null slot makes it
     saturate, as receptors do: far below it, what is heard is the sum of the signals, and without any pair there is nothing
     to hear.
 
+    Weights grow multiplicatively and compete, since one pair of hundreds may carry the outcome; `scale` is one over what
+    the pair has where cells are mixed at random, so that pairs that every cell expresses do not drown the rare ones.
+
     Logits are :math:`\log a`, so that it runs on `ops.edge_attention`; nothing is E x P.
 
     Parameters
     ----------
-    ligand, receptor
-        (P,) columns of each pair's sides in `signals`.
+    ligand, receptor, scale
+        (P,) columns of each pair's sides in `signals`, and its scale.
     heads
         Each with its own weights per pair, range and null slot.
-    length_um
-        Start, low and high bound of the range in micrometres; None: distance does not count.
+    length
+        None: distance does not count.
     """
 
     def __init__(
         self,
         ligand: Sequence[int],
         receptor: Sequence[int],
+        scale: Sequence[float],
         heads: int,
-        length_um: tuple[float, float, float] | None,
+        length: Range | None,
     ) -> None:
         super().__init__()
         self.register_buffer("ligand", torch.tensor(ligand, dtype=torch.int32), persistent=False)
         self.register_buffer("receptor", torch.tensor(receptor, dtype=torch.int32), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
         self.raw_weight = nn.Parameter(torch.zeros(heads, len(ligand)))
-        self.null = nn.Parameter(torch.zeros(heads))
-        self.length = LengthScale(*length_um, heads) if length_um else None
+        self.null = nn.Parameter(torch.full((heads,), NULL))
+        self.length = LengthScale(length, heads) if length else None
 
     @property
     def weight(self) -> Tensor:
         """(heads, P) weight of each pair, 0 or above."""
-        return softplus(START + STEP * self.raw_weight)
+        return torch.softmax(STEP * self.raw_weight, dim=1) * self.scale
 
     def forward(self, signals: Tensor, values: Tensor, graph: CellGraph) -> Tensor:
         """signals (N, S) saturated expression, values (N, heads, D) of senders -> what each cell hears (N, heads, D)."""
         bias = torch.log(self._mass(signals, graph) + SILENT) + self._kernel(graph)
         still = torch.zeros_like(values)
-        return edge_attention(still, still, values, graph.indptr, graph.indices, bias, self.null)
+        heard = edge_attention(still, still, values, graph.indptr, graph.indices, bias, self.null)
+        return heard * self.null.exp()[:, None]
 
     def per_mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         r"""(E, heads) :math:`\alpha` per unit of mass action: times :math:`w_p L R` it is the share of a pair in an edge."""
         kernel = self._kernel(graph).exp().expand(graph.n_edges, self.null.numel())
         heard = segment_sum(kernel * (self._mass(signals, graph) + SILENT), graph.indptr)
-        return kernel / (self.null.exp() + heard)[graph.receivers()]
+        return kernel / (1 + heard / self.null.exp())[graph.receivers()]
 
     def _mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         sides = signals, signals, self.weight, self.ligand, self.receptor

@@ -65,6 +65,8 @@ class FitConfig:
         Fuse the task's clinical variables late.
     resource
         Ligand-receptor pairs, for networks that hear them (`reads_pairs`); None: they hear nothing.
+    shuffle_pairs
+        A control: every ligand meets a receptor that is not its own, see `PairFeatures.shuffled`.
     optimizer
         Parameters -> Optimizer.
     """
@@ -78,6 +80,7 @@ class FitConfig:
     pool: str = "all"
     use_clinical: bool = False
     resource: Resource | None = None
+    shuffle_pairs: bool = False
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
 
     def __post_init__(self) -> None:
@@ -230,7 +233,7 @@ def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatur
         ", ".join(f"{n} {family}" for family, n in families.items()),
         f"; none measured of {listed(silent)}" if silent else "",
     )  # fmt: skip
-    return pairs
+    return pairs.shuffled() if config.shuffle_pairs else pairs
 
 
 def _make_module(

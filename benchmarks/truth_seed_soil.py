@@ -1,0 +1,221 @@
+"""Known causes of metastasis: does SeedSoil find them? Runs synthetic cohorts and prints a table for docs/benchmarks.md.
+
+A CXCL12 - CXCR4 signal decides the outcome; senders that are not heard stand beside a clone without the receptor, so that
+composition, expression and surroundings say nothing. The panel is filled with the ligands and receptors that occur in
+most pairs of the resource, at background levels, so that many pairs are measured and one is true. METANICHE_PAIRS names
+the table of pairs (LIANA's consensus, say); without it, the invented pairs of the synthetic tumours are all there are.
+
+    python benchmarks/truth_seed_soil.py RESULTS.json n_patients=80 noise=low seeds=11,12 [cause=seed n_genes=60 ablations=1]
+
+Every run is kept in RESULTS.json when it is done; a run that is there is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metaniche.data.prepare import PreparedCohort, prepare
+from metaniche.data.sampling import SamplingConfig
+from metaniche.data.splits import patient_folds
+from metaniche.data.synthetic import SyntheticConfig, generate, resource
+from metaniche.data.synthetic_tissue import DRIVER, gene_panel
+from metaniche.data.task import Task
+from metaniche.evaluation import cross_validate, standard_baselines
+from metaniche.evaluation.ablations import ablations
+from metaniche.evaluation.conformal import coverage_table, cross_conformal
+from metaniche.evaluation.network import NetworkEstimator
+from metaniche.explain import pair_contributions, variance_shares
+from metaniche.graph import GraphConfig
+from metaniche.metrics import auroc
+from metaniche.metrics.bootstrap import bootstrap_ci, paired_difference
+from metaniche.predict import Predictor
+from metaniche.signaling import Resource, read_resource, subunits
+from metaniche.training.fit import FitConfig
+
+GRAPH = GraphConfig(radius_um=50.0, max_paracrine=None)  # as far as the planted ligand reaches
+TASK = Task("metastasis", "distant metastasis", label="metastasis", positive=(1,))
+COMPARED = ("composition CLR (ridge)", "seed_soil", "seed_soil, pairs shuffled", "seed_soil, coordinates shuffled")
+TERMS = ["seed", "soil", "signals"]
+
+
+@dataclass
+class Explained(NetworkEstimator):
+    """A network that says of every fold's test patients where their risk comes from."""
+
+    found: list[dict] = field(default_factory=list, repr=False)
+
+    def predict(self, samples, clinical, unit_ids):
+        held_out = [s for s in samples if s.patient_id not in self._trained_on]
+        if held_out:
+            scores = self._predictor.score(held_out, coverage_floor=0.0)
+            pairs = pair_contributions(self._predictor, held_out)
+            self.found.append({"terms": scores.units[TERMS], "pairs": pairs, "length": _length(self._predictor)})
+        return super().predict(samples, clinical, unit_ids)
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    path, *rest = sys.argv[1:]
+    given = dict(each.split("=", 1) for each in rest)
+    seeds = [int(s) for s in given.pop("seeds", "").split(",") if s]
+    results = Path(path)
+    for seed in seeds:
+        done = json.loads(results.read_text()) if results.exists() else {}
+        key = json.dumps({**given, "seed": seed}, sort_keys=True)
+        if key not in done:
+            row = run(seed=seed, **given)
+            done = json.loads(results.read_text()) if results.exists() else {}
+            results.write_text(json.dumps(done | {key: row}, indent=1))
+            print(key, {k: v for k, v in row.items() if k != "risk"}, flush=True)
+    if results.exists():
+        print(markdown(json.loads(results.read_text())))
+
+
+def run(
+    seed: int,
+    n_patients: str = "80",
+    noise: str = "low",
+    cause: str = "signals",
+    n_genes: str = "200",
+    ablations: str = "0",
+) -> dict:
+    """One cohort, five folds: what was found, as plain numbers."""
+    started = time.monotonic()
+    known = read_resource(Path(os.environ["METANICHE_PAIRS"])) if "METANICHE_PAIRS" in os.environ else resource()
+    config = SyntheticConfig(
+        n_patients=int(n_patients), noise=noise, cause=cause, away="other_clone", n_genes=int(n_genes), seed=seed
+    )
+    with tempfile.TemporaryDirectory() as cache:
+        cohort = prepare(_with_known_genes(config, known), GRAPH, Path(cache), progress=False)
+        return _judged(cohort, known, seed, ablations == "1") | {"minutes": round((time.monotonic() - started) / 60, 1)}
+
+
+def _judged(cohort: PreparedCohort, known: Resource, seed: int, with_ablations: bool) -> dict:
+    fit = FitConfig(
+        "SeedSoil",
+        resource=known,
+        pool="malignant",
+        parameters={"radius_um": GRAPH.radius_um},
+        sampling=SamplingConfig(1, 1000, 8),
+        epochs=40,
+    )
+    flagship = Explained("seed_soil", fit, cohort.graph, cohort.config)
+    baseline = [e for e in standard_baselines(TASK, "counts", True, False) if e.name == COMPARED[0]]
+    plain = NetworkEstimator("seed_soil", fit, cohort.graph, cohort.config)
+    controls = [e for e in ablations(plain) if e.name in COMPARED] if with_ablations else []
+    targets = cohort.targets(TASK)
+    folds = patient_folds(targets, "kfold", 5, 1, seed)
+    cv = cross_validate([*baseline, flagship, *controls], cohort, TASK, folds, seed)
+    scores = cv.predictions.pivot(index="unit_id", columns="model", values="score")
+    y = cv.predictions.drop_duplicates("unit_id").set_index("unit_id")["y"].reindex(scores.index).to_numpy()
+    of = {name: partial(_auroc, y, scores[name].to_numpy()) for name in scores}
+    out = {"auroc": {name: bootstrap_ci(fn, scores.index) for name, fn in of.items()}}
+    out["loss"] = {
+        name: paired_difference(of["seed_soil"], of[name], scores.index) for name in COMPARED[2:] if name in of
+    }
+    terms = pd.concat([each["terms"] - each["terms"].mean() for each in flagship.found])
+    out["terms"] = variance_shares(terms).to_dict()
+    out |= _found(flagship.found)
+    judged = coverage_table(cross_conformal(cv.predictions[cv.predictions["model"] == "seed_soil"]), (0.1, 0.2))
+    out["coverage"] = judged.set_index("alpha")["coverage"].to_dict()
+    return out
+
+
+def _auroc(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None) -> float | np.ndarray:
+    return auroc(y, score, weight)
+
+
+def _found(found: list[dict]) -> dict:
+    """Where the true pair and the true types stand in every fold, and the range over which it is heard."""
+    ranks, types, n_pairs = [], [], []
+    for each in found:
+        pairs = each["pairs"].assign(pair=each["pairs"]["ligand"] + "-" + each["pairs"]["receptor"])
+        by_pair = pairs.pivot_table(index="unit_id", columns="pair", values="contribution", aggfunc="sum", fill_value=0)
+        order = list(variance_shares(by_pair).index)
+        true = f"{DRIVER.ligand}-{DRIVER.receptor}"
+        ranks.append(order.index(true) + 1 if true in order else len(order) + 1)
+        n_pairs.append(len(order))
+        of_true = (
+            pairs[pairs["pair"] == true].groupby(["sender", "receiver"])["contribution"].agg(lambda z: np.abs(z).sum())
+        )
+        types.append(len(of_true) > 0 and of_true.idxmax() == (DRIVER.sender, DRIVER.receiver))
+    return {
+        "rank": ranks,
+        "types_first": types,
+        "n_pairs": int(np.median(n_pairs)),
+        "length_um": [each["length"] for each in found],
+    }
+
+
+def _length(predictor: Predictor) -> float:
+    """Range in micrometres of the head that hears the true pair most."""
+    pairs = predictor.pairs.pairs
+    (true,) = np.flatnonzero((pairs["ligand"] == DRIVER.ligand) & (pairs["receptor"] == DRIVER.receptor))
+    family = pairs["signaling_type"][true]
+    listen = predictor.members[0].families[family]
+    place = int((pairs["signaling_type"][:true] == family).sum())
+    return float(listen.length.length_um[listen.weight[:, place].argmax()])
+
+
+def _with_known_genes(config: SyntheticConfig, known: Resource):
+    """The cohort with its background genes named after ligands and receptors of the resource."""
+    cohort = generate(config).cohort()
+    panel = set(gene_panel(0))
+    names = pd.concat([known.pairs["ligand"], known.pairs["receptor"]]).map(subunits).explode().value_counts().index
+    names = iter([name for name in names if name not in gene_panel(config.n_genes)])
+    named = {gene: next(names, gene) for gene in gene_panel(config.n_genes) if gene.startswith("BACKGROUND")}
+    assert not panel & set(named.values())
+    read = cohort.read
+
+    def renamed(sample_id: str):
+        adata = read(sample_id)
+        adata.var_names = [named.get(gene, gene) for gene in adata.var_names]
+        return adata
+
+    return replace(cohort, read=renamed)
+
+
+def markdown(done: dict) -> str:
+    rows = [
+        "| cohort | seeds | composition | SeedSoil | pairs shuffled | coordinates shuffled | true pair's rank | types first | "
+        "length | seed / soil / signals | coverage at 90 / 80 % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[str, list[dict]] = {}
+    for key, row in done.items():
+        given = json.loads(key)
+        given.pop("seed")
+        groups.setdefault(", ".join(f"{k} {v}" for k, v in given.items() if k != "ablations"), []).append(row)
+    for name, runs in groups.items():
+        cells = [_spread([r["auroc"][m][0] for r in runs if m in r["auroc"]]) for m in COMPARED]
+        ranks = np.concatenate([r["rank"] for r in runs])
+        lengths = np.concatenate([r["length_um"] for r in runs])
+        shares = " / ".join(f"{np.mean([r['terms'][t] for r in runs]):.0%}" for t in TERMS)
+        kept = " / ".join(f"{np.mean([r['coverage'][a] for r in runs]):.0%}" for a in ("0.1", "0.2"))
+        rows.append(
+            f"| {name} | {len(runs)} | {' | '.join(cells)} | median {np.median(ranks):.0f} of {runs[0]['n_pairs']}, top 10 in "
+            f"{np.mean(ranks <= 10):.0%} | {np.mean(np.concatenate([r['types_first'] for r in runs])):.0%} | "
+            f"{np.mean(lengths):.0f} ({np.min(lengths):.0f} to {np.max(lengths):.0f}) um | {shares} | {kept} |"
+        )
+    return "\n".join(rows)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})" if values else ""
+
+
+if __name__ == "__main__":
+    main()
