@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+from anndata import AnnData, concat
 
 from metaniche import pl, tl
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
@@ -9,6 +9,8 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import InputError
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table
+from metaniche.io.matrices import log_normalised
+from metaniche.report.figures.signal_map import vector_field
 from metaniche.report.figures.style import to_bytes
 
 
@@ -191,3 +193,118 @@ def test_communication_refuses_what_it_cannot_draw(adata, signals, draw):
         draw(signals, ["x", "z"])
     with pytest.raises(InputError, match="no \\['sample_id'\\]"):
         draw(signals.drop(columns="sample_id"), "x")
+
+
+@pytest.fixture(scope="module")
+def tumours():
+    """Two samples of one AnnData, and the pair that was planted in them."""
+    synthetic = generate(SyntheticConfig(n_patients=4, n_cells=500))
+    ids = synthetic.samples.index[-2:]
+    return concat({s: synthetic.read(s) for s in ids}, label="sample_id", index_unique="-", uns_merge="first"), ids
+
+
+PAIR = "CXCL12", "CXCR4"
+
+
+def _arrows(figure, gid):
+    return next(c for c in figure.axes[0].collections if c.get_gid() == gid)
+
+
+def test_edges_of_a_pair_are_those_of_all_signals(tumours):
+    adata, ids = tumours
+    figure = pl.signal_edges(adata, *PAIR, ids[0], n_edges=50)
+    arrows = _arrows(figure, "edges")
+    one = adata[adata.obs["sample_id"] == ids[0]]
+    x = log_normalised(one.X)
+    x = x.toarray() if hasattr(x, "toarray") else x
+    ligand, receptor = (x[:, one.var_names.get_loc(gene)] for gene in PAIR)
+    apart = np.linalg.norm(one.obsm["spatial"][:, None] - one.obsm["spatial"], axis=2)
+    signal = np.exp(-apart / 40) * (apart <= 100) * ligand[:, None] * receptor
+    np.fill_diagonal(signal, 0)
+    np.testing.assert_allclose(np.sort(arrows.get_array())[::-1], np.sort(signal.ravel())[::-1][:50], rtol=1e-4)
+    strongest = one.obsm["spatial"][np.unravel_index(signal.argmax(), signal.shape)[0]]
+    np.testing.assert_allclose(arrows.get_offsets()[-1], strongest, atol=1e-3)
+    assert _titles(figure)[0] == f"CXCL12 – CXCR4: the strongest edges: 50 of {(signal > 0).sum()} with a signal"
+
+
+@pytest.mark.parametrize(("decay_um", "reach_um"), [(25.0, 25.0), (80.0, 60.0)])
+def test_signals_are_drawn_as_the_tool_saw_them(tumours, decay_um, reach_um):
+    adata, ids = tumours[0].copy(), tumours[1]
+    near = {"decays": {"secreted": {"kind": "cut", "length_um": decay_um}}, "score": "geometric_mean"}
+    default = _arrows(pl.signal_edges(adata, *PAIR, ids[0], n_edges=10**6, signaling_type="secreted"), "edges")
+    tl.communicate(adata, resource(), graph={"radius_um": 60.0}, **near)
+    seen = _arrows(pl.signal_edges(adata, *PAIR, ids[0], n_edges=10**6), "edges")
+    assert reach_um - 5 < np.hypot(seen.U, seen.V).max() <= reach_um < np.hypot(default.U, default.V).max()
+    one = adata[adata.obs["sample_id"] == ids[0]]
+    x = log_normalised(one.X)
+    product = [x[:, one.var_names.get_loc(gene)].max() for gene in PAIR]
+    assert seen.get_array().max() <= np.sqrt(product[0] * product[1]) * 1.001
+    # Its own rule for the pair, not the one of the table.
+    other = _arrows(pl.signal_edges(adata, *PAIR, ids[0], n_edges=10**6, signaling_type="contact"), "edges")
+    assert np.hypot(other.U, other.V).max() <= 20.0
+
+
+def test_directions_of_a_pair_point_where_its_signals_go():
+    """A sender in the middle whose receivers all stand to its right."""
+    pos = np.array([[0.0, 0.0], [10.0, 1.0], [10.0, -1.0], [12.0, 0.0], [-60.0, 0.0], [60.0, 0.0]])
+    x = np.array([[5, 0], [0, 5], [0, 5], [0, 5], [0, 0], [0, 0]], "float32")
+    obs = pd.DataFrame({"cell_type": pd.Categorical(list("abbbcc"))}, index=[f"c{i}" for i in range(6)])
+    adata = AnnData(x, obs=obs, var=pd.DataFrame(index=["L", "R"]), obsm={"spatial": pos})
+    figure = pl.signal_directions(adata, "L", "R", bins=3, feature_kind="intensity", um_per_unit=1.0)
+    arrows = _arrows(figure, "field")
+    assert len(arrows.U) == 1
+    assert arrows.U[0] > 0
+    assert arrows.V[0] == pytest.approx(0.0, abs=1e-5)
+    assert _titles(figure)[0].startswith("L – R: direction of the signal in squares of 40 µm")
+
+
+def test_one_long_arrow_leaves_the_others_to_be_seen():
+    rng = np.random.default_rng(0)
+    pos = np.vstack(([[0.0, 0.0], [100.0, 100.0]], rng.uniform(0, 100, (600, 2))))
+    direction = np.tile([1.0, 0.0], (602, 1))
+    direction[pos[:, 0] < 10] = [0.0, 1e-3]
+    direction[0] = [1000.0, 0.0]
+    arrows = _arrows(vector_field(pos, direction, bins=10), "field")
+    lengths = np.hypot(arrows.U, arrows.V)
+    assert lengths.max() == pytest.approx(9.5)
+    assert np.median(lengths) > 4.5
+    assert 90 <= len(lengths) <= 91  # the squares of the first column but the corner's have next to no direction
+
+
+def test_length_scale_draws_the_profile_of_a_pair_between_two_types(tumours):
+    adata, ids = tumours
+    figure = pl.length_scale(adata, *PAIR, "caf", "malignant", ids[1], edges_um=(0, 20, 40, 60, 80))
+    line = next(line for line in figure.axes[0].lines if line.get_gid() != "expected")
+    assert line.get_label().endswith("caf to malignant")
+    at = line.get_xdata()
+    assert len(at) == 4
+    assert all(low < d <= low + 20 for d, low in zip(at, (0, 20, 40, 60)))
+    one = adata[adata.obs["sample_id"] == ids[1]]
+    x, kind = log_normalised(one.X), one.obs["cell_type"].astype(str).to_numpy()
+    ligand, receptor = (np.asarray(x[:, [one.var_names.get_loc(gene)]].astype(float).sum(1)).ravel() for gene in PAIR)
+    caf, malignant = kind == "caf", kind == "malignant"
+    apart = np.linalg.norm(one.obsm["spatial"][caf][:, None] - one.obsm["spatial"][malignant], axis=2)
+    for ring, low in enumerate((0, 20, 40, 60)):
+        a, b = np.nonzero((apart > low) & (apart <= low + 20))
+        seen = (ligand[caf][a] * receptor[malignant][b]).mean() / (ligand[caf].mean() * receptor[malignant].mean())
+        assert line.get_ydata()[ring] == pytest.approx(seen, rel=1e-3)
+        assert at[ring] == pytest.approx(apart[a, b].mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("draw", [pl.signal_edges, pl.signal_directions])
+def test_signals_at_their_place_refuse_what_they_cannot_draw(tumours, draw):
+    adata, ids = tumours
+    with pytest.raises(InputError, match=f"found 2 in obs\\['sample_id'\\]. Name one: sample='{ids[0]}'"):
+        draw(adata, *PAIR)
+    with pytest.raises(InputError, match="found \\['z'\\]"):
+        draw(adata, *PAIR, "z")
+    with pytest.raises(InputError, match="NOTAGENE"):
+        draw(adata, "NOTAGENE", "CXCR4", ids[0])
+    with pytest.raises(InputError, match="um_per_unit"):
+        draw(AnnData(adata.X, adata.obs, adata.var, obsm=dict(adata.obsm)), *PAIR, ids[0])
+
+
+def test_length_scale_refuses_types_that_are_not_there(tumours):
+    adata, ids = tumours
+    with pytest.raises(InputError, match=r"found 'absent'. Name types of obs\['cell_type'\]"):
+        pl.length_scale(adata, *PAIR, "absent", "malignant", ids[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from metaniche.errors import InputError
@@ -19,15 +21,25 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
+    from metaniche.data.sample import PreparedSample
+    from metaniche.graph import CellGraph
+    from metaniche.ops import LigandReceptor
+    from metaniche.signaling import PairExpression
+
 __all__ = [
     "communication_chord",
     "communication_dotplot",
     "communication_heatmap",
     "comparison",
     "kaplan_meier",
+    "length_scale",
     "metastatic_potential",
     "roc",
+    "signal_directions",
+    "signal_edges",
 ]
+
+RINGS_UM = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0)
 
 
 def metastatic_potential(
@@ -142,6 +154,199 @@ def communication_chord(
     `data`, `sample` and errors as in `communication_heatmap`.
     """
     return figures.chord(_signals(data, sample, ()), alpha)
+
+
+def signal_edges(
+    adata: AnnData,
+    ligand: str,
+    receptor: str,
+    sample: str | None = None,
+    n_edges: int = 1000,
+    *,
+    types: str = keys.CELL_TYPE,
+    feature_kind: str = "counts",
+    um_per_unit: float | None = None,
+    signaling_type: str | None = None,
+) -> Figure:
+    """The cells between which one pair signals most, as arrows over the tissue. See `report.figures.edge_map`.
+
+    Parameters
+    ----------
+    adata
+        As for `metaniche.tl.communicate`. Where that has run, its graph, score and decays are used; else the defaults.
+    ligand, receptor
+        Names as in the table of signals; subunits of a complex are joined by "_".
+    sample
+        Which sample; None: the only one.
+    n_edges
+        How many edges at most, the strongest ones.
+    types, feature_kind, um_per_unit
+        As given to `metaniche.tl.communicate`.
+    signaling_type
+        Chooses the decay; None: what the table of signals says of the pair, else "unknown".
+
+    Raises InputError when the pair is not measured, the sample is not there or not named among several, or the cells
+    cannot be read.
+    """
+    from metaniche.signaling import strongest_edges
+
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, signaling_type)
+    found = strongest_edges(shown.problem, 0, max(shown.problem.indices.numel(), 1))
+    cell_types = shown.sample.cell_types
+    return figures.edge_map(
+        shown.sample.graph.pos_um[:, :2].numpy(),
+        np.stack((found.sender.numpy(), found.receiver.numpy())),
+        found.signal.numpy(),
+        None if cell_types is None else cell_types.astype(object),
+        n_edges,
+        _named(ligand, receptor),
+    )
+
+
+def signal_directions(
+    adata: AnnData,
+    ligand: str,
+    receptor: str,
+    sample: str | None = None,
+    bins: int = 20,
+    *,
+    types: str = keys.CELL_TYPE,
+    feature_kind: str = "counts",
+    um_per_unit: float | None = None,
+    signaling_type: str | None = None,
+) -> Figure:
+    """Where the signals of one pair go: the mean of what cells send, as a vector, in squares over the tissue.
+
+    A cell's vector is the sum of its unit vectors to receivers, weighted by their signals (see
+    `metaniche.signaling.sent_direction`); cells that send nothing count as 0. See `report.figures.vector_field`.
+    Parameters and errors as in `signal_edges`; `bins` squares along the longer side.
+    """
+    from metaniche.signaling import sent_direction
+
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, signaling_type)
+    direction = sent_direction(shown.problem, shown.carrying)[:, 0, :2]
+    return figures.vector_field(
+        shown.carrying.pos_um[:, :2].numpy(), direction.numpy(), bins=bins, of=_named(ligand, receptor)
+    )
+
+
+def length_scale(
+    adata: AnnData,
+    ligand: str,
+    receptor: str,
+    sender: str,
+    receiver: str,
+    sample: str | None = None,
+    edges_um: Sequence[float] = RINGS_UM,
+    *,
+    types: str = keys.CELL_TYPE,
+    feature_kind: str = "counts",
+    um_per_unit: float | None = None,
+) -> Figure:
+    """How far a pair acts between two cell types: its signal over its null of positions, by distance.
+
+    The legend gives the length of an exponential decay with its 95 % interval, where the profile has one (see
+    `metaniche.signaling.length_scale`). Parameters and errors as in `signal_edges`; `sender` and `receiver` are types,
+    `edges_um` ascending bounds of the rings, up to which neighbours are searched.
+    """
+    import torch
+
+    from metaniche.signaling import length_profile
+    from metaniche.signaling import length_scale as fitted
+
+    reach = float(max(edges_um, default=0.0))
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, "unknown", reach)
+    cell_types = shown.sample.cell_types
+    names = [] if cell_types is None else list(map(str, cell_types.categories))
+    absent = [t for t in (sender, receiver) if t not in names]
+    if absent:
+        raise InputError(
+            f"Expected cell types among {listed(names)}, found {listed(absent)}. Name types of obs[{types!r}]."
+        )
+    codes = torch.from_numpy(np.where(cell_types.codes < 0, len(names), cell_types.codes).astype(np.int32))
+    ends = names.index(sender), names.index(receiver)
+    profile = length_profile(shown.expression, shown.sample.graph, codes, len(names) + 1, *ends, tuple(edges_um))
+    scale = fitted(profile)
+    text = "no decay" if np.isnan(scale.length_um) else "{:.0f} µm ({:.0f} to {:.0f})".format(*scale)
+    return figures.length_scale(profile.assign(pair=f"{text}: {sender} to {receiver}"))
+
+
+class _PairInTissue(NamedTuple):
+    """One pair in one sample: its cells, expression, and the edges that carry it."""
+
+    sample: PreparedSample
+    expression: PairExpression
+    carrying: CellGraph
+    problem: LigandReceptor
+
+
+def _pair_in_tissue(
+    adata: AnnData,
+    ligand: str,
+    receptor: str,
+    sample: str | None,
+    types: str,
+    feature_kind: str,
+    um_per_unit: float | None,
+    signaling_type: str | None,
+    reach_um: float | None = None,
+) -> _PairInTissue:
+    """As `tl.communicate` saw it, where it has run; `reach_um` asks for all edges up to there instead of its graph."""
+    from metaniche.data.cohort import CohortConfig
+    from metaniche.data.prepare import prepare_anndata
+    from metaniche.graph import GraphConfig
+    from metaniche.io.matrices import log_normalised
+    from metaniche.signaling import GRAPH, Resource, SignalConfig, pair_expression
+    from metaniche.signaling.scoring import signal_problem
+
+    record = adata.uns.get(keys.UNS, {})
+    about = json.loads(record.get(f"{keys.COMMUNICATION}_parameters", "{}"))
+    if signaling_type is None:
+        signaling_type = _signaling_type(record.get(keys.COMMUNICATION), ligand, receptor)
+    neighbours = GraphConfig(**about["graph"]) if "graph" in about else GRAPH
+    if reach_um is not None:
+        neighbours = GraphConfig(contact_um=min(20.0, reach_um / 2), radius_um=reach_um, max_paracrine=None)
+    rules = {kind: text.split() for kind, text in about.get("decays", {}).items()}
+    config = SignalConfig(
+        score=about.get("score", "product"),
+        complexes=about.get("complexes", "minimum"),
+        null_model="none",
+        decays={kind: {"kind": words[0], "length_um": float(words[1])} for kind, words in rules.items()},
+    )
+    reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
+    (prepared,) = prepare_anndata(_one_sample(adata, sample), reading, neighbours, um_per_unit=um_per_unit)
+    x = log_normalised(prepared.x) if feature_kind == "counts" else prepared.x
+    pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), _named(ligand, receptor))
+    expression = pair_expression(x, prepared.features, pair, config.complexes)
+    weight = config.decay(signaling_type).weights(prepared.graph.distance_um)
+    carrying = prepared.graph.keep(weight > 0)
+    problem = signal_problem(expression, carrying, weight[weight > 0], config)
+    return _PairInTissue(prepared, expression, carrying, problem)
+
+
+def _signaling_type(table: pd.DataFrame | None, ligand: str, receptor: str) -> str:
+    """What the table of signals says of the pair."""
+    if table is None:
+        return "unknown"
+    named = (table["ligand"].astype(str) == ligand) & (table["receptor"].astype(str) == receptor)
+    return str(table.loc[named, "signaling_type"].iloc[0]) if named.any() else "unknown"
+
+
+def _one_sample(adata: AnnData, sample: str | None) -> AnnData:
+    if keys.SAMPLE not in adata.obs:
+        return adata
+    ids = adata.obs[keys.SAMPLE].astype(str)
+    where = f"obs[{keys.SAMPLE!r}]"
+    if sample is None and ids.nunique() > 1:
+        raise InputError(
+            f"Expected one sample to draw, found {ids.nunique()} in {where}. Name one: sample={ids.iloc[0]!r}."
+        )
+    wanted = _known(sample, ids, where)
+    return adata if wanted is None else adata[ids.isin(wanted).to_numpy()]
+
+
+def _named(ligand: str, receptor: str) -> str:
+    return f"{ligand} – {receptor}"
 
 
 def _signals(

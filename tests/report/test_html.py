@@ -80,7 +80,7 @@ def test_pictures_refer_to_nothing_outside_themselves(page):
 
 
 def test_every_section_has_its_figure(page):
-    assert len(page.images()) == 8
+    assert len(page.images()) == 9
     assert all(a.get("alt") for t, a in page.tags if t == "img")
     ids = {a.get("id") for _, a in page.tags}
     assert all(a["href"][1:] in ids for t, a in page.tags if t == "a")

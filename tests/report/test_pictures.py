@@ -62,3 +62,13 @@ def test_control_is_drawn_where_it_was_run(make_run):
 def test_no_figure_no_forest(make_run):
     assert pictures.comparison_pictures(make_run(table=lambda t: None)) == []
     assert len(pictures.comparison_pictures(make_run())) == 1
+
+
+def test_conformal_sets_need_folds_and_probabilities(make_run):
+    assert [p.alt for p in pictures.calibration_pictures(make_run())] == [
+        "Calibration curve of held-out predictions",
+        "Coverage and abstention of conformal sets",
+    ]
+    table = make_run().predictions
+    scaled = make_run(predictions=table.assign(risk=table["risk"] * 10))
+    assert len(pictures.calibration_pictures(scaled)) == 1

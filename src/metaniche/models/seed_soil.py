@@ -99,7 +99,9 @@ class SeedSoil(MIL):
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         if not (seed or soil or signals):
-            raise ConfigError("Expected at least one of seed, soil and signals to be true, found none: nothing is left.")
+            raise ConfigError(
+                "Expected at least one of seed, soil and signals to be true, found none: nothing is left."
+            )
         self.orthogonality = orthogonality
         self.heads, self.head_width = heads, head_width(width, heads)
         self.hears_pairs, self.families = bool(pairs), nn.ModuleDict()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from metaniche.evaluation.conformal import coverage_table, cross_conformal
 from metaniche.io import keys
 from metaniche.metrics.names import METRICS
 from metaniche.report import figures
@@ -75,7 +77,24 @@ def calibration_pictures(run: Run) -> list[Picture]:
         "Wilson 95 % intervals; below: how many units got which probability."
     )
     figure = figures.calibration(run.predictions, run.model)
-    return [_picture(figure, "Calibration curve of held-out predictions", caption)]
+    return [_picture(figure, "Calibration curve of held-out predictions", caption), *_conformal_pictures(run)]
+
+
+def _conformal_pictures(run: Run) -> list[Picture]:
+    """Coverage and abstention of the model, where there are folds to calibrate on."""
+    own = run.predictions[run.predictions["model"] == run.model]
+    if not {"fold", "repeat", "risk"} <= set(own) or not own["risk"].between(0, 1).all() or "site" in own:
+        return []
+    judged = cross_conformal(own).dropna(subset=["p0", "p1"])
+    if judged.empty:
+        return []
+    caption = (
+        "Sets of labels calibrated on the other folds, for either label by itself: at a promise of 90 % at most a tenth of "
+        "the units should have a set without their label. A unit is decided when its set holds one label; the numbers are "
+        "promises. Folds differ in their network, so that the promise is approximate."
+    )
+    figure = figures.conformal(coverage_table(judged, tuple(np.linspace(0.02, 0.5, 25).round(2))))
+    return [_picture(figure, "Coverage and abstention of conformal sets", caption)]
 
 
 def survival_pictures(run: Run) -> list[Picture]:

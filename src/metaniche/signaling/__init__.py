@@ -9,6 +9,7 @@ from metaniche.signaling.differential import differential_communication
 from metaniche.signaling.edges import EdgeSignals, sent_direction, strongest_edges
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.length_scale import LengthScale, length_profile, length_scale
+from metaniche.signaling.local import global_association, local_association
 from metaniche.signaling.matched_pairs import matched_pairs_p
 from metaniche.signaling.nulls import NULLS
 from metaniche.signaling.patients import consistent_signals
@@ -46,9 +47,11 @@ __all__ = [
     "differential_communication",
     "estimate_memory",
     "flows_between_types",
+    "global_association",
     "length_profile",
     "length_scale",
     "liana_resources",
+    "local_association",
     "matched_pairs_p",
     "open_resource",
     "pair_expression",

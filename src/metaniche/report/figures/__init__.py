@@ -7,10 +7,12 @@ from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
 from metaniche.report.figures.survival import kaplan_meier, risk_groups
 from metaniche.report.figures.training import training_curve
+from metaniche.report.figures.uncertainty import conformal
 
 __all__ = [
     "calibration",
     "chord",
+    "conformal",
     "edge_map",
     "forest",
     "kaplan_meier",
