@@ -1,17 +1,18 @@
-import json
-
-import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.communicate import annotated, communicate_anndata, communicate_cohort, communicate_sample
+from metaniche.communicate import (
+    communicate_cohort,
+    communicate_sample,
+    compete_cohort,
+    compete_sample,
+    relay_cohort,
+    relay_sample,
+)
 from metaniche.data.prepare import prepare
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
 from metaniche.errors import InputError
-from metaniche.graph import GraphConfig
 from metaniche.io import keys
-from metaniche.io.read import read_sample
-from metaniche.io.write import write_sample
 from metaniche.signaling import GRAPH, SignalConfig
 
 CONFIG = SyntheticConfig(n_patients=6, n_cells=300, max_samples=2)
@@ -25,57 +26,6 @@ def synthetic():
 @pytest.fixture(scope="module")
 def cohort(synthetic, tmp_path_factory):
     return prepare(synthetic.cohort(), GRAPH, tmp_path_factory.mktemp("prepared"), progress=False)
-
-
-@pytest.fixture
-def adata(synthetic):
-    return synthetic.read(synthetic.samples.index[0])
-
-
-def test_the_planted_pair_is_among_those_of_an_anndata(adata):
-    table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
-    assert next(iter(table)) == keys.SAMPLE
-    assert ("CXCL12", "CXCR4") in set(zip(table["ligand"], table["receptor"]))
-    assert about["graph"]["radius_um"] == GRAPH.radius_um
-    assert about["resource"] == "synthetic tumours"
-    assert list(cells[keys.SENT].index) == list(adata.obs_names)
-
-
-def test_signals_stand_at_the_rows_of_their_cells(adata):
-    """In whatever order the cells come."""
-    order = np.random.default_rng(0).permutation(adata.n_obs)
-    one, two = (communicate_anndata(a, resource(), SignalConfig(), GRAPH)[1] for a in (adata, adata[order].copy()))
-    for key in (keys.SENT, keys.RECEIVED):
-        np.testing.assert_allclose(one[key].to_numpy()[order], two[key].to_numpy(), rtol=1e-4, atol=1e-5)
-    assert one[keys.SENT].to_numpy().any()
-
-
-def test_what_is_written_is_read_back(adata, tmp_path):
-    table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
-    annotated(adata, table, cells, about)
-    write_sample(adata, tmp_path / "out.h5ad")
-    back = read_sample(tmp_path / "out.h5ad")
-    stored = back.uns[keys.UNS][keys.COMMUNICATION]
-    np.testing.assert_allclose(stored["p"].to_numpy(float), table["p"])
-    assert list(stored["ligand"]) == list(table["ligand"])
-    assert json.loads(back.uns[keys.UNS]["communication_parameters"])["sha256"] == resource().sha256
-    assert back.uns[keys.UNS][keys.UM_PER_UNIT] == 1.0
-    np.testing.assert_allclose(back.obsm[keys.SENT].to_numpy(), cells[keys.SENT].to_numpy(), rtol=1e-6)
-
-
-def test_samples_of_one_anndata_are_apart(synthetic):
-    import anndata
-
-    names = list(synthetic.samples.index[:2])
-    joined = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
-    joined.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
-    table = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)[0]
-    alone, _, about = communicate_anndata(synthetic.read(names[1]), resource(), SignalConfig(), GRAPH)
-    assert list(about["samples"].values()) == [
-        {"n_cells": synthetic.read(names[1]).n_obs, "n_untyped": 0, "n_tested": len(alone)}
-    ]
-    of_second = table[table[keys.SAMPLE] == names[1]].reset_index(drop=True)
-    pd.testing.assert_frame_equal(of_second.drop(columns=keys.SAMPLE), alone.drop(columns=keys.SAMPLE))
 
 
 def test_a_cohort_is_one_table_and_what_is_there_is_not_made_again(cohort, tmp_path, monkeypatch):
@@ -124,12 +74,37 @@ def test_a_large_sample_says_its_memory_first(cohort, caplog, monkeypatch):
     assert "GB of memory" in caplog.text
 
 
-def test_intensities_are_used_as_they_are(adata):
-    logged = adata.copy()
-    total = np.asarray(logged.X.sum(1)).reshape(-1, 1)
-    logged.X = np.log1p(logged.X.toarray() * 1e4 / np.maximum(total, 1)).astype(np.float32)
-    counts = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)[0]
-    values = communicate_anndata(
-        logged, resource(), SignalConfig(), GraphConfig(**vars(GRAPH)), feature_kind="intensity"
-    )[0]
-    np.testing.assert_allclose(counts["score"], values["score"], rtol=1e-5)
+LINKS = pd.DataFrame({"receptor": ["CXCR4"], "target": ["VEGFA"]})
+
+
+def test_pairs_of_a_sample_compete_and_what_moves_is_shared(cohort):
+    sample = cohort.load(cohort.samples.index[0])
+    table = compete_sample(sample, resource(), 40.0)
+    assert {"sender", "receiver", "amount", "share", "n_edges"} <= set(table)
+    shares = table.groupby(["sender", "ligand"], observed=True)["share"].sum()
+    assert (shares <= 1 + 1e-6).all()
+    assert table["amount"].is_monotonic_decreasing
+    by_region = compete_sample(sample, resource(), 40.0, types="region")
+    assert by_region["amount"].sum() == pytest.approx(table["amount"].sum(), rel=1e-6)
+
+
+def test_relays_of_a_sample_are_tested(cohort):
+    table = relay_sample(cohort.load(cohort.samples.index[0]), resource(), LINKS)
+    assert set(table["received_receptor"]) == {"CXCR4"}
+    assert set(table["sent_ligand"]) == {"VEGFA"}
+    assert ((table["p"] >= 0) & (table["p"] <= table["q"]) & (table["q"] <= 1)).all()
+
+
+def test_competition_and_relays_of_a_cohort_are_kept_too(cohort, tmp_path, monkeypatch):
+    config = SignalConfig()
+    flows, _ = compete_cohort(cohort, resource(), 40.0, config, tmp_path)
+    chains, _ = relay_cohort(cohort, resource(), LINKS, config, tmp_path)
+    for table in (flows, chains):
+        assert list(table)[:2] == [keys.SAMPLE, keys.PATIENT]
+        assert set(table[keys.SAMPLE]) == set(cohort.samples.index)
+    for name in ("compete_sample", "relay_sample"):
+        monkeypatch.setattr(f"metaniche.communicate.{name}", None)
+    pd.testing.assert_frame_equal(compete_cohort(cohort, resource(), 40.0, config, tmp_path)[0], flows)
+    pd.testing.assert_frame_equal(relay_cohort(cohort, resource(), LINKS, config, tmp_path)[0], chains)
+    with pytest.raises(TypeError):  # another reach is another table
+        compete_cohort(cohort, resource(), 30.0, config, tmp_path)

@@ -21,7 +21,7 @@ ORDER = [
     {"signaling"},
     {"nn", "data"},
     {"models", "annotate", "communicate"},
-    {"predict"},
+    {"predict", "communicate_anndata"},
     {"training", "explain"},
     {"evaluation"},
     {"report"},
@@ -41,7 +41,7 @@ LIVES_IN = {
     "zarr": ("io/",),
     "spatialdata": ("io/",),
     "anndata": (
-        "io/", "graph/", "data/cohort.py", "data/prepare.py", "data/synthetic.py", "annotate.py", "communicate.py",
+        "io/", "graph/", "data/cohort.py", "data/prepare.py", "data/synthetic.py", "annotate.py", "communicate_anndata.py",
         "predict.py", "report/", "pp.py", "tl.py", "pl.py",
     ),
     "safetensors": ("models/bundle.py", "data/cache.py"),

@@ -33,6 +33,20 @@ def test_communication_is_written_in_place(tmp_path):
     assert keys.RECEIVED in adata.obsm
 
 
+def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    metaniche.tl.compete(adata, resource(), reach_um=40.0)
+    assert adata.uns[keys.UNS][keys.COMPETITION]["amount"].max() > 0
+    (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,VEGFA\n")
+    metaniche.tl.relays(adata, tmp_path / "links.csv", resource())
+    assert set(adata.uns[keys.UNS][keys.RELAYS]["received_receptor"]) == {"CXCR4"}
+    del adata.obs["cell_type"]
+    metaniche.tl.local_association(adata, resource(), pairs=[("CXCL12", "CXCR4")])
+    assert adata.obsm[keys.LOCAL].shape == (adata.n_obs, 1)
+    assert adata.obsm[keys.LOCAL].notna().all(axis=None)
+
+
 def test_communication_reads_a_table_by_its_path(tmp_path):
     synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
     adata = synthetic.read(synthetic.samples.index[0])

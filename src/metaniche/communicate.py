@@ -1,37 +1,46 @@
-"""Prepared samples and a resource -> their signals; AnnData in, AnnData out; or a cohort in, one table out."""
+"""Prepared samples and a resource -> their signals; of a cohort, one table and what is kept of every sample."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
-from metaniche.data.cohort import CohortConfig
-from metaniche.data.prepare import PreparedCohort, prepare_anndata
+from metaniche.data.prepare import PreparedCohort
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
-from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
 from metaniche.io.progress import Tell
-from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
-from metaniche.signaling import Communication, Resource, SignalConfig, communicate, estimate_memory
+from metaniche.signaling import (
+    Communication,
+    Resource,
+    SignalConfig,
+    communicate,
+    competing_signals,
+    estimate_memory,
+    pair_expression,
+    relays,
+)
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    pass
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1  # of the tables that are kept; raise it when the same config gives others
+LAYOUT = 2  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
 OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 LARGE_BYTES = 1_000_000_000
@@ -48,66 +57,61 @@ def communicate_sample(
 
     Raises InputError where that column is missing, and as `signaling.communicate`, with the sample's name in front.
     """
-    require_column(sample.cells, types, f"Sample {sample.sample_id}", "types")
-    cell_types = pd.Categorical(sample.cells[types])
-    x = log_normalised(sample.x) if sample.feature_kind == "counts" else sample.x
+    x, cell_types = expression_of(sample), _types(sample, types)
     n_stored = x.nnz if hasattr(x, "nnz") else x.size
     needed = estimate_memory(
         sample.n_cells, sample.graph.n_edges, n_stored, len(cell_types.categories), len(resource.pairs)
     )
     level = logging.WARNING if needed > LARGE_BYTES else logging.DEBUG
     log.log(level, "Sample %s takes up to %.1f GB of memory", sample.sample_id, needed / 1e9)
-    try:
+    with named(sample):
         return communicate(x, sample.features, cell_types, sample.graph, resource, config, progress)
+
+
+def compete_sample(
+    sample: PreparedSample,
+    resource: Resource,
+    reach_um: float,
+    config: SignalConfig = DEFAULT,
+    types: str = keys.CELL_TYPE,
+) -> pd.DataFrame:
+    """`signaling.competing_signals` of one prepared sample: what its pairs move when they share what cells make."""
+    cell_types = _types(sample, types)
+    with named(sample):
+        expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
+        return competing_signals(expression, cell_types, sample.graph, reach_um)
+
+
+def relay_sample(
+    sample: PreparedSample,
+    resource: Resource,
+    targets: pd.DataFrame,
+    config: SignalConfig = DEFAULT,
+    types: str = keys.CELL_TYPE,
+) -> pd.DataFrame:
+    """`signaling.relays` of one prepared sample: which of its cells answer one signal with another."""
+    cell_types = _types(sample, types)
+    with named(sample):
+        expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
+        return relays(expression, cell_types, sample.graph, targets, config)
+
+
+def expression_of(sample: PreparedSample) -> np.ndarray | sparse.csr_array:
+    return log_normalised(sample.x) if sample.feature_kind == "counts" else sample.x
+
+
+def _types(sample: PreparedSample, column: str) -> pd.Categorical:
+    require_column(sample.cells, column, f"Sample {sample.sample_id}", "types")
+    return pd.Categorical(sample.cells[column])
+
+
+@contextmanager
+def named(sample: PreparedSample) -> Iterator[None]:
+    """Errors of what is in the sample say which one it is."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"Sample {sample.sample_id}: {error}") from error
-
-
-def communicate_anndata(
-    adata: AnnData,
-    resource: Resource,
-    config: SignalConfig,
-    graph: GraphConfig,
-    *,
-    um_per_unit: float | None = None,
-    types: str = keys.CELL_TYPE,
-    feature_kind: str = "counts",
-) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict]:
-    """Signals of the samples of an AnnData: their table with `sample_id` in front, per-cell tables in its row order, and
-    what they were made with. Cells that are dropped on reading have NaN. See `tl.communicate`.
-    """
-    require_column(adata.obs, types, "adata")
-    reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
-    samples = prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
-    tables, of_samples, about = [], {}, {}
-    per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
-    for sample in samples:
-        found = communicate_sample(sample, resource, config)
-        tables.append(found.table.assign(**{keys.SAMPLE: sample.sample_id}))
-        for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
-            per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
-        about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
-        of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
-    table = pd.concat(tables, ignore_index=True)
-    table.insert(0, keys.SAMPLE, table.pop(keys.SAMPLE))
-    rows = pd.RangeIndex(adata.n_obs)
-    cells = {key: pd.concat(parts).reindex(rows).set_axis(adata.obs_names, axis=0) for key, parts in per_cell.items()}
-    return table, cells, {**about, "graph": asdict(graph), "samples": of_samples}
-
-
-def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
-    """Write the results of `communicate_anndata` into `adata`, in types that anndata can store."""
-    text = table.select_dtypes(exclude="number").columns
-    stored = table.assign(**{c: table[c].astype(object).fillna("").astype(str) for c in text})
-    record = own_record(adata, where="adata")
-    adata.uns[keys.UNS] = {
-        **record,
-        keys.COMMUNICATION: stored.set_axis(stored.index.astype(str), axis=0),
-        f"{keys.COMMUNICATION}_parameters": json.dumps(about, default=str),
-    }
-    for key, values in cells.items():
-        # A slash would be a group of the file.
-        adata.obsm[key] = values.rename(columns=lambda name: str(name).replace("/", "|")).astype(np.float32)
 
 
 def communicate_cohort(
@@ -118,12 +122,65 @@ def communicate_cohort(
     types: str = keys.CELL_TYPE,
     progress: Tell | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Signals of every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and the
-    samples that were left out with the reason.
+    """Signals of every sample of a cohort (`communicate_sample`) and the samples left out, as `table_of_cohort` gives them."""
 
-    Each sample's table is kept below `run_dir/samples` and is not made again under the same configuration.
+    def signals(sample: PreparedSample) -> pd.DataFrame:
+        return communicate_sample(sample, resource, config, types).table
+
+    return table_of_cohort(cohort, signals, ["signals", resource.sha256, asdict(config)], run_dir, types, progress)
+
+
+def compete_cohort(
+    cohort: PreparedCohort,
+    resource: Resource,
+    reach_um: float,
+    config: SignalConfig,
+    run_dir: Path,
+    types: str = keys.CELL_TYPE,
+    progress: Tell | None = None,
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The same of `compete_sample`."""
+
+    def flows(sample: PreparedSample) -> pd.DataFrame:
+        return compete_sample(sample, resource, reach_um, config, types)
+
+    made_with = ["competition", resource.sha256, reach_um, config.complexes]
+    return table_of_cohort(cohort, flows, made_with, run_dir, types, progress)
+
+
+def relay_cohort(
+    cohort: PreparedCohort,
+    resource: Resource,
+    targets: pd.DataFrame,
+    config: SignalConfig,
+    run_dir: Path,
+    types: str = keys.CELL_TYPE,
+    progress: Tell | None = None,
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The same of `relay_sample`."""
+
+    def chains(sample: PreparedSample) -> pd.DataFrame:
+        return relay_sample(sample, resource, targets, config, types)
+
+    made_with = ["relays", resource.sha256, targets.to_csv(index=False), asdict(config)]
+    return table_of_cohort(cohort, chains, made_with, run_dir, types, progress)
+
+
+def table_of_cohort(
+    cohort: PreparedCohort,
+    make: Callable[[PreparedSample], pd.DataFrame],
+    made_with: list,
+    run_dir: Path,
+    types: str,
+    progress: Tell | None = None,
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """What `make` finds in every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and
+    the samples that were left out, as none of their cells has a type, with the reason.
+
+    Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort `made_with` the same.
     """
-    key = _key(cohort, resource, config, types)
+    content = json.dumps([LAYOUT, cohort.folder.name, made_with, types], default=str, sort_keys=True)
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
     tables, left_out = [], {}
     for number, sample_id in enumerate(cohort.samples.index):
         if progress is not None:
@@ -134,7 +191,7 @@ def communicate_cohort(
             if types not in sample.cells or sample.cells[types].isna().all():
                 left_out[sample_id] = f"no cell has a {types}"
                 continue
-            found = communicate_sample(sample, resource, config, types).table
+            found = make(sample)
             ids = {keys.SAMPLE: sample_id, keys.PATIENT: sample.patient_id}
             write_parquet(pd.DataFrame(ids, index=found.index).join(found), path)
         tables.append(pd.read_parquet(path))
@@ -147,11 +204,3 @@ def communicate_cohort(
             f"Columns of the first sample: {listed(columns)}."
         )
     return pd.concat(tables, ignore_index=True), left_out
-
-
-def _key(cohort: PreparedCohort, resource: Resource, config: SignalConfig, types: str) -> str:
-    """Names what the signals of a sample depend on."""
-    content = json.dumps(
-        [LAYOUT, cohort.folder.name, resource.sha256, asdict(config), types], default=str, sort_keys=True
-    )
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

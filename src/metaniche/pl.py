@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.figure import Figure
 
-    from metaniche.data.sample import PreparedSample
-    from metaniche.graph import CellGraph
-    from metaniche.ops import LigandReceptor
-    from metaniche.signaling import PairExpression
+    from metaniche.communicate_anndata import PairInTissue
 
 __all__ = [
     "communication_chord",
@@ -163,8 +159,8 @@ def signal_edges(
     sample: str | None = None,
     n_edges: int = 1000,
     *,
-    types: str = keys.CELL_TYPE,
-    feature_kind: str = "counts",
+    types: str | None = None,
+    feature_kind: str | None = None,
     um_per_unit: float | None = None,
     signaling_type: str | None = None,
 ) -> Figure:
@@ -181,7 +177,7 @@ def signal_edges(
     n_edges
         How many edges at most, the strongest ones.
     types, feature_kind, um_per_unit
-        As given to `metaniche.tl.communicate`.
+        As given to `metaniche.tl.communicate`; None: what it wrote down, else "cell_type" and "counts".
     signaling_type
         Chooses the decay; None: what the table of signals says of the pair, else "unknown".
 
@@ -190,7 +186,8 @@ def signal_edges(
     """
     from metaniche.signaling import strongest_edges
 
-    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, signaling_type)
+    how = {"types": types, "feature_kind": feature_kind, "um_per_unit": um_per_unit, "signaling_type": signaling_type}
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, **how)
     found = strongest_edges(shown.problem, 0, max(shown.problem.indices.numel(), 1))
     cell_types = shown.sample.cell_types
     return figures.edge_map(
@@ -210,8 +207,8 @@ def signal_directions(
     sample: str | None = None,
     bins: int = 20,
     *,
-    types: str = keys.CELL_TYPE,
-    feature_kind: str = "counts",
+    types: str | None = None,
+    feature_kind: str | None = None,
     um_per_unit: float | None = None,
     signaling_type: str | None = None,
 ) -> Figure:
@@ -223,7 +220,8 @@ def signal_directions(
     """
     from metaniche.signaling import sent_direction
 
-    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, signaling_type)
+    how = {"types": types, "feature_kind": feature_kind, "um_per_unit": um_per_unit, "signaling_type": signaling_type}
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, **how)
     direction = sent_direction(shown.problem, shown.carrying)[:, 0, :2]
     return figures.vector_field(
         shown.carrying.pos_um[:, :2].numpy(), direction.numpy(), bins=bins, of=_named(ligand, receptor)
@@ -239,8 +237,8 @@ def length_scale(
     sample: str | None = None,
     edges_um: Sequence[float] = RINGS_UM,
     *,
-    types: str = keys.CELL_TYPE,
-    feature_kind: str = "counts",
+    types: str | None = None,
+    feature_kind: str | None = None,
     um_per_unit: float | None = None,
 ) -> Figure:
     """How far a pair acts between two cell types: its signal over its null of positions, by distance.
@@ -255,14 +253,13 @@ def length_scale(
     from metaniche.signaling import length_scale as fitted
 
     reach = float(max(edges_um, default=0.0))
-    shown = _pair_in_tissue(adata, ligand, receptor, sample, types, feature_kind, um_per_unit, "unknown", reach)
+    how = {"types": types, "feature_kind": feature_kind, "um_per_unit": um_per_unit, "reach_um": reach}
+    shown = _pair_in_tissue(adata, ligand, receptor, sample, signaling_type="unknown", **how)
     cell_types = shown.sample.cell_types
     names = [] if cell_types is None else list(map(str, cell_types.categories))
     absent = [t for t in (sender, receiver) if t not in names]
     if absent:
-        raise InputError(
-            f"Expected cell types among {listed(names)}, found {listed(absent)}. Name types of obs[{types!r}]."
-        )
+        raise InputError(f"Expected cell types among {listed(names)}, found {listed(absent)}. Name types of the cells.")
     codes = torch.from_numpy(np.where(cell_types.codes < 0, len(names), cell_types.codes).astype(np.int32))
     ends = names.index(sender), names.index(receiver)
     profile = length_profile(shown.expression, shown.sample.graph, codes, len(names) + 1, *ends, tuple(edges_um))
@@ -271,65 +268,10 @@ def length_scale(
     return figures.length_scale(profile.assign(pair=f"{text}: {sender} to {receiver}"))
 
 
-class _PairInTissue(NamedTuple):
-    """One pair in one sample: its cells, expression, and the edges that carry it."""
+def _pair_in_tissue(adata: AnnData, ligand: str, receptor: str, sample: str | None, **how) -> PairInTissue:
+    from metaniche.communicate_anndata import pair_in_tissue
 
-    sample: PreparedSample
-    expression: PairExpression
-    carrying: CellGraph
-    problem: LigandReceptor
-
-
-def _pair_in_tissue(
-    adata: AnnData,
-    ligand: str,
-    receptor: str,
-    sample: str | None,
-    types: str,
-    feature_kind: str,
-    um_per_unit: float | None,
-    signaling_type: str | None,
-    reach_um: float | None = None,
-) -> _PairInTissue:
-    """As `tl.communicate` saw it, where it has run; `reach_um` asks for all edges up to there instead of its graph."""
-    from metaniche.data.cohort import CohortConfig
-    from metaniche.data.prepare import prepare_anndata
-    from metaniche.graph import GraphConfig
-    from metaniche.io.matrices import log_normalised
-    from metaniche.signaling import GRAPH, Resource, SignalConfig, pair_expression
-    from metaniche.signaling.scoring import signal_problem
-
-    record = adata.uns.get(keys.UNS, {})
-    about = json.loads(record.get(f"{keys.COMMUNICATION}_parameters", "{}"))
-    if signaling_type is None:
-        signaling_type = _signaling_type(record.get(keys.COMMUNICATION), ligand, receptor)
-    neighbours = GraphConfig(**about["graph"]) if "graph" in about else GRAPH
-    if reach_um is not None:
-        neighbours = GraphConfig(contact_um=min(20.0, reach_um / 2), radius_um=reach_um, max_paracrine=None)
-    rules = {kind: text.split() for kind, text in about.get("decays", {}).items()}
-    config = SignalConfig(
-        score=about.get("score", "product"),
-        complexes=about.get("complexes", "minimum"),
-        null_model="none",
-        decays={kind: {"kind": words[0], "length_um": float(words[1])} for kind, words in rules.items()},
-    )
-    reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
-    (prepared,) = prepare_anndata(_one_sample(adata, sample), reading, neighbours, um_per_unit=um_per_unit)
-    x = log_normalised(prepared.x) if feature_kind == "counts" else prepared.x
-    pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), _named(ligand, receptor))
-    expression = pair_expression(x, prepared.features, pair, config.complexes)
-    weight = config.decay(signaling_type).weights(prepared.graph.distance_um)
-    carrying = prepared.graph.keep(weight > 0)
-    problem = signal_problem(expression, carrying, weight[weight > 0], config)
-    return _PairInTissue(prepared, expression, carrying, problem)
-
-
-def _signaling_type(table: pd.DataFrame | None, ligand: str, receptor: str) -> str:
-    """What the table of signals says of the pair."""
-    if table is None:
-        return "unknown"
-    named = (table["ligand"].astype(str) == ligand) & (table["receptor"].astype(str) == receptor)
-    return str(table.loc[named, "signaling_type"].iloc[0]) if named.any() else "unknown"
+    return pair_in_tissue(_one_sample(adata, sample), ligand, receptor, **how)
 
 
 def _one_sample(adata: AnnData, sample: str | None) -> AnnData:

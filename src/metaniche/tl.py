@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
-    from metaniche.signaling import Resource
+    from metaniche.data.sample import PreparedSample
+    from metaniche.graph import GraphConfig
+    from metaniche.signaling import Resource, SignalConfig
 
 
 def metastatic_potential(
@@ -81,17 +85,127 @@ def communicate(
 
     Raises InputError for input that cannot be right, ConfigError for an unknown setting.
     """
+    from metaniche.communicate_anndata import annotated, communicate_anndata
+
+    pairs, settings, neighbours = _settings(resource, config, graph)
+    found = communicate_anndata(
+        adata, pairs, settings, neighbours, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind
+    )
+    annotated(adata, *found)
+
+
+def compete(
+    adata: AnnData,
+    resource: Resource | str | Path = "consensus",
+    reach_um: float = 50.0,
+    *,
+    um_per_unit: float | None = None,
+    types: str = "cell_type",
+    feature_kind: str = "counts",
+    complexes: str = "minimum",
+) -> None:
+    """How much each pair moves between cell types when all pairs share what cells make. Research use only.
+
+    COMMOT's model, collective optimal transport over cells up to `reach_um` micrometres apart; no test. Writes the table of
+    `metaniche.signaling.competing_signals` with `sample_id` in front to uns["metaniche"]["competition"]. Other parameters
+    and errors as in `communicate`.
+    """
+    from metaniche.communicate import compete_sample
+    from metaniche.communicate_anndata import table_of_anndata
+
+    pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, {"radius_um": reach_um})
+
+    def flows(sample: PreparedSample) -> pd.DataFrame:
+        return compete_sample(sample, pairs, reach_um, settings)
+
+    how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
+    about = {**pairs.provenance(), "reach_um": reach_um, "complexes": complexes}
+    table_of_anndata(adata, "competition", flows, neighbours, about, **how)
+
+
+def relays(
+    adata: AnnData,
+    targets: pd.DataFrame | str | Path,
+    resource: Resource | str | Path = "consensus",
+    *,
+    um_per_unit: float | None = None,
+    types: str = "cell_type",
+    feature_kind: str = "counts",
+    graph: dict | None = None,
+    **config,
+) -> None:
+    """Which cells answer one signal with another (ligand - receptor - target - ligand - receptor). Research use only.
+
+    Writes the table of `metaniche.signaling.relays` with `sample_id` in front to uns["metaniche"]["relays"].
+
+    Parameters
+    ----------
+    targets
+        A table, or the path of one, with the columns `receptor` and `target`: genes that signaling through the receptor
+        induces. Links from NicheNet, CytoSig or DoRothEA can be written so.
+
+    Other parameters and errors as in `communicate`.
+    """
+    from metaniche.communicate import relay_sample
+    from metaniche.communicate_anndata import table_of_anndata
+    from metaniche.signaling import read_targets
+
+    pairs, settings, neighbours = _settings(resource, config, graph)
+    links = read_targets(targets) if isinstance(targets, (str, Path)) else targets
+
+    def chains(sample: PreparedSample) -> pd.DataFrame:
+        return relay_sample(sample, pairs, links, settings)
+
+    how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
+    about = {**pairs.provenance(), "n_links": len(links)}
+    table_of_anndata(adata, "relays", chains, neighbours, about, **how)
+
+
+def local_association(
+    adata: AnnData,
+    resource: Resource | str | Path = "consensus",
+    statistic: str = "lee",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    *,
+    um_per_unit: float | None = None,
+    types: str = "cell_type",
+    feature_kind: str = "counts",
+    graph: dict | None = None,
+    **config,
+) -> None:
+    """Where in the tissue ligand and receptor of a pair stand together, cell by cell. Research use only.
+
+    Writes obsm["metaniche_local"], a column per pair (see `metaniche.signaling.local_association`: moran, lee or cosine).
+
+    Parameters
+    ----------
+    pairs
+        (ligand, receptor) names; None: all that are measured, which for a large panel are thousands of columns.
+
+    Other parameters and errors as in `communicate`; cell types are not needed.
+    """
+    from metaniche.communicate_anndata import local_anndata, samples_of, storable
+    from metaniche.io import keys
+
+    known, settings, neighbours = _settings(resource, config, graph)
+    how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
+    samples = samples_of(adata, neighbours, **how, typed=False)
+    adata.obsm[keys.LOCAL] = storable(local_anndata(adata, samples, known, settings, statistic, pairs))
+
+
+def _settings(
+    resource: Resource | str | Path, config: dict, graph: dict | None
+) -> tuple[Resource, SignalConfig, GraphConfig]:
+    """What was asked for, checked."""
     from dataclasses import asdict
 
-    from metaniche.communicate import annotated, communicate_anndata
     from metaniche.graph import GraphConfig
     from metaniche.io.settings import build
     from metaniche.signaling import GRAPH, Resource, SignalConfig, open_resource
 
     pairs = resource if isinstance(resource, Resource) else open_resource(resource)
-    settings = build(SignalConfig, config, "signaling")
-    neighbours = build(GraphConfig, asdict(GRAPH) | (graph or {}), "graph")
-    found = communicate_anndata(
-        adata, pairs, settings, neighbours, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind
+    return (
+        pairs,
+        build(SignalConfig, config, "signaling"),
+        build(GraphConfig, asdict(GRAPH) | (graph or {}), "graph"),
     )
-    annotated(adata, *found)

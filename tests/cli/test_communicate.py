@@ -34,6 +34,19 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
 
 
+def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
+    (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,VEGFA\n")
+    status, said = run("communicate", tmp_path, *COHORT, "competition_um=40", f"targets={tmp_path / 'links.csv'}")
+    assert status == 0, said
+    assert "Cells that answer a signal with another" in said
+    assert "(communication, patients, competition, relays)" in said
+    for name, column in (("competition", "amount"), ("relays", "relay_type")):
+        table = pd.read_parquet(tmp_path / RUN / f"{name}.parquet")
+        assert column in table
+        assert table["patient_id"].nunique() == 12
+    assert json.loads((tmp_path / RUN / "run.json").read_text())["competition_um"] == 40
+
+
 def test_recipes_of_other_verbs_fit(tmp_path):
     status, said = run("communicate", tmp_path, "experiment=synthetic", *COHORT[1:], TINY[0])
     assert status == 0, said

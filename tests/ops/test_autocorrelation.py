@@ -175,17 +175,22 @@ def test_threads_and_runs_change_no_bit():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_has_no_statistic_is_nan(backend):
     _, graph = make_graph(6)
-    flat = torch.ones(6, 2, dtype=torch.float64)
+    flat = torch.full((6, 2), 0.1, dtype=torch.float64)  # whose mean in float64 is not 0.1
+    varying = make_values(6, 1).double()
     small = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 0], dtype=torch.int32), torch.ones(2)
     with use_backend(backend):
         for op in (moran, geary):
-            assert op(flat, *graph).statistic.isnan().all()
+            for part in ("statistic", "variance", "z", "p"):
+                assert getattr(op(flat, *graph), part).isnan().all(), part
             three = op(make_values(3, 1), *small)
             assert three.statistic.isfinite().all()
             assert three.variance.isnan().all()
             assert three.p.isnan().all()
             assert op(make_values(6, 0), *graph).z.shape == (0,)
-        assert bivariate_moran(flat, flat, torch.tensor([[0, 1]]), *graph).statistic.isnan().all()
+        for x, y in ((flat, flat), (flat, varying), (varying, flat)):
+            found = bivariate_moran(x, y, torch.tensor([[0, 0]]), *graph)
+            assert found.statistic.isnan().all()
+            assert found.z.isnan().all()
 
 
 def test_repeated_edges_add_up():

@@ -8,7 +8,16 @@ from scipy import stats
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig, build_graph
-from metaniche.signaling import DECAYS, Resource, SignalConfig, communicate, estimate_memory
+from metaniche.signaling import (
+    DECAYS,
+    Resource,
+    SignalConfig,
+    communicate,
+    estimate_memory,
+    pair_expression,
+    shift_null,
+    signal_problem,
+)
 from metaniche.signaling.scoring import COLUMNS
 
 from .conftest import GENES
@@ -144,6 +153,28 @@ def test_permutations_agree_with_the_closed_form(tissue, resource):
     np.testing.assert_allclose(joined["p"], joined["p_drawn"], atol=0.08)
 
 
+def test_shifts_are_a_null_model_of_any_score(tissue, resource):
+    made = reordered(tissue(6, planted=1.0))
+    x, _, types, graph = made
+    for score in ("product", "mass_action"):
+        config = SignalConfig(score=score, null_model="shifts", n_permutations=49, stop_after=50, seed=3)
+        table = communicate(*made, resource, config).table
+        secreted = table.query("signaling_type == 'secreted'")
+        expression = pair_expression(x, GENES, resource)
+        part = expression.select((expression.pairs["signaling_type"] == "secreted").to_numpy())
+        problem = signal_problem(part, graph, DECAYS["secreted"].weights(graph.distance_um), config)
+        type_N = torch.from_numpy(types.codes.astype(np.int32))
+        null = shift_null(problem, graph.pos_um, type_N, 3, 49, stop_after=50, seed=3)
+        names = list(types.categories)
+        for row in secreted.to_dict("records"):
+            (pair,) = np.flatnonzero(
+                (part.pairs["ligand"] == row["ligand"]) & (part.pairs["receptor"] == row["receptor"])
+            )
+            assert row["p"] == null.p[names.index(row["sender"]), names.index(row["receiver"]), pair]
+        assert len(secreted)
+        assert table["q"].notna().all()
+
+
 def test_the_result_says_what_it_was_made_with(tissue, resource):
     about = communicate(*reordered(tissue(7)), resource, SignalConfig()).provenance
     assert about["sha256"] == resource.sha256
@@ -196,6 +227,7 @@ def test_input_that_fits_nothing_is_refused(tissue, resource, spoil, words):
         ({"score": "sum"}, "signaling.score"),
         ({"null_model": "cells"}, "signaling.null_model"),
         ({"score": "mass_action"}, "n_permutations"),
+        ({"null_model": "shifts"}, "such as 999"),
         ({"min_share": 1.0}, "min_share"),
         ({"half_saturation": 0.0}, "half_saturation"),
         ({"decays": {"secret": {}}}, "secret"),

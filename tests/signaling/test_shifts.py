@@ -143,11 +143,11 @@ def test_matching_uses_every_point_once(seed, n, apart, same):
 def test_the_same_seed_gives_the_same_result_and_progress_is_told():
     given_ = tissue(1, n=80, n_types=2)
     told = []
-    one = shift_null(*given_, 2, 20, seed=3, progress=lambda *step: told.append(step))
-    two, other = shift_null(*given_, 2, 20, seed=3), shift_null(*given_, 2, 20, seed=4)
+    one = shift_null(*given_, 2, 20, seed=3, stop_after=21, progress=lambda *step: told.append(step))
+    two, other = (shift_null(*given_, 2, 20, seed=s, stop_after=21) for s in (3, 4))
     np.testing.assert_array_equal(one.p, two.p)
     assert not np.array_equal(one.mean, other.mean)
-    assert [step[:2] for step in told] == [(k, 20) for k in range(20)]
+    assert [step[:2] for step in told] == [(k, 20) for k in range(1, 21)]
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -157,7 +157,7 @@ def test_p_counts_the_shifts_that_reach_the_score(once, monkeypatch):
     monkeypatch.setattr(
         "metaniche.signaling.shifts.type_pair_sums", lambda *a: (every.append(type_pair_sums(*a)), every[-1])[1]
     )
-    found = shift_null(problem, pos, types, 2, 30, once=once)
+    found = shift_null(problem, pos, types, 2, 30, once=once, stop_after=31)
     score, *drawn = (sums.numpy() for sums, _ in every)
     drawn = np.stack(drawn)
     np.testing.assert_array_equal(found.score, score)
@@ -204,8 +204,10 @@ def test_any_score_and_three_axes_will_do():
 
 def test_what_does_not_fit_is_refused():
     problem, pos, types = tissue(5, n=60)
-    with pytest.raises(ConfigError, match="n_shifts >= 1"):
+    with pytest.raises(ConfigError, match="found 0 and 20"):
         shift_null(problem, pos, types, 1, 0)
+    with pytest.raises(ConfigError, match="found 5 and 0"):
+        shift_null(problem, pos, types, 1, 5, stop_after=0)
     for wrong in (pos[:-1], pos[:, :1], pos * torch.nan):
         with pytest.raises(GraphError, match="finite positions"):
             shift_null(problem, wrong, types, 1, 5)

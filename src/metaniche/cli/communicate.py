@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,16 +13,25 @@ from rich.table import Table
 
 from metaniche import __version__
 from metaniche.cli import verb
-from metaniche.communicate import communicate_cohort
+from metaniche.communicate import communicate_cohort, compete_cohort, relay_cohort
 from metaniche.config import number, open_cohort, plain, read_pairs, read_signaling
+from metaniche.data.prepare import PreparedCohort
 from metaniche.errors import ConfigError
 from metaniche.io.keys import RESEARCH_USE_ONLY
-from metaniche.io.progress import Progress
+from metaniche.io.progress import Progress, Tell
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import replacing, write_json, write_parquet
 from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.style import to_bytes
-from metaniche.signaling import consistent_signals, differential_communication
+from metaniche.signaling import (
+    RELAY,
+    SIGNAL,
+    Resource,
+    SignalConfig,
+    consistent_signals,
+    differential_communication,
+    read_targets,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +42,15 @@ SHOWN = 15
 def main(config: DictConfig) -> None:
     started = time.monotonic()
     number(config, "seed", least=0)
+    reach_um = config.competition_um and number(config, "competition_um", float, least=1e-6)
     signaling, resource = read_signaling(config), read_pairs(config)
+    targets = None if config.targets is None else read_targets(config.targets)
     cohort = open_cohort(config)
     groups = _groups(config, cohort.patients)
     run_dir = Path(config.paths.run_dir)
     with Progress() as progress:
         table, left_out = communicate_cohort(cohort, resource, signaling, run_dir, config.types, progress)
+        more = _more(cohort, resource, signaling, config.types, run_dir, progress, reach_um=reach_um, targets=targets)
     write_parquet(table, run_dir / "communication.parquet")
     consistent = consistent_signals(table)
     write_parquet(consistent, run_dir / "patients.parquet")
@@ -50,21 +63,47 @@ def main(config: DictConfig) -> None:
     about = {
         "version": __version__, "cohort": cohort.name, **resource.provenance(), "signaling": plain(config.signaling),
         "graph": plain(config.graph), "types": config.types, "compare": config.compare, "left_out": left_out,
+        "competition_um": reach_um, "targets": config.targets,
         "n_samples": int(table["sample_id"].nunique()), "n_patients": int(table["patient_id"].nunique()),
         "duration_s": round(time.monotonic() - started, 1), "notice": RESEARCH_USE_ONLY,
     }  # fmt: skip
     write_json(run_dir / "run.json", about)
     _draw(table, run_dir)
     _print(consistent, "Signals beyond their null, patient by patient", "enrichment", about["n_patients"])
+    if targets is not None:
+        answers = consistent_signals(more["relays"], by=RELAY, weight="n_cells")
+        _print(answers, "Cells that answer a signal with another", "enrichment", about["n_patients"], RELAY)
     if differences is not None:
         first, second = differences.attrs["groups"]
         title = f"Signals that differ: {config.compare} {second} against {first}"
         _print(differences, title, "difference", about["n_patients"])
+    written = ["communication", "patients", *more, *(["differential"] if differences is not None else [])]
     log.info(
-        "%d signals tested in %d samples of %d patients; wrote tables (communication, patients%s) and pictures to %s",
-        len(table), about["n_samples"], about["n_patients"],
-        ", differential" if differences is not None else "", run_dir,
+        "%d signals tested in %d samples of %d patients; wrote tables (%s) and pictures to %s",
+        len(table), about["n_samples"], about["n_patients"], ", ".join(written), run_dir,
     )  # fmt: skip
+
+
+def _more(
+    cohort: PreparedCohort,
+    resource: Resource,
+    signaling: SignalConfig,
+    types: str,
+    run_dir: Path,
+    progress: Tell,
+    *,
+    reach_um: float | None,
+    targets: pd.DataFrame | None,
+) -> dict[str, pd.DataFrame]:
+    """The tables that were asked for beside the signals, written below `run_dir`."""
+    tables = {}
+    if reach_um is not None:
+        tables["competition"], _ = compete_cohort(cohort, resource, reach_um, signaling, run_dir, types, progress)
+    if targets is not None:
+        tables["relays"], _ = relay_cohort(cohort, resource, targets, signaling, run_dir, types, progress)
+    for name, table in tables.items():
+        write_parquet(table, run_dir / f"{name}.parquet")
+    return tables
 
 
 def _draw(table: pd.DataFrame, run_dir: Path) -> None:
@@ -92,13 +131,13 @@ def _groups(config: DictConfig, patients: pd.DataFrame) -> pd.Series | None:
     return patients[name]
 
 
-def _print(table: pd.DataFrame, title: str, value: str, n_patients: int) -> None:
+def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Sequence[str] = SIGNAL) -> None:
     """The signals with the smallest p on the terminal, with intervals over patients."""
-    shown = Table("sender", "receiver", "ligand", "receptor", value, "p", "q", title=f"{title}. Research use only")
+    heads = [name.replace("_", " ") for name in by]
+    shown = Table(*heads, value, "p", "q", title=f"{title}. Research use only")
     for row in table.head(SHOWN).to_dict("records"):
         interval = f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        names = (row["sender"], row["receiver"], row["ligand"], row["receptor"])
-        shown.add_row(*names, interval, f"{row['p']:.2g}", f"{row['q']:.2g}")
+        shown.add_row(*(str(row[name]) for name in by), interval, f"{row['p']:.2g}", f"{row['q']:.2g}")
     if len(table):
         Console(width=None if sys.stdout.isatty() else 160).print(shown)
     else:

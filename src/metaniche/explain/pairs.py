@@ -66,7 +66,7 @@ def _of_member(network: MIL, batch: Batch, pairs: pd.DataFrame, type_N: Tensor, 
     """(T, T, P) contributions to the one bag of the batch."""
     attention = network(*batch.tissue).attention
     out = np.zeros((n_types, n_types, len(pairs)))
-    for part in network.edge_effects(batch.x, batch.signals, batch.graph):
+    for part in network.edge_effects(batch.signals, batch.graph):
         weight = attention[part.graph.receivers()] * part.effect.mean(1)
         problem = LigandReceptor(
             batch.signals, batch.signals, part.ligand, part.receptor, part.graph.indptr, part.graph.indices, weight

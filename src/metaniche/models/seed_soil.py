@@ -10,7 +10,6 @@ from metaniche.errors import ConfigError
 from metaniche.graph import RELATIONS, CellGraph
 from metaniche.models.mil import MIL, MILOutput
 from metaniche.nn.context_attention import ContextAttention
-from metaniche.nn.heads import head_width
 from metaniche.nn.length_scale import Range
 from metaniche.nn.loudness import Loudness
 from metaniche.nn.neighbourhood import Neighbourhood
@@ -38,10 +37,12 @@ REACH = {
     "paracrine": Reach(2.0, 0.5, 7.5),
 }
 SOIL_REACH = (1.0, 2.5)  # of the two ranges at which the soil is looked at
+# How far a step of the optimiser moves the slope of an amount that is heard: as far as a layer of this width would.
+SLOPE_STEP = 16.0
 
 
 class EdgeEffects(NamedTuple):
-    """Of one head of a family: its edges, each pair's columns (P,) and weight (P,), and effects (E, K) per mass action."""
+    """Of one head of a family: its edges, each pair's columns and weight (P,), and effects (E, K) per mass action."""
 
     family: str
     graph: CellGraph
@@ -58,8 +59,8 @@ class SeedSoil(MIL):
 
     *seed* sees the cell alone. *soil* sees kernel averages of the surroundings (cells that are not malignant, so that the
     tumour around a tumour cell is not taken for its soil) and not the cell. *signals* hears neighbours only as far as
-    ligands of theirs meet receptors of the cell (`nn.PairAttention`), family by family. `MILOutput.terms` holds the
-    three; `MILOutput.penalty` keeps soil from claiming what the cell alone explains.
+    ligands of theirs meet receptors of the cell, and only how much (`nn.PairAttention`), family by family.
+    `MILOutput.terms` holds the three; `MILOutput.penalty` keeps soil from claiming what the cell alone explains.
 
     Parameters
     ----------
@@ -103,8 +104,7 @@ class SeedSoil(MIL):
                 "Expected at least one of seed, soil and signals to be true, found none: nothing is left."
             )
         self.orthogonality = orthogonality
-        self.heads, self.head_width = heads, head_width(width, heads)
-        self.hears_pairs, self.families = bool(pairs), nn.ModuleDict()
+        self.heads, self.hears_pairs, self.families = heads, bool(pairs), nn.ModuleDict()
         for family, of_family in _families(pairs).items() if signals else ():
             reach = _range(family, contact_um, radius_um) if distance else None
             self.families[family] = (
@@ -116,9 +116,11 @@ class SeedSoil(MIL):
         lengths = [Range(contact_um * start, 0.25 * contact_um, 10 * contact_um, radius_um) for start in SOIL_REACH]
         self.around = Neighbourhood(width, lengths) if soil else None
         self.of_soil = _head(width, n_outputs, dropout) if soil else None
-        self.loudness = nn.ModuleDict({family: Loudness(heads) for family in self.families})
-        self.value = nn.Linear(width, width) if self.families else None
-        self.of_signals = nn.Linear(width * len(self.families), n_outputs, bias=False) if self.families else None
+        self.loudness = nn.ModuleDict({family: Loudness(heads) for family in self.families if pairs})
+        heard = (heads if pairs else width) * len(self.families)
+        self.of_signals = nn.Linear(heard, n_outputs, bias=False) if heard else None
+        if heard and pairs:
+            nn.init.normal_(self.of_signals.weight, std=0.5 / SLOPE_STEP)
 
     def encode(self, h: Tensor, graph: CellGraph) -> Tensor:
         return h
@@ -143,26 +145,29 @@ class SeedSoil(MIL):
             terms["soil"], h = self.of_soil(soil), h + soil
             penalty = self.orthogonality * shared_variance(own[candidates], soil[candidates])
         if self.families:
-            heard = self._hear(own, signals if self.hears_pairs else own, graph)
-            terms["signals"] = self.of_signals(heard)
+            terms["signals"] = self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
         stacked = torch.stack(list(terms.values()), dim=1)
         logits = stacked.sum(1)
         attention, bag_logits = self.pool.weigh(h, logits, bag_ptr, candidates)
         return MILOutput(logits, attention, self.with_clinical(bag_logits, clinical), h, stacked, penalty)
 
-    def _hear(self, own: Tensor, told: Tensor, graph: CellGraph) -> Tensor:
-        """(N, families x width) what each cell hears, a block per family; `told` is what decides who is listened to."""
-        values = torch.cat((self._values(own), own.new_ones(len(own), self.heads, 1)), dim=2)
-        heard = []
-        for family, listen in self.families.items():
-            messages = listen(told, values, _edges_of(family, graph))
-            heard.append(self.loudness[family](messages[..., :-1], messages[..., -1]).flatten(1))
-        return torch.cat(heard, dim=1)
+    def _hear(self, signals: Tensor, graph: CellGraph) -> Tensor:
+        """(N, K) what the amounts that each cell hears, family by family and head by head, add to its logits."""
+        heard = [
+            self.loudness[family](listen(signals, _edges_of(family, graph))) for family, listen in self.families.items()
+        ]
+        return nn.functional.linear(torch.cat(heard, dim=1), self._slopes)
 
-    def _values(self, own: Tensor) -> Tensor:
-        return self.value(own).view(-1, self.heads, self.head_width)
+    def _look(self, own: Tensor, graph: CellGraph) -> Tensor:
+        """(N, K) the same where there are no pairs: what is seen of the neighbours in each relation."""
+        seen = [listen(own, _edges_of(relation, graph)) for relation, listen in self.families.items()]
+        return self.of_signals(torch.cat(seen, dim=1))
 
-    def edge_effects(self, x: Tensor, signals: Tensor, graph: CellGraph) -> Iterator[EdgeEffects]:
+    @property
+    def _slopes(self) -> Tensor:
+        return SLOPE_STEP * self.of_signals.weight
+
+    def edge_effects(self, signals: Tensor, graph: CellGraph) -> Iterator[EdgeEffects]:
         """What a unit of mass action on each edge adds to its receiver's logits, family by family and head by head.
 
         Times :math:`w_p L R` it is what pair p adds there; over all pairs and edges these sum to the signals term. Nothing
@@ -170,16 +175,14 @@ class SeedSoil(MIL):
         """
         if not self.hears_pairs:
             return
-        values = self._values(self.embed(x))
-        slopes = self.of_signals.weight.view(-1, len(self.families), self.heads, self.head_width)
+        slopes = self._slopes.view(-1, len(self.families), self.heads)
         for number, (family, listen) in enumerate(self.families.items()):
             edges = _edges_of(family, graph)
-            of_sender = torch.einsum("nhd,khd->nhk", values, slopes[:, number])[edges.indices.long()]
             per_mass = listen.per_mass(signals, edges) * self.loudness[family].factor
             for head in range(self.heads):
                 yield EdgeEffects(
                     family, edges, listen.ligand, listen.receptor, listen.weight[head],
-                    per_mass[:, head, None] * of_sender[:, head],
+                    per_mass[:, head, None] * slopes[:, number, head],
                 )  # fmt: skip
 
 

@@ -13,21 +13,18 @@ class ContextAttention(nn.Module):
 
     .. math:: \alpha_{ij} \propto \kappa(d_{ij}) \, e^{q_i \cdot k_j / \sqrt{D}}
 
-    Shapes: h (N, width) of receivers and senders, values (N, heads, D) of at least width / heads -> (N, heads, D).
+    Shapes: h (N, width) of receivers and senders -> (N, width).
     """
 
     def __init__(self, width: int, heads: int, length: Range | None) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 2 * width)
+        self.project = nn.Linear(width, 3 * width)
         self.null = nn.Parameter(torch.zeros(heads))
         self.length = LengthScale(length, heads) if length else None
 
-    def forward(self, h: Tensor, values: Tensor, graph: CellGraph) -> Tensor:
-        q, k = self.project(self.norm(h)).view(len(h), 2, self.heads, -1).unbind(1)
-        q, k = (nn.functional.pad(x, (0, values.shape[2] - x.shape[2])) for x in (q, k))
-        bias = values.new_zeros(graph.n_edges, self.heads)
-        if self.length:
-            bias = bias + self.length(graph.distance_um)
-        return edge_attention(q, k, values, graph.indptr, graph.indices, bias, self.null)
+    def forward(self, h: Tensor, graph: CellGraph) -> Tensor:
+        q, k, v = self.project(self.norm(h)).view(len(h), 3, self.heads, -1).unbind(1)
+        bias = self.length(graph.distance_um) if self.length else v.new_zeros(graph.n_edges, self.heads)
+        return edge_attention(q, k, v, graph.indptr, graph.indices, bias, self.null).flatten(1)

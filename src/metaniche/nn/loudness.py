@@ -8,33 +8,26 @@ SILENCE = 1e-3  # mean amount below which nothing is made louder
 
 
 class Loudness(nn.Module):
-    r"""Divide the messages of each head by the mean amount that cells hear.
-
-    .. math:: y_{nhd} = x_{nhd} / \langle m_{nh} \rangle_n
+    r"""Divide what each head hears by its mean over cells, :math:`y_{nh} = x_{nh} / \langle x_{nh} \rangle_n`.
 
     In training the mean is the batch's, with gradients, so that a longer range or a heavier weight gains nothing by being
-    louder everywhere; afterwards it is the running mean of training. Nothing is centred: no message stays no message.
+    louder everywhere; afterwards it is the running mean of training. Nothing is centred: silence stays silence.
 
-    Shapes: messages (N, heads, D), amount (N, heads) of 0 or above -> (N, heads, D).
+    Shapes: (N, heads) of 0 or above -> (N, heads).
     """
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.ones(heads))
 
-    def forward(self, messages: Tensor, amount: Tensor) -> Tensor:
-        if self.training:
-            here = amount.mean(0)
-            self.mean.lerp_(here.detach().to(self.mean.dtype), MOMENTUM)
-        else:
-            here = self.mean
-        return messages * self._factor(here)[:, None]
+    def forward(self, heard: Tensor) -> Tensor:
+        if not self.training:
+            return heard * self.factor
+        here = heard.mean(0)
+        self.mean.lerp_(here.detach().to(self.mean.dtype), MOMENTUM)
+        return heard / (here + SILENCE)
 
     @property
     def factor(self) -> Tensor:
-        """(heads,) what messages are multiplied by after training."""
-        return self._factor(self.mean)
-
-    @staticmethod
-    def _factor(mean: Tensor) -> Tensor:
-        return 1 / (mean + SILENCE)
+        """(heads,) what is heard is multiplied by after training."""
+        return 1 / (self.mean + SILENCE)

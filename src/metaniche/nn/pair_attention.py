@@ -1,4 +1,4 @@
-"""What a cell hears by its ligand-receptor pairs: mass action over a learned range, against a slot for "no signal"."""
+"""How much a cell hears by its ligand-receptor pairs: mass action over a learned range, against a slot for "no signal"."""
 
 from collections.abc import Sequence
 
@@ -7,33 +7,32 @@ from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
 from metaniche.nn.length_scale import LengthScale, Range
-from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_sum
 
-SILENT = (
-    1e-6  # added to a mass action before its logarithm; an edge without any pair weighs nothing beside the null slot
-)
 STEP = 50.0  # how far a step of the optimiser moves the logarithm of a weight: one pair of hundreds must be able to win
 NULL = 2.3  # where null slots start: about what a cell hears at random within the range of a chemokine
 
 
 class PairAttention(nn.Module):
-    r"""Attention of receivers over senders within one signaling family, head by head.
+    r"""Attention of receivers over senders within one signaling family, head by head, of which only the amount is kept.
 
     .. math::
-        \alpha_{ij} = \frac{a_{ij}}{e^{null} + \sum_{j'} a_{ij'}}, \quad
+        heard_i = \frac{\sum_j a_{ij}}{1 + e^{-null} \sum_j a_{ij}}, \quad
         a_{ij} = \kappa(d_{ij}) \sum_p w_p L_{jp} R_{ip}, \quad w = \mathrm{softmax}(\theta) \, scale
 
-    with ligand L and receptor R saturated, in [0, 1), and the kernel of `LengthScale`. So :math:`\alpha` is additive in the
-    pairs: the share of pair p in an edge is :math:`\kappa w_p L R` over the denominator, exactly. The null slot makes it
-    saturate, as receptors do: far below it, what is heard is the sum of the signals, and without any pair there is nothing
-    to hear.
+    with ligand L and receptor R saturated, in [0, 1), and the kernel of `LengthScale`. It is :math:`e^{null}` times what a
+    softmax over senders with logits :math:`\log a` and a null slot leaves to them, and additive in the pairs: the share of
+    pair p in an edge is :math:`\kappa w_p L R` over the denominator, exactly. The null slot makes it saturate, as receptors
+    do: far below it, what is heard is the sum of the signals, and without any pair there is nothing to hear.
+
+    Messages say how much, not from whom: a sender's state would tell the receiver of its surroundings under the name of a
+    pair, and a network that can say so takes that way (seed and soil have terms of their own).
 
     Weights grow multiplicatively and compete, since one pair of hundreds may carry the outcome; `scale` is one over what
     the pair has where cells are mixed at random, so that pairs that every cell expresses do not drown the rare ones.
 
-    Logits are :math:`\log a`, so that it runs on `ops.edge_attention`; nothing is E x P.
+    Mass action is `ops.pair_logits`; nothing is E x P.
 
     Parameters
     ----------
@@ -66,23 +65,21 @@ class PairAttention(nn.Module):
         """(heads, P) weight of each pair, 0 or above."""
         return torch.softmax(STEP * self.raw_weight, dim=1) * self.scale
 
-    def forward(self, signals: Tensor, values: Tensor, graph: CellGraph) -> Tensor:
-        """signals (N, S) saturated expression, values (N, heads, D) of senders -> what each cell hears (N, heads, D)."""
-        bias = torch.log(self._mass(signals, graph) + SILENT) + self._kernel(graph)
-        still = torch.zeros_like(values)
-        heard = edge_attention(still, still, values, graph.indptr, graph.indices, bias, self.null)
-        return heard * self.null.exp()[:, None]
+    def forward(self, signals: Tensor, graph: CellGraph) -> Tensor:
+        """signals (N, S) saturated expression -> how much each cell hears, (N, heads)."""
+        sent = segment_sum(self._kernel(graph) * self._mass(signals, graph), graph.indptr)
+        return sent / (1 + sent * torch.exp(-self.null))
 
     def per_mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
-        r"""(E, heads) :math:`\alpha` per unit of mass action: times :math:`w_p L R` it is the share of a pair in an edge."""
-        kernel = self._kernel(graph).exp().expand(graph.n_edges, self.null.numel())
-        heard = segment_sum(kernel * (self._mass(signals, graph) + SILENT), graph.indptr)
-        return kernel / (1 + heard / self.null.exp())[graph.receivers()]
+        r"""(E, heads) heard per unit of mass action: times :math:`w_p L R` it is the share of a pair in an edge."""
+        kernel = self._kernel(graph)
+        sent = segment_sum(kernel * self._mass(signals, graph), graph.indptr)
+        return kernel / (1 + sent * torch.exp(-self.null))[graph.receivers()]
 
     def _mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         sides = signals, signals, self.weight, self.ligand, self.receptor
         return pair_logits(*sides, graph.indptr, graph.indices)
 
     def _kernel(self, graph: CellGraph) -> Tensor:
-        """(E, heads or 1) logarithm of the kernel."""
-        return self.length(graph.distance_um) if self.length else torch.zeros_like(graph.distance_um)[:, None]
+        """(E, heads or 1)."""
+        return self.length(graph.distance_um).exp() if self.length else torch.ones_like(graph.distance_um)[:, None]

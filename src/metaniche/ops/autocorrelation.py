@@ -57,6 +57,7 @@ def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     graph = _graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
     cross, _, squares, fourths = graph.sums()
+    squares = graph.of_those_that_vary(squares)
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
     expected = torch.full_like(cross, -1 / (n - 1) if n > 1 else math.nan)
     kurtosis = n * fourths / squares**2
@@ -77,6 +78,7 @@ def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     graph = _graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
     cross, around, squares, fourths = graph.sums()
+    squares = graph.of_those_that_vary(squares)
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
     kurtosis = n * fourths / squares**2
     variance = torch.full_like(cross, math.nan)
@@ -118,7 +120,8 @@ def bivariate_moran(
         When shapes, dtypes or values do not fit, and when the weights sum to 0.
     """
     graph = _graph(x_NA, indptr, indices, weight_E)
-    y = _checked_values("y_NB", y_NB).to(graph.x.device)
+    y, y_varies = _checked_values("y_NB", y_NB)
+    y = y.to(graph.x.device)
     if y.shape[0] != x_NA.shape[0] or y_NB.dtype != x_NA.dtype:
         raise GraphError(
             f"Expected x and y of one dtype for the same cells, found {tuple(x_NA.shape)} {x_NA.dtype} and "
@@ -133,8 +136,9 @@ def bivariate_moran(
     a, b = pairs_P2.to(cross.device).unbind(1)
     n = graph.n
     lag_sum, lag_squares, x_squares = lags[a].unbind(1)
-    scale = n / graph.s0 / (x_squares * y_squares[b]).sqrt()
-    spread = (lag_squares - lag_sum**2 / n).clamp(min=0) * y_squares[b]
+    x_squares, y_squares = graph.of_those_that_vary(x_squares, a), _or_nan(y_squares, y_varies)[b]
+    scale = n / graph.s0 / (x_squares * y_squares).sqrt()
+    spread = (lag_squares - lag_sum**2 / n).clamp(min=0) * y_squares
     variance = scale**2 * spread / (n - 1) if n > 1 else torch.full_like(cross, math.nan)
     return _scored(scale * cross, torch.zeros_like(cross), variance)
 
@@ -159,7 +163,8 @@ class _Graph:
     def __init__(
         self, x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor, device: torch.device, runs: str = "cuda"
     ) -> None:
-        self.x, self.home, self.runs = _checked_values("x", x).to(device), x.device, runs
+        values, self.varies = _checked_values("x", x)
+        self.x, self.home, self.runs = values.to(device), x.device, runs
         n = self.x.shape[0]
         pointer, columns, weight = (t.detach().to(device).contiguous() for t in (indptr, indices, weight_E))
         check_rows(pointer, columns.numel())
@@ -179,6 +184,10 @@ class _Graph:
         self.s0 = self.sum_of_weights()
         if self.s0 == 0:
             raise GraphError(f"Expected weights that do not sum to 0, found {columns.numel()} edges that do.")
+
+    def of_those_that_vary(self, squares: Tensor, columns: Tensor | slice = slice(None)) -> Tensor:
+        """Sums of squares of these columns of x; NaN where there is nothing but what rounding left of a constant."""
+        return _or_nan(squares, self.varies[columns])
 
     @property
     def s2(self) -> float:
@@ -250,10 +259,15 @@ class _HostGraph(_Graph):
         return tuple(torch.from_numpy(part).to(self.home) for part in sums)
 
 
-def _checked_values(name: str, x: Tensor) -> Tensor:
-    extremes = torch.stack(torch.aminmax(x)) if x.numel() else x.new_zeros(1)  # NaN passes through
-    if x.ndim != 2 or x.dtype not in (torch.float32, torch.float64) or not torch.isfinite(extremes).all():
-        raise GraphError(
-            f"Expected `{name}` (N, columns) float32 or float64 and finite, found {tuple(x.shape)} {x.dtype}."
-        )
-    return x.detach().contiguous()
+def _or_nan(squares: Tensor, varies: Tensor) -> Tensor:
+    return torch.where(varies.to(squares.device), squares, math.nan)
+
+
+def _checked_values(name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The values, and (columns,) bool where they vary."""
+    if x.ndim == 2 and x.is_floating_point():
+        low, high = torch.aminmax(x, dim=0) if x.numel() else (x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1]))
+        finite = bool((torch.isfinite(low) & torch.isfinite(high)).all())  # NaN passes through
+        if finite and x.dtype in (torch.float32, torch.float64):
+            return x.detach().contiguous(), low < high
+    raise GraphError(f"Expected `{name}` (N, columns) float32 or float64 and finite, found {tuple(x.shape)} {x.dtype}.")

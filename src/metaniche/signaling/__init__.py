@@ -3,21 +3,21 @@
 May import errors, ops, io and graph.
 """
 
-from metaniche.signaling.competition import TypeFlows, compete, flows_between_types
+from metaniche.signaling.competition import TypeFlows, compete, competing_signals, flows_between_types
 from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.differential import differential_communication
 from metaniche.signaling.edges import EdgeSignals, sent_direction, strongest_edges
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.length_scale import LengthScale, length_profile, length_scale
-from metaniche.signaling.local import global_association, local_association
+from metaniche.signaling.local import global_association, local_association, local_scores
 from metaniche.signaling.matched_pairs import matched_pairs_p
-from metaniche.signaling.nulls import NULLS
-from metaniche.signaling.patients import consistent_signals
-from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource
-from metaniche.signaling.relay import relay, relay_chains
+from metaniche.signaling.patients import SIGNAL, consistent_signals
+from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource, read_targets
+from metaniche.signaling.relay import RELAY, relay, relay_chains, relays
 from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, subunits
 from metaniche.signaling.scoring import (
     GRAPH,
+    NULL_MODELS,
     SCORES,
     Communication,
     SignalConfig,
@@ -25,12 +25,15 @@ from metaniche.signaling.scoring import (
     estimate_memory,
     signal_problem,
 )
+from metaniche.signaling.shifts import shift_null
 
 __all__ = [
     "DECAYS",
     "GRAPH",
-    "NULLS",
+    "NULL_MODELS",
+    "RELAY",
     "SCORES",
+    "SIGNAL",
     "SIGNALING_TYPES",
     "Communication",
     "Decay",
@@ -43,6 +46,7 @@ __all__ = [
     "TypeFlows",
     "communicate",
     "compete",
+    "competing_signals",
     "consistent_signals",
     "differential_communication",
     "estimate_memory",
@@ -52,14 +56,18 @@ __all__ = [
     "length_scale",
     "liana_resources",
     "local_association",
+    "local_scores",
     "matched_pairs_p",
     "open_resource",
     "pair_expression",
     "read_liana",
     "read_resource",
+    "read_targets",
     "relay",
     "relay_chains",
+    "relays",
     "sent_direction",
+    "shift_null",
     "signal_problem",
     "strongest_edges",
     "subunits",

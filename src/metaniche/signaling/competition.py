@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from metaniche.errors import GraphError, InputError
+from metaniche.errors import ConfigError, GraphError, InputError
 from metaniche.graph import CellGraph
 from metaniche.ops import Transport, transport
 from metaniche.ops.expression import check_indices
+from metaniche.signaling.csr import sums_by_type, type_codes
 from metaniche.signaling.expression import PairExpression
 
 
@@ -31,8 +34,10 @@ def compete(
     partner in reach stays unmet. This is COMMOT's model (Cang et al. 2023, doi:10.1038/s41592-022-01728-4); `eps` and
     `rho` as in `ops.transport`, where the problem stands. A cell is not its own neighbour.
 
-    Memory is O(E + N (L + R)). Raises InputError when no edge is that short.
+    Memory is O(E + N (L + R)). Raises InputError when no edge is that short, ConfigError for a reach that is not above 0.
     """
+    if not reach_um > 0:
+        raise ConfigError(f"Expected a reach above 0 um, found {reach_um}.")
     within = graph.keep(graph.distance_um <= reach_um)
     if not within.n_edges:
         shortest = f"the shortest is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there are none"
@@ -66,3 +71,40 @@ def flows_between_types(
     amounts = [torch.bincount(key, weights=solved.plan(pair), minlength=n_types**2) for pair in pairs]
     amount = torch.stack(amounts, 1).reshape(n_types, n_types, len(amounts))
     return TypeFlows(amount, amount.sum((0, 1)))
+
+
+def competing_signals(
+    expression: PairExpression,
+    cell_types: pd.Categorical,
+    graph: CellGraph,
+    reach_um: float,
+    *,
+    eps: float = 0.1,
+    rho: float = 10.0,
+) -> pd.DataFrame:
+    """What every pair moves from each cell type to each other one when all pairs compete (see `compete`).
+
+    Cells without a type compete as well and are not in the table.
+
+    Returns
+    -------
+    A row per sender type, receiver type and pair that moves anything: `sender`, `receiver`, `ligand`, `receptor`,
+    `signaling_type`, `pathway`, `amount` in units of the expression, `share` of what the sender type makes of the ligand,
+    and `n_edges` within reach. Largest amount first. Amounts are not tested: how much moves says nothing of chance.
+    """
+    types = type_codes(cell_types)
+    solved = compete(expression, graph, reach_um, eps=eps, rho=rho)
+    flows = flows_between_types(solved, graph, reach_um, types.code_N, types.n, range(expression.n_pairs))
+    within = graph.keep(graph.distance_um <= reach_um)
+    key = types.code_N[within.indices.long()].long() * types.n + types.code_N[within.receivers()].long()
+    n_edges = torch.bincount(key, minlength=types.n**2).reshape(types.n, types.n).numpy()
+    ligand = expression.ligand_NL
+    made = sums_by_type(ligand, ligand.values(), types.code_N, types.n)[:, expression.lig_P.numpy()]
+    named = slice(len(types.names))
+    amount = flows.amount.numpy()[named, named]
+    a, b, p = np.nonzero(amount)
+    pairs = expression.pairs[["ligand", "receptor", "signaling_type", "pathway"]].iloc[p].reset_index(drop=True)
+    pairs.insert(0, "sender", pd.Categorical.from_codes(a, types.names))
+    pairs.insert(1, "receiver", pd.Categorical.from_codes(b, types.names))
+    table = pairs.assign(amount=amount[a, b, p], share=amount[a, b, p] / made[a, p], n_edges=n_edges[a, b])
+    return table.sort_values("amount", ascending=False, kind="stable", ignore_index=True)

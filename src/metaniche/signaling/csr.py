@@ -1,15 +1,39 @@
-"""Sparse expression between scipy, which cuts and multiplies it, and torch, in whose CSR layout the ops take it."""
+"""Sparse expression between scipy, which cuts and multiplies it, and torch, in whose CSR layout the ops take it; cell types as
+the numbers that the ops sum by.
+"""
 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import sparse
 from torch import Tensor
 
 from metaniche.graph import rows_of
+
+
+class TypeCodes(NamedTuple):
+    """Cell types as numbers; cells without one have the last number, which has no name."""
+
+    names: list[str]
+    code_N: Tensor
+    """(N,) int32."""
+    n: int
+    """How many numbers there are: one more than names where some cells have no type."""
+
+
+def type_codes(cell_types: pd.Categorical) -> TypeCodes:
+    """Numbers of the types in use, in their order."""
+    cell_types = cell_types.remove_unused_categories()
+    names, codes = list(map(str, cell_types.categories)), cell_types.codes.astype(np.int32)
+    untyped = codes < 0
+    return TypeCodes(
+        names, torch.from_numpy(np.where(untyped, len(names), codes).astype(np.int32)), len(names) + bool(untyped.any())
+    )
 
 
 def to_torch(x: np.ndarray | sparse.sparray | sparse.spmatrix) -> Tensor:

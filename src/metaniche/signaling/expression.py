@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metaniche.errors import InputError
 from metaniche.io.matrices import has_negative
+from metaniche.io.wording import listed, nearest
 from metaniche.ops import complex_expression
 from metaniche.signaling.csr import to_torch
 from metaniche.signaling.resources import Resource, subunits
@@ -42,7 +43,18 @@ class PairExpression:
     def n_pairs(self) -> int:
         return len(self.pairs)
 
-    def select(self, keep: np.ndarray) -> PairExpression:
+    def position(self, ligand: str, receptor: str) -> int:
+        """Of a pair among those measured. Raises InputError, with the nearest, for one that is not."""
+        found = np.flatnonzero((self.pairs["ligand"] == ligand) & (self.pairs["receptor"] == receptor))
+        if not len(found):
+            names = self.pairs["ligand"] + " - " + self.pairs["receptor"]
+            raise InputError(
+                f"Expected a measured pair, found {ligand} - {receptor}. {nearest(f'{ligand} - {receptor}', names)}"
+                f"{self.n_pairs} pairs are measured: {listed(names)}."
+            )
+        return int(found[0])
+
+    def select(self, keep: np.ndarray | Sequence[int]) -> PairExpression:
         """The pairs at these positions or under this mask; ligands and receptors stay."""
         rows = torch.from_numpy(np.arange(self.n_pairs)[keep])
         return replace(self, pairs=self.pairs.iloc[rows.numpy()], lig_P=self.lig_P[rows], rec_P=self.rec_P[rows])

@@ -17,6 +17,7 @@ from metaniche.io.wording import listed
 from metaniche.ops import bivariate_moran
 from metaniche.signaling.csr import to_scipy
 from metaniche.signaling.expression import PairExpression
+from metaniche.signaling.scoring import SignalConfig
 
 STATISTICS = ("moran", "lee", "cosine")
 PAIRS_A_BLOCK = 16
@@ -97,6 +98,22 @@ def local_association(
         sides = (x, y) if statistic == "cosine" else (_standardised(x, clip), _standardised(y, clip))
         out[:, block] = local(weight, *sides)
     return torch.from_numpy(out)
+
+
+def local_scores(
+    expression: PairExpression, graph: CellGraph, config: SignalConfig, statistic: str = "moran"
+) -> pd.DataFrame:
+    """`local_association` of all pairs, each over the reach of its signaling type: a row per cell, a column
+    "ligand - receptor" per pair.
+    """
+    names = expression.pairs["ligand"] + " - " + expression.pairs["receptor"]
+    out = pd.DataFrame(index=range(graph.n_cells), columns=list(names), dtype=np.float32)
+    kinds = expression.pairs["signaling_type"].fillna("unknown").to_numpy()
+    for kind in sorted(set(kinds)):
+        mine = np.flatnonzero(kinds == kind)
+        weight = config.decay(kind).weights(graph.distance_um)
+        out.iloc[:, mine] = local_association(expression, graph, weight, mine, statistic).numpy()
+    return out
 
 
 def global_association(

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutati
 from metaniche.signaling.csr import map_values, sums_by_type, to_scipy, to_torch
 
 NULLS = ("positions", "labels")
+# What reaches a cell is summed in float32, in the order of its neighbours: sums that differ by less are the same.
+ROUNDING = 1e-6
 PAIRS_A_BLOCK = 256
 
 
@@ -113,26 +117,41 @@ def permutation_null(
             f"Expected null in {NULLS}, n_permutations and stop_after >= 1, found {null!r}, {n_permutations}, {stop_after}."
         )
     score = type_pair_sums(problem, type_N, n_types)[0].numpy()
-    reached, drawn = np.zeros(score.shape, np.int32), np.zeros(score.shape, np.int32)
-    first, second = np.zeros(score.shape), np.zeros(score.shape)
     rng = np.random.default_rng(seed)
+    draws = (_permuted(problem, type_N, n_types, null, rng) for _ in range(n_permutations))
+    tell = progress and partial(told, progress, n_permutations, f"permutations of {null}")
+    return judged_by_draws(score, draws, stop_after, tell)
+
+
+def told(progress: Tell, total: int, text: str, done: int) -> None:
+    """`progress` as what counts draws calls it."""
+    progress(done, total, text)
+
+
+def judged_by_draws(
+    score: np.ndarray, draws: Iterable[np.ndarray], stop_after: int, progress: Callable[[int], None] | None
+) -> SignalNull:
+    """Scores beside those drawn under a null; no more are drawn when all tests were reached `stop_after` times."""
+    reached, drawn = np.zeros(score.shape, np.int32), np.zeros(score.shape, np.int32)
+    # Of differences to the score, so that what no draw changes has a variance of exactly 0.
+    first, second = np.zeros(score.shape), np.zeros(score.shape)
     done = 0
-    while done < n_permutations and (reached < stop_after).any():
-        if progress is not None:
-            progress(done, n_permutations, f"permutations of {null}")
-        found = _permuted(problem, type_N, n_types, null, rng)
-        running = reached < stop_after
+    for found in draws:
+        change, running = found - score, reached < stop_after
         drawn += running
-        # The order of a sum depends on where its cells stand.
-        reached += running & (found >= score * (1 - 1e-12))
-        first, second = first + found, second + found**2
-        done += 1
+        reached += running & (change >= -ROUNDING * score)
+        first, second, done = first + change, second + change**2, done + 1
+        if progress is not None:
+            progress(done)
+        if (reached >= stop_after).all():
+            break
     mean = first / done
     variance = np.maximum(second / done - mean**2, 0.0)
+    variance = np.where(variance <= (ROUNDING * score) ** 2, 0.0, variance)
     p = np.where(reached >= stop_after, reached / drawn, (reached + 1) / (drawn + 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(variance > 0, (score - mean) / np.sqrt(variance), np.nan)
-    return SignalNull(score, mean, variance, z, p)
+        z = np.where(variance > 0, -mean / np.sqrt(variance), np.nan)
+    return SignalNull(score, score + mean, variance, z, p)
 
 
 def within_types(type_N: Tensor, rng: np.random.Generator) -> Tensor:

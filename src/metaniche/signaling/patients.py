@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, t, ttest_1samp
@@ -16,7 +18,9 @@ MIN_PATIENTS = 3
 MAX_CV = 0.5
 
 
-def consistent_signals(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
+def consistent_signals(
+    table: pd.DataFrame, alpha: float = 0.05, *, by: Sequence[str] = SIGNAL, weight: str = "n_edges"
+) -> pd.DataFrame:
     """Which signals exceed their null in the patients of a cohort, every patient counting once.
 
     Parameters
@@ -25,6 +29,8 @@ def consistent_signals(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame
         As in `differential_communication`, with q.
     alpha
         A sample's signal is found at q below it.
+    by, weight
+        The columns that make a signal, and what its samples are weighted with; relays: `relay.RELAY` and "n_cells".
 
     Returns
     -------
@@ -33,7 +39,7 @@ def consistent_signals(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame
     (Benjamini and Hochberg over the table), `n_patients`, and `n_found`, in how many of them a sample has it at q < alpha.
     Smallest p first.
     """
-    wide = of_patients(table, "enrichment", list(SIGNAL))
+    wide = of_patients(table, "enrichment", list(by), weight)
     n = wide.notna().sum()
     wide = wide.loc[:, n >= MIN_PATIENTS]
     n, mean = wide.notna().sum(), wide.mean()
@@ -45,13 +51,13 @@ def consistent_signals(table: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame
     out["p"] = np.where(np.isnan(p), 1.0, p)
     out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
     out["n_patients"] = n.to_numpy()
-    found = table[table["q"] < alpha].groupby(list(SIGNAL), observed=True)[keys.PATIENT].nunique()
+    found = table[table["q"] < alpha].groupby(list(by), observed=True)[keys.PATIENT].nunique()
     out["n_found"] = found.reindex(wide.columns).fillna(0).to_numpy(int)
     return out.sort_values(["p", "enrichment"], ascending=[True, False], ignore_index=True)
 
 
-def of_patients(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
-    """(patients, signals), NaN where not measured; samples are summed with their number of edges.
+def of_patients(table: pd.DataFrame, value: str, by: list[str], weight: str = "n_edges") -> pd.DataFrame:
+    """(patients, signals), NaN where not measured; samples are summed with their `weight`.
 
     Parameters
     ----------
@@ -70,7 +76,7 @@ def of_patients(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
         keys.SAMPLE,
         *by,
         "score",
-        "n_edges",
+        weight,
         *(["expected", "sd"] if value == "enrichment" else []),
     ]
     absent = [c for c in needed if c not in table]
@@ -81,13 +87,13 @@ def of_patients(table: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
         raise InputError(
             f"Expected every sample to have one patient, found {listed(owners.index[owners > 1])} with more."
         )
-    n_edges = table["n_edges"].to_numpy(float)
-    rows = table[[keys.PATIENT, *by]].assign(n_edges=n_edges, score=n_edges * table["score"].to_numpy(float))
+    size = table[weight].to_numpy(float)
+    rows = table[[keys.PATIENT, *by]].assign(size=size, score=size * table["score"].to_numpy(float))
     if value == "enrichment":
-        rows["expected"] = n_edges * table["expected"].to_numpy(float)
-        rows["variance"] = (n_edges * table["sd"].to_numpy(float)) ** 2
+        rows["expected"] = size * table["expected"].to_numpy(float)
+        rows["variance"] = (size * table["sd"].to_numpy(float)) ** 2
     sums = rows.groupby([keys.PATIENT, *by], observed=True).sum()
     if value == "score":
-        return (sums["score"] / sums["n_edges"]).unstack(by)
+        return (sums["score"] / sums["size"]).unstack(by)
     precise = (sums["expected"] > 0) & (np.sqrt(sums["variance"]) <= MAX_CV * sums["expected"])
     return (sums["score"] / sums["expected"]).where(precise).unstack(by)

@@ -110,6 +110,19 @@ def read_resource(path: str | Path, *, organism: str = "human", licence: str = "
         raise InputError(f"{path}: {error}") from error
 
 
+def read_targets(path: str | Path) -> pd.DataFrame:
+    """A table (csv, tsv, parquet) of receptor-to-target links for `relay_chains`: its columns `receptor` and `target`."""
+    table = read_table(Path(path), ids=())
+    if not {"receptor", "target"} <= set(table):
+        raise refusal(
+            path,
+            expected="columns receptor and target",
+            found=f"columns {listed(table.columns, 8)}",
+            fix="Rename the columns: target is a gene that signaling through the receptor induces.",
+        )
+    return table[["receptor", "target"]].astype("string")
+
+
 def _liana():
     """LIANA's module of resources."""
     if find_spec("liana") is None:

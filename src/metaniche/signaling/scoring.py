@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -18,14 +18,16 @@ from metaniche.errors import ConfigError, InputError
 from metaniche.graph import CellGraph, GraphConfig, kept_pointers
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
-from metaniche.signaling.csr import map_values, sums_by_type
+from metaniche.signaling.csr import TypeCodes, map_values, sums_by_type, type_codes
 from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.nulls import NULLS, SignalNull, label_null, permutation_null, position_null
 from metaniche.signaling.resources import Resource
+from metaniche.signaling.shifts import shift_null
 
 log = logging.getLogger(__name__)
 
+NULL_MODELS = (*NULLS, "shifts", "none")
 SCORES = ("product", "geometric_mean", "hill", "mass_action")
 COLUMNS = (
     "sender", "receiver", "ligand", "receptor", "signaling_type", "pathway", "score", "expected", "sd", "z", "p", "q",
@@ -49,14 +51,15 @@ class SignalConfig:
     half_saturation
         K, in units of the expression (of the product for mass_action).
     null_model
-        positions, labels or none; see `signaling.nulls` for the question that each asks.
+        positions, labels, shifts or none; see `signaling.nulls` and `signaling.shifts` for the question that each asks.
     n_permutations
-        0: exact moments with a gamma tail; else at most as many permutations, fewer where all tests are decided.
+        0: exact moments with a gamma tail; else at most as many permutations (or shifts), fewer where all tests are
+        decided. No p is below 1 / (n_permutations + 1), so q of thousands of tests needs thousands.
     stop_after
         Times that a permuted signal must reach a test to decide it.
     min_share
-        A pair is tested between two types when at least this share of each expresses its side (null_model=positions only:
-        permuting labels would not be valid after such a choice).
+        A pair is tested between two types when at least this share of each expresses its side (not for
+        null_model=labels: permuting labels would not be valid after such a choice).
     decays
         Changes to `DECAYS`: signaling type -> {kind, length_um}.
     seed
@@ -76,8 +79,10 @@ class SignalConfig:
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise ConfigError(f"Expected signaling.score in {SCORES}, found {self.score!r}.")
-        if self.null_model not in (*NULLS, "none"):
-            raise ConfigError(f"Expected signaling.null_model in {(*NULLS, 'none')}, found {self.null_model!r}.")
+        if self.null_model not in NULL_MODELS:
+            raise ConfigError(f"Expected signaling.null_model in {NULL_MODELS}, found {self.null_model!r}.")
+        if self.null_model == "shifts" and not self.n_permutations:
+            raise ConfigError("null_model=shifts has no closed form: give n_permutations, such as 999.")
         if self.score == "mass_action" and self.null_model != "none" and not self.n_permutations:
             raise ConfigError("score=mass_action has no closed-form null: give n_permutations, or take score=hill.")
         if not 0 <= self.min_share < 1 or self.n_permutations < 0 or self.stop_after < 1 or self.half_saturation <= 0:
@@ -158,21 +163,19 @@ def communicate(
             f"Expected expression and a type for each of the {graph.n_cells} cells of the graph, found {x.shape[0]} rows "
             f"and {len(cell_types)} types."
         )
-    cell_types = cell_types.remove_unused_categories()
-    if (cell_types.codes >= 0).sum() < 4:
-        raise InputError(
-            f"Expected at least 4 cells with a cell type, found {int((cell_types.codes >= 0).sum())}. "
-            "Fill obs['cell_type']."
-        )
+    n_typed = int((cell_types.codes >= 0).sum())
+    if n_typed < 4:
+        raise InputError(f"Expected at least 4 cells with a cell type, found {n_typed}. Fill obs['cell_type'].")
+    types = type_codes(cell_types)
     expression = pair_expression(x, features, resource, config.complexes)
-    parts = list(_by_signaling_type(expression, graph, config))
+    parts = list(by_signaling_type(expression, graph, config))
     _check_reach(parts, graph, config)
     tables, sent, received = [], [], []
     for number, (kind, part, problem) in enumerate(parts):
         if progress is not None:
             progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
         tell = progress and partial(_inside, progress, number, len(parts), kind)
-        tables.append(_tested(part, problem, kind, cell_types, config, tell))
+        tables.append(_tested(part, problem, kind, types, graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
         group_P = torch.from_numpy(codes).to(torch.int32)
@@ -193,10 +196,11 @@ def communicate(
         "complexes": config.complexes,
         "null_model": config.null_model,
         "n_permutations": config.n_permutations,
+        "half_saturation": config.half_saturation if config.score in ("hill", "mass_action") else None,
         "min_share": config.min_share,
         "decays": {kind: f"{config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind, _, _ in parts},
         "n_cells": graph.n_cells,
-        "n_untyped": int((cell_types.codes < 0).sum()),
+        "n_untyped": graph.n_cells - n_typed,
         "n_tested": len(table),
     }
     return Communication(
@@ -230,7 +234,9 @@ def _check_reach(parts: Sequence[tuple], graph: CellGraph, config: SignalConfig)
     log.warning("No edge carries signals of %s: %s. Their pairs are left out.", rules, shortest)
 
 
-def _by_signaling_type(expression: PairExpression, graph: CellGraph, config: SignalConfig):
+def by_signaling_type(
+    expression: PairExpression, graph: CellGraph, config: SignalConfig
+) -> Iterator[tuple[str, PairExpression, LigandReceptor]]:
     """(signaling type, its pairs, their signal problem): types differ in how far they reach."""
     kinds = expression.pairs["signaling_type"].fillna("unknown")
     for kind in sorted(kinds.unique()):
@@ -267,17 +273,14 @@ def _tested(
     expression: PairExpression,
     problem: LigandReceptor,
     kind: str,
-    cell_types: pd.Categorical,
+    types: TypeCodes,
+    pos_um: Tensor,
     config: SignalConfig,
     progress: Tell | None,
 ) -> pd.DataFrame:
     """The rows of one signaling type."""
-    names = list(map(str, cell_types.categories))
-    codes = cell_types.codes.astype(np.int32)
-    untyped = bool((codes < 0).any())
-    type_N = torch.from_numpy(np.where(codes < 0, len(names), codes).astype(np.int32))
-    n_types = len(names) + untyped
-    found = _null(problem, type_N, n_types, config, progress)
+    names, type_N, n_types = types
+    found = _null(problem, pos_um, type_N, n_types, config, progress)
     weight, n_edges = (part.numpy() for part in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
         _shares(side, type_N, n_types)[:, columns.numpy()]
@@ -314,22 +317,21 @@ def _tested(
 
 
 def _null(
-    problem: LigandReceptor, type_N: Tensor, n_types: int, config: SignalConfig, progress: Tell | None
+    problem: LigandReceptor,
+    pos_um: Tensor,
+    type_N: Tensor,
+    n_types: int,
+    config: SignalConfig,
+    progress: Tell | None,
 ) -> SignalNull:
     if config.null_model == "none":
         score = type_pair_sums(problem, type_N, n_types)[0].numpy()
         return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
-    if config.n_permutations:
-        return permutation_null(
-            problem,
-            type_N,
-            n_types,
-            config.null_model,
-            config.n_permutations,
-            stop_after=config.stop_after,
-            seed=config.seed,
-            progress=progress,
-        )
+    n_draws, how = config.n_permutations, {"stop_after": config.stop_after, "seed": config.seed, "progress": progress}
+    if config.null_model == "shifts":
+        return shift_null(problem, pos_um, type_N, n_types, n_draws, **how)
+    if n_draws:
+        return permutation_null(problem, type_N, n_types, config.null_model, n_draws, **how)
     return (position_null if config.null_model == "positions" else label_null)(problem, type_N, n_types)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,9 @@ from metaniche.errors import ConfigError, GraphError
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_scipy, to_torch
-from metaniche.signaling.nulls import SignalNull
+from metaniche.signaling.nulls import SignalNull, judged_by_draws, told
 
 PLACES_TRIED = 8
-# What reaches a cell is summed in float32, in the order of its neighbours: sums that differ by less are the same.
-ROUNDING = 1e-6
 
 
 def shift_null(
@@ -32,6 +31,7 @@ def shift_null(
     n_shifts: int = 999,
     *,
     once: bool = True,
+    stop_after: int = 20,
     seed: int = 0,
     progress: Tell | None = None,
 ) -> SignalNull:
@@ -45,8 +45,8 @@ def shift_null(
     .. math:: T_v = \\sum_{i \\in b, j \\in a} w_{ij} y_i x_{m_v(j)}
 
     where :math:`m_v(j)` is the cell of j's type at the place of j + v, with v uniform and the bounding box of all cells
-    closed to a torus (Lotwick and Silverman 1982, doi:10.1111/j.2517-6161.1982.tb01221.x). With b of n shifts at least as
-    large as the signal seen, p = (b + 1) / (n + 1).
+    closed to a torus (Lotwick and Silverman 1982, doi:10.1111/j.2517-6161.1982.tb01221.x). p and when shifts stop as in
+    `nulls.permutation_null`.
 
     What it cannot do. Patches are cut where the box is closed and where a place holds no cell of the type, as outside of a
     round section or between the islands of a type, so the window must hold many patches (Mrkvicka et al. 2021,
@@ -64,12 +64,14 @@ def shift_null(
     type_N, n_types
         (N,) int32 type of each cell, and T.
     n_shifts
-        How many; each costs a pass of `type_pair_sums` and a search of N places. p is at least 1 / (n_shifts + 1).
+        At most as many; each costs a pass of `type_pair_sums` and a search of N places. p is at least 1 / (n_shifts + 1).
     once
         True: a place goes to the nearest cell of the type that no nearer place has taken, so that each cell's ligands are
         used once and what the type expresses stays. False: to the nearest, taken or not; what a cell has of its own,
         beside its patch, then weighs more where the cell is used twice. p of noisy genes is too large and power is lost,
         but p is hardly ever too small (0.5 to 6 % had p <= 0.05).
+    stop_after
+        Times that a shifted signal must reach a test to decide it.
     seed
         Of the vectors; the same one gives the same result.
 
@@ -79,33 +81,25 @@ def shift_null(
 
     Raises
     ------
-    ConfigError for n_shifts below 1, GraphError for positions that are not finite or not one per cell.
+    ConfigError for n_shifts or stop_after below 1, GraphError for positions that are not finite or not one per cell.
     """
-    _check(problem, pos_um, n_shifts)
+    _check(problem, pos_um, n_shifts, stop_after)
     score = type_pair_sums(problem, type_N, n_types)[0].numpy()
-    reached = np.zeros(score.shape, np.int32)
-    # Of differences to the score, so that what no shift changes has a variance of exactly 0.
-    first, second = np.zeros(score.shape), np.zeros(score.shape)
     ligand = to_scipy(problem.ligand_NL)
-    for done, cell in enumerate(shifts_of_cells(pos_um.double().numpy(), type_N.numpy(), n_shifts, once, seed)):
-        if progress is not None:
-            progress(done, n_shifts, "shifts of ligands against receptors")
-        there = replace(problem, ligand_NL=to_torch(ligand[cell]))
-        change = type_pair_sums(there, type_N, n_types)[0].numpy() - score
-        reached += change >= -ROUNDING * score
-        first, second = first + change, second + change**2
-    mean = first / n_shifts
-    variance = np.maximum(second / n_shifts - mean**2, 0.0)
-    variance = np.where(variance <= (ROUNDING * score) ** 2, 0.0, variance)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(variance > 0, -mean / np.sqrt(variance), np.nan)
-    return SignalNull(score, score + mean, variance, z, (reached + 1) / (n_shifts + 1))
+    sources = shifts_of_cells(pos_um.double().numpy(), type_N.numpy(), n_shifts, once, seed)
+    shifted = (replace(problem, ligand_NL=to_torch(ligand[cell])) for cell in sources)
+    draws = (type_pair_sums(there, type_N, n_types)[0].numpy() for there in shifted)
+    tell = progress and partial(told, progress, n_shifts, "shifts of ligands against receptors")
+    return judged_by_draws(score, draws, stop_after, tell)
 
 
-def _check(problem: LigandReceptor, pos_um: Tensor, n_shifts: int) -> None:
+def _check(problem: LigandReceptor, pos_um: Tensor, n_shifts: int, stop_after: int) -> None:
     n = problem.indptr.numel() - 1
-    if n_shifts < 1:
-        raise ConfigError(f"Expected n_shifts >= 1, found {n_shifts}. Take 999 for p values down to 0.001.")
+    if n_shifts < 1 or stop_after < 1:
+        raise ConfigError(
+            f"Expected n_shifts and stop_after >= 1, found {n_shifts} and {stop_after}. Take 999 shifts for p values down to "
+            "0.001."
+        )
     if pos_um.shape not in ((n, 2), (n, 3)) or not bool(torch.isfinite(pos_um).all()):
         raise GraphError(
             f"Expected finite positions (N, 2 or 3) of the {n} cells, found {tuple(pos_um.shape)} with "

@@ -1,0 +1,210 @@
+"""AnnData in, the same AnnData with signals out; and one pair in one sample, to draw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from metaniche.communicate import communicate_sample, expression_of, named
+from metaniche.data.cohort import CohortConfig
+from metaniche.data.prepare import prepare_anndata
+from metaniche.data.sample import PreparedSample
+from metaniche.graph import CellGraph, GraphConfig
+from metaniche.io import keys
+from metaniche.io.guards import require_column
+from metaniche.io.record import own_record
+from metaniche.ops import LigandReceptor
+from metaniche.signaling import (
+    GRAPH,
+    PairExpression,
+    Resource,
+    SignalConfig,
+    local_scores,
+    pair_expression,
+    signal_problem,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
+
+
+def communicate_anndata(
+    adata: AnnData,
+    resource: Resource,
+    config: SignalConfig,
+    graph: GraphConfig,
+    *,
+    um_per_unit: float | None = None,
+    types: str = keys.CELL_TYPE,
+    feature_kind: str = "counts",
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict]:
+    """Signals of the samples of an AnnData: their table with `sample_id` in front, per-cell tables in its row order, and
+    what they were made with. Cells that are dropped on reading have NaN. See `tl.communicate`.
+    """
+    samples = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
+    tables, of_samples, about = [], {}, {}
+    per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
+    for sample in samples:
+        found = communicate_sample(sample, resource, config)
+        tables.append(found.table.assign(**{keys.SAMPLE: sample.sample_id}))
+        for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
+            per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
+        about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
+        of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
+    table = pd.concat(tables, ignore_index=True)
+    table.insert(0, keys.SAMPLE, table.pop(keys.SAMPLE))
+    cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
+    made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph)}
+    return table, cells, {**about, **made_from, "samples": of_samples}
+
+
+def samples_of(
+    adata: AnnData,
+    graph: GraphConfig,
+    *,
+    um_per_unit: float | None,
+    types: str,
+    feature_kind: str,
+    typed: bool = True,
+) -> list[PreparedSample]:
+    """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`."""
+    if typed:
+        require_column(adata.obs, types, "adata")
+    reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
+    return prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
+
+
+def local_anndata(
+    adata: AnnData,
+    samples: Sequence[PreparedSample],
+    resource: Resource,
+    config: SignalConfig,
+    statistic: str,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> pd.DataFrame:
+    """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair; NaN where a cell was
+    dropped on reading. `pairs` None: all that are measured. Raises InputError for a pair that is not measured.
+    """
+    parts = []
+    for sample in samples:
+        with named(sample):
+            expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
+            if pairs is not None:
+                expression = expression.select([expression.position(*pair) for pair in pairs])
+            found = local_scores(expression, sample.graph, config, statistic)
+        parts.append(found.set_axis(sample.file_order, axis=0))
+    return _at_cells(adata, parts)
+
+
+def _at_cells(adata: AnnData, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of samples whose index is the row in the AnnData, as one table in its order."""
+    return pd.concat(parts).reindex(pd.RangeIndex(adata.n_obs)).set_axis(adata.obs_names, axis=0)
+
+
+def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
+    """Write the results of `communicate_anndata` into `adata`, in types that anndata can store."""
+    record_table(adata, keys.COMMUNICATION, table, about)
+    for key, values in cells.items():
+        adata.obsm[key] = storable(values)
+
+
+def storable(cells: pd.DataFrame) -> pd.DataFrame:
+    """A table of cells as anndata can store it: a slash would be a group of the file."""
+    return cells.rename(columns=lambda name: str(name).replace("/", "|")).astype(np.float32)
+
+
+def table_of_anndata(
+    adata: AnnData,
+    name: str,
+    make: Callable[[PreparedSample], pd.DataFrame],
+    graph: GraphConfig,
+    about: dict,
+    **reading,
+) -> None:
+    """Write what `make` finds in every sample of `adata`, with `sample_id` in front, as `record_table`; see `samples_of`."""
+    tables = []
+    for sample in samples_of(adata, graph, **reading):
+        found = make(sample)
+        found.insert(0, keys.SAMPLE, sample.sample_id)
+        tables.append(found)
+    made_from = {k: v for k, v in reading.items() if k != "um_per_unit"} | {"graph": asdict(graph)}
+    record_table(adata, name, pd.concat(tables, ignore_index=True), about | made_from)
+
+
+def record_table(adata: AnnData, name: str, table: pd.DataFrame, about: dict) -> None:
+    """Write a table and what it was made with below uns["metaniche"], in types that anndata can store."""
+    text = table.select_dtypes(exclude="number").columns
+    stored = table.assign(**{c: table[c].astype(object).fillna("").astype(str) for c in text})
+    adata.uns[keys.UNS] = {
+        **own_record(adata, where="adata"),
+        name: stored.set_axis(stored.index.astype(str), axis=0),
+        f"{name}_parameters": json.dumps(about, default=str),
+    }
+
+
+class PairInTissue(NamedTuple):
+    """One pair in one sample: its cells, expression, and the edges that carry it."""
+
+    sample: PreparedSample
+    expression: PairExpression
+    carrying: CellGraph
+    problem: LigandReceptor
+
+
+def pair_in_tissue(
+    adata: AnnData,
+    ligand: str,
+    receptor: str,
+    *,
+    types: str | None = None,
+    feature_kind: str | None = None,
+    um_per_unit: float | None = None,
+    signaling_type: str | None = None,
+    reach_um: float | None = None,
+) -> PairInTissue:
+    """One pair in an AnnData of one sample as `communicate_anndata` saw it, where that has been recorded; else by default.
+
+    `signaling_type` None: what the table of signals says of the pair, else "unknown". `reach_um` asks for all edges up to
+    there instead of the graph.
+    """
+    record = adata.uns.get(keys.UNS, {})
+    about = json.loads(record.get(f"{keys.COMMUNICATION}_parameters", "{}"))
+    if signaling_type is None:
+        signaling_type = _signaling_type(record.get(keys.COMMUNICATION), ligand, receptor)
+    graph = GraphConfig(**about["graph"]) if "graph" in about else GRAPH
+    if reach_um is not None:
+        graph = GraphConfig(contact_um=min(20.0, reach_um / 2), radius_um=reach_um, max_paracrine=None)
+    rules = {kind: text.split() for kind, text in about.get("decays", {}).items()}
+    config = SignalConfig(
+        **{key: about[key] for key in ("score", "complexes", "half_saturation") if about.get(key) is not None},
+        null_model="none",
+        decays={kind: {"kind": words[0], "length_um": float(words[1])} for kind, words in rules.items()},
+    )
+    (sample,) = samples_of(
+        adata,
+        graph,
+        um_per_unit=um_per_unit,
+        types=types or about.get("types", keys.CELL_TYPE),
+        feature_kind=feature_kind or about.get("feature_kind", "counts"),
+        typed=False,
+    )
+    pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
+    expression = pair_expression(expression_of(sample), sample.features, pair, config.complexes)
+    weight = config.decay(signaling_type).weights(sample.graph.distance_um)
+    carrying = sample.graph.keep(weight > 0)
+    return PairInTissue(sample, expression, carrying, signal_problem(expression, carrying, weight[weight > 0], config))
+
+
+def _signaling_type(table: pd.DataFrame | None, ligand: str, receptor: str) -> str:
+    """What the table of signals says of the pair."""
+    if table is None:
+        return "unknown"
+    rows = (table["ligand"].astype(str) == ligand) & (table["receptor"].astype(str) == receptor)
+    return str(table.loc[rows, "signaling_type"].iloc[0]) if rows.any() else "unknown"

@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.communicate_anndata import (
+    annotated,
+    communicate_anndata,
+    local_anndata,
+    pair_in_tissue,
+    samples_of,
+    table_of_anndata,
+)
+from metaniche.data.synthetic import SyntheticConfig, generate, resource
+from metaniche.errors import InputError
+from metaniche.graph import GraphConfig
+from metaniche.io import keys
+from metaniche.io.read import read_sample
+from metaniche.io.write import write_sample
+from metaniche.signaling import GRAPH, SignalConfig
+
+PLAIN = {"um_per_unit": None, "types": keys.CELL_TYPE, "feature_kind": "counts"}
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    return generate(SyntheticConfig(n_patients=6, n_cells=300, max_samples=2))
+
+
+@pytest.fixture
+def adata(synthetic):
+    return synthetic.read(synthetic.samples.index[0])
+
+
+def test_the_planted_pair_is_among_those_of_an_anndata(adata):
+    table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
+    assert next(iter(table)) == keys.SAMPLE
+    assert ("CXCL12", "CXCR4") in set(zip(table["ligand"], table["receptor"]))
+    assert about["graph"]["radius_um"] == GRAPH.radius_um
+    assert about["resource"] == "synthetic tumours"
+    assert list(cells[keys.SENT].index) == list(adata.obs_names)
+
+
+def test_signals_stand_at_the_rows_of_their_cells(adata):
+    """In whatever order the cells come."""
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    one, two = (communicate_anndata(a, resource(), SignalConfig(), GRAPH)[1] for a in (adata, adata[order].copy()))
+    for key in (keys.SENT, keys.RECEIVED):
+        np.testing.assert_allclose(one[key].to_numpy()[order], two[key].to_numpy(), rtol=1e-4, atol=1e-5)
+    assert one[keys.SENT].to_numpy().any()
+
+
+def test_what_is_written_is_read_back(adata, tmp_path):
+    table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
+    annotated(adata, table, cells, about)
+    write_sample(adata, tmp_path / "out.h5ad")
+    back = read_sample(tmp_path / "out.h5ad")
+    stored = back.uns[keys.UNS][keys.COMMUNICATION]
+    np.testing.assert_allclose(stored["p"].to_numpy(float), table["p"])
+    assert list(stored["ligand"]) == list(table["ligand"])
+    assert json.loads(back.uns[keys.UNS]["communication_parameters"])["sha256"] == resource().sha256
+    assert back.uns[keys.UNS][keys.UM_PER_UNIT] == 1.0
+    np.testing.assert_allclose(back.obsm[keys.SENT].to_numpy(), cells[keys.SENT].to_numpy(), rtol=1e-6)
+
+
+def test_samples_of_one_anndata_are_apart(synthetic):
+    import anndata
+
+    names = list(synthetic.samples.index[:2])
+    joined = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
+    joined.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
+    table = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)[0]
+    alone, _, about = communicate_anndata(synthetic.read(names[1]), resource(), SignalConfig(), GRAPH)
+    assert list(about["samples"].values()) == [
+        {"n_cells": synthetic.read(names[1]).n_obs, "n_untyped": 0, "n_tested": len(alone)}
+    ]
+    of_second = table[table[keys.SAMPLE] == names[1]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_second.drop(columns=keys.SAMPLE), alone.drop(columns=keys.SAMPLE))
+
+
+def test_intensities_are_used_as_they_are(adata):
+    logged = adata.copy()
+    total = np.asarray(logged.X.sum(1)).reshape(-1, 1)
+    logged.X = np.log1p(logged.X.toarray() * 1e4 / np.maximum(total, 1)).astype(np.float32)
+    counts = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)[0]
+    values = communicate_anndata(
+        logged, resource(), SignalConfig(), GraphConfig(**vars(GRAPH)), feature_kind="intensity"
+    )[0]
+    np.testing.assert_allclose(counts["score"], values["score"], rtol=1e-5)
+
+
+def test_a_table_of_samples_is_written_with_what_it_was_made_with(adata):
+    def counted(sample):
+        return pd.DataFrame({"kind": ["all"], "n": [sample.n_cells]})
+
+    table_of_anndata(adata, "counted", counted, GRAPH, {"by": "hand"}, **PLAIN)
+    stored = adata.uns[keys.UNS]["counted"]
+    assert list(stored) == [keys.SAMPLE, "kind", "n"]
+    assert stored["n"].tolist() == [adata.n_obs]
+    about = json.loads(adata.uns[keys.UNS]["counted_parameters"])
+    assert (about["by"], about["types"], about["graph"]["radius_um"]) == ("hand", keys.CELL_TYPE, GRAPH.radius_um)
+
+
+def test_local_scores_stand_at_the_rows_of_their_cells(adata):
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    pairs = [("CXCL12", "CXCR4")]
+    one, two = (
+        local_anndata(a, samples_of(a, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", pairs)
+        for a in (adata, adata[order].copy())
+    )
+    assert list(one) == ["CXCL12 - CXCR4"]
+    np.testing.assert_allclose(one.to_numpy()[order], two.to_numpy(), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="Did you mean 'CXCL12 - CXCR4'"):
+        local_anndata(adata, samples_of(adata, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", [("CXCL12", "CXCR")])
+
+
+def test_a_pair_is_seen_as_it_was_scored(adata):
+    config = SignalConfig(score="hill", half_saturation=0.2, decays={"secreted": {"length_um": 10.0}})
+    logged = adata.copy()
+    logged.X = np.log1p(logged.X.toarray())
+    found = communicate_anndata(
+        logged, resource(), config, GraphConfig(radius_um=60.0), feature_kind="intensity", types="region"
+    )
+    annotated(logged, *found)
+    shown = pair_in_tissue(logged, "CXCL12", "CXCR4")
+    assert shown.sample.feature_kind == "intensity"
+    assert set(shown.sample.cell_types.categories) <= {"core", "front", "stroma"}
+    assert float(shown.carrying.distance_um.max()) <= 60
+    stored = shown.expression.ligand_NL.values()
+    assert shown.problem.ligand_NL.values().numpy() == pytest.approx((stored / (0.2 + stored)).numpy())
+    near = float(shown.carrying.distance_um.min())
+    weight = shown.problem.weight_E[shown.carrying.distance_um == near]
+    assert float(weight[0]) == pytest.approx(float(np.exp(-near / 10)), rel=1e-5)
