@@ -23,7 +23,7 @@ def hydra_context():
     GlobalHydra.instance().clear()
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "prepare", "communicate"])
+@pytest.mark.parametrize("verb", ["train", "evaluate", "sweep", "prepare", "communicate"])
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_recipe_composes_with_every_verb(verb, experiment):
     config = compose(verb, [f"experiment={experiment}"])
@@ -49,6 +49,22 @@ def test_every_file_of_a_group_composes(override):
     cfg.check_targets(config)
     assert cfg.read_task(config).name == config.task.name
     assert cfg.fit_config(config).epochs == config.trainer.max_epochs
+
+
+@pytest.mark.parametrize("name", names("hparams_search"))
+def test_every_search_starts_from_the_config_and_can_set_what_it_searches(name):
+    from metaniche.evaluation.search import SearchConfig
+
+    config = compose("sweep", [f"hparams_search={name}"])
+    space = SearchConfig(**OmegaConf.to_container(config.hparams_search)).distributions()
+    default = cfg.default_values(config, space)
+    assert set(default) == set(space)
+    assert all(space[key]._contains(space[key].to_internal_repr(value)) for key, value in default.items())
+    drawn = {key: d.choices[-1] if hasattr(d, "choices") else d.high for key, d in space.items()}
+    changed = cfg.with_values(config, drawn)
+    fit = cfg.fit_config(changed, cfg.load_group("model", changed.network, changed))
+    assert fit.epochs == drawn.get("trainer.max_epochs", config.trainer.max_epochs)
+    assert fit.pool == drawn.get("pool", config.pool)
 
 
 def test_a_task_on_the_command_line_wins_over_the_recipe():

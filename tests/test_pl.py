@@ -306,5 +306,5 @@ def test_signals_at_their_place_refuse_what_they_cannot_draw(tumours, draw):
 
 def test_length_scale_refuses_types_that_are_not_there(tumours):
     adata, ids = tumours
-    with pytest.raises(InputError, match="found 'absent'. Name types of the cells"):
+    with pytest.raises(InputError, match=r"found 'absent'\. Name types of the cells"):
         pl.length_scale(adata, *PAIR, "absent", "malignant", ids[0])

@@ -49,6 +49,7 @@ LIVES_IN = {
     "wandb": (),
     "pickle": (),
     "liana": ("signaling/readers.py",),
+    "optuna": ("evaluation/search.py",),
     "cuda": ("ops/cuda/",),
 }  # fmt: skip
 # An attribute may be used only there.

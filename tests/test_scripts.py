@@ -9,15 +9,15 @@ import pytest
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
-@pytest.mark.parametrize("verb", ["train", "predict"])
+@pytest.mark.parametrize("verb", ["train", "sweep", "predict"])
 def test_a_runner_shows_the_help_of_its_verb(verb, tmp_path):
     command = [sys.executable, str(SCRIPTS / f"{verb}.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert {"train": "max_epochs", "predict": "coverage_floor"}[verb] in done.stdout
+    assert {"train": "max_epochs", "sweep": "hparams_search", "predict": "coverage_floor"}[verb] in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["train", "predict"])
+@pytest.mark.parametrize("verb", ["train", "sweep", "predict"])
 def test_a_job_hands_its_arguments_to_the_runner(verb, tmp_path):
     """With an `srun` that says what it was asked to run."""
     (tmp_path / "srun").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")

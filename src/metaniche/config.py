@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -93,6 +93,42 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
                 f"Unknown key `{group}.{key}` of {', '.join(chosen)}. {nearest(key, every)}Known: {', '.join(every)}."
             )
     return {key: value for key, value in own.items() if key in known[name]}
+
+
+# What a search may set: nothing that decides how samples are read, connected, labelled or parted.
+SEARCHABLE = (
+    "network", "model", "optim", "pool", "members", "use_clinical", "trainer.max_epochs", "data.features", "data.sampling",
+)  # fmt: skip
+
+
+def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """The config with these values at these keys."""
+    changed = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
+    for key, value in values.items():
+        OmegaConf.update(changed, key, value, force_add=True)
+    return changed
+
+
+def default_values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """What the config itself says at the keys of a search. Raises ConfigError for one that cannot be searched."""
+    model = load_group("model", config.network, config)
+    found = {}
+    for key in keys:
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in SEARCHABLE):
+            raise ConfigError(
+                f"Expected keys of hparams_search.space among {SEARCHABLE} (or below them), found {key!r}. It decides how "
+                "samples are read or parted: compare runs of metaniche-evaluate instead."
+            )
+        group, _, rest = key.partition(".")
+        value = OmegaConf.select(model if group == "model" else config, rest if group == "model" else key)
+        if value is None:
+            known = set(model) - {"name", "_target_"} if group == "model" else set(plain(config.get(group)) or ())
+            where = f"of {config.network}" if group == "model" else "of the config"
+            raise ConfigError(
+                f"Expected a key {where} in hparams_search.space, found {key!r}. {nearest(rest or key, known)}"
+            )
+        found[key] = value
+    return found
 
 
 def number(config: DictConfig, key: str, kind: type = int, least: float = 0) -> int | float:

@@ -60,7 +60,7 @@ def main(config: DictConfig) -> None:
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
     networks = [_network(config, name, cohort, cells) for name in config.networks]
-    estimators = [*_baselines(config, cohort, task), *networks]
+    estimators = [*baselines_of(config, cohort, task), *networks]
     if config.ablations:
         estimators += [each for n in networks if n.config.architecture == ABLATED for each in ablations(n)]
     if not estimators:
@@ -88,7 +88,7 @@ def main(config: DictConfig) -> None:
             )  # fmt: skip
         control = {**asdict(found), "holds_chance": found.holds_chance}
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)
-    _print(table)
+    print_table(table)
     if control:
         log.info(
             "Label-permutation control of %s: %s %.2f (%.2f-%.2f) over %d permutations; %s",
@@ -114,7 +114,8 @@ def _digest(config: DictConfig) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _baselines(config: DictConfig, cohort: PreparedCohort, task: Task) -> list[Estimator]:
+def baselines_of(config: DictConfig, cohort: PreparedCohort, task: Task) -> list[Estimator]:
+    """The clinical model and the simple baselines, unless baselines=false."""
     if not config.baselines:
         return []
     first = cohort.load(cohort.samples.index[0])
@@ -143,7 +144,7 @@ def _finish(
     )  # fmt: skip
 
 
-def _print(table: pd.DataFrame) -> None:
+def print_table(table: pd.DataFrame) -> None:
     """The comparison on the terminal, best first, with intervals."""
     columns = [c for c in METRICS if c in table]
     against = {"vs best baseline": "diff_baseline", "vs clinical": "diff_clinical"}

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,12 @@ def _fit_clinical(
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
 
 
+@cache
+def _say_once(text: str) -> None:
+    """The folds of a cross-validation would all say it."""
+    log.info(text)
+
+
 def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatures | None:
     """The pairs that a network hears, and a word on them; none where it reads none, or where none is measured."""
     if config.resource is None or not ARCHITECTURES[config.architecture].reads_pairs:
@@ -228,11 +234,11 @@ def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatur
         return None
     families = pairs.pairs["signaling_type"].value_counts().to_dict()
     silent = sorted(set(config.resource.pairs["signaling_type"].dropna()) - set(families))
-    log.info(
-        "Hearing %d pairs of %s: %s%s", pairs.n_pairs, config.resource.name,
-        ", ".join(f"{n} {family}" for family, n in families.items()),
-        f"; none measured of {listed(silent)}" if silent else "",
-    )  # fmt: skip
+    _say_once(
+        f"Hearing {pairs.n_pairs} pairs of {config.resource.name}: "
+        + ", ".join(f"{n} {family}" for family, n in families.items())
+        + (f"; none measured of {listed(silent)}" if silent else "")
+    )
     return pairs.shuffled() if config.shuffle_pairs else pairs
 
 

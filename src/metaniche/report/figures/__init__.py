@@ -3,6 +3,7 @@
 from metaniche.report.figures.communication import chord, length_scale, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.comparison import forest, permutation_control
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc
+from metaniche.report.figures.search import search_history
 from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
 from metaniche.report.figures.survival import kaplan_meier, risk_groups
@@ -22,6 +23,7 @@ __all__ = [
     "precision_recall",
     "risk_groups",
     "roc",
+    "search_history",
     "sender_receiver_heatmap",
     "spatial_map",
     "training_curve",

@@ -1,0 +1,6 @@
+"""Thin runner of `metaniche-sweep` for clusters: python scripts/sweep.py experiment=crc_codex sweeper=slurm."""
+
+from metaniche.cli.sweep import main
+
+if __name__ == "__main__":
+    main()

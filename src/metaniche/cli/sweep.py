@@ -1,0 +1,135 @@
+"""metaniche-sweep: inner folds choose a network's settings, outer folds judge what was chosen; many processes may help."""
+
+import json
+import logging
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from metaniche.cli import verb
+from metaniche.cli.evaluate import baselines_of, print_table
+from metaniche.config import (
+    deciding_trainer,
+    default_values,
+    fit_config,
+    load_group,
+    number,
+    open_cohort,
+    plain,
+    read_task,
+    trainer_factory,
+    with_values,
+)
+from metaniche.data.prepare import PreparedCohort
+from metaniche.data.splits import Fold, patient_folds
+from metaniche.errors import ConfigError
+from metaniche.evaluation import ClinicalModel, WithClinical, cross_validate
+from metaniche.evaluation.network import NetworkEstimator
+from metaniche.evaluation.record import write_comparison, write_run
+from metaniche.io.progress import Progress
+from metaniche.io.settings import build
+from metaniche.io.write import replacing, write_json
+from metaniche.report import build_report
+from metaniche.report.figures import search_history
+from metaniche.report.figures.style import to_bytes
+
+log = logging.getLogger(__name__)
+
+TUNED = "tuned"
+NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "maps": 0}
+UNSEEN_BY_TRIALS = (
+    "paths", "run_name", "hparams_search", "baselines", "judge", "maps", "n_boot", "n_folds", "n_repeats", "scheme",
+)  # fmt: skip
+
+
+@verb("sweep")
+def main(config: DictConfig) -> None:
+    if find_spec("optuna") is None:
+        raise ConfigError("metaniche-sweep needs the package optuna, found none: pip install 'metaniche[sweep]'.")
+    from metaniche.evaluation.search import Search, SearchConfig
+
+    started = time.monotonic()
+    for key, least in NUMBERS.items():
+        number(config, key, least=least)
+    asked = build(SearchConfig, plain(config.hparams_search), "hparams_search")
+    default = default_values(config, asked.distributions())
+    cohort, task = open_cohort(config), read_task(config)
+    targets = cohort.targets(task, config.group)
+    log.info("%s", targets.described())
+    folds = patient_folds(targets, config.scheme, config.n_folds, config.n_repeats, config.seed)
+    run_dir = Path(config.paths.run_dir)
+    made_with = json.dumps(
+        {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_TRIALS}, sort_keys=True, default=str
+    )
+
+    def make(values: dict) -> NetworkEstimator:
+        return _network(config, cohort, values)
+
+    search = Search(asked, make, default, made_with, cohort, targets, run_dir, config.seed)
+    log.info("%d folds, %d trials each, %d keys: %s", len(folds), asked.n_trials, len(default), ", ".join(default))
+    complete = []
+    for fold in folds:
+        with Progress() as progress:
+            complete.append(search.run(fold, progress))
+    _write_trials(search, folds, run_dir)
+    if not all(complete):
+        log.info(
+            "Trials of %d of %d folds are still running elsewhere. Call this again when they are done.",
+            complete.count(False), len(folds),
+        )  # fmt: skip
+    elif config.judge:
+        _judge(config, search, folds, started)
+    else:
+        log.info("All trials are made; judge=true compares what they chose.")
+
+
+def _network(config: DictConfig, cohort: PreparedCohort, values: dict) -> NetworkEstimator:
+    """The network under these values of the searched keys."""
+    chosen = with_values(config, values)
+    fit = fit_config(chosen, load_group("model", chosen.network, chosen))
+    return NetworkEstimator(
+        chosen.network, fit, cohort.graph, cohort.config,
+        trainer=str(deciding_trainer(chosen)), make_trainer=trainer_factory(chosen),
+    )  # fmt: skip
+
+
+def _write_trials(search, folds: list[Fold], run_dir: Path) -> None:
+    """trials.csv and its picture: also of a search that is not at its end."""
+    table = search.trials(folds)
+    with replacing(run_dir / "trials.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    if table["value"].notna().any():
+        with replacing(run_dir / "trials.png") as temporary:
+            temporary.write_bytes(to_bytes(search_history(table), "png"))
+
+
+def _judge(config: DictConfig, search, folds: list[Fold], started: float) -> None:
+    from metaniche.evaluation.search import Tuned
+
+    cohort, targets, run_dir = search.cohort, search.targets, search.run_dir
+    best = [search.best(fold) for fold in folds]
+    write_json(run_dir / "chosen.json", [{"repeat": f.repeat, "fold": f.fold, **b} for f, b in zip(folds, best)])
+    chosen = {tuple(sorted(map(str, fold.train))): values for fold, values in zip(folds, best)}
+    tuned = Tuned(f"{config.network}, {TUNED}", chosen, search.made_with, search.make)
+    untuned = _network(config, cohort, dict(search.default))
+    estimators = [*baselines_of(config, cohort, targets.task), untuned, tuned]
+    clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
+    estimators += [WithClinical(n, clinical) for n in (untuned, tuned)] if clinical else []
+    with Progress() as progress:
+        cv = cross_validate(
+            estimators, cohort, targets.task, folds, config.seed, progress, run_dir=run_dir, targets=targets
+        )
+    table = write_comparison(run_dir, cv, config.n_boot, config.seed)
+    write_run(
+        run_dir, cohort, targets, model=tuned.name, duration_s=time.monotonic() - started, experiment=config.run_name,
+        seeds=[config.seed], folds={"scheme": config.scheme, "n_folds": config.n_folds, "n_repeats": config.n_repeats},
+        search=plain(config.hparams_search) | {"chosen": best},
+    )  # fmt: skip
+    print_table(table)
+    log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Hyperparameter search by nested cross-validation: inner folds choose, outer folds judge.
+
+Every outer fold has a study of its own, whose trials see nothing but the fold's training patients. Studies live in one
+journal file, so that many processes or cluster jobs may work on them at the same time, and a killed one is gone on with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from metaniche.data.sample import PreparedSample
+from metaniche.data.splits import Fold, inner_folds
+from metaniche.data.task import Targets
+from metaniche.errors import ConfigError, MetanicheError
+from metaniche.evaluation.crossval import Cohort, cross_validate
+from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.evaluation.fold_store import table_hash
+from metaniche.evaluation.network import NetworkEstimator
+from metaniche.evaluation.scores import metric_names, score_model
+from metaniche.io.progress import Tell
+
+Values = Mapping[str, Any]  # key of the config -> value
+Make = Callable[[Values], NetworkEstimator]
+KEYS = ("choices", "low", "high", "log", "step")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What is searched, and for how long.
+
+    Parameters
+    ----------
+    space
+        Shaped as the config; at a key that is searched `{choices: [...]}`, or `{low, high}` with `log: true` or `step`
+        where wanted; whole numbers where both bounds are whole.
+    n_trials
+        Of each outer fold; the first takes the config as it is.
+    n_inner_folds
+        Folds within the training patients, fewer where a class is small.
+    startup
+        Trials drawn at random before the sampler (TPE) learns from them.
+    retries
+        How often a trial that was killed is tried again.
+    stale_minutes
+        A trial on another machine that has said nothing for so long is taken for killed.
+    """
+
+    space: Mapping[str, Any]
+    n_trials: int = 20
+    n_inner_folds: int = 4
+    startup: int = 8
+    retries: int = 2
+    stale_minutes: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.space:
+            raise ConfigError("Expected at least one key in hparams_search.space, found none.")
+        least = {"n_trials": 1, "n_inner_folds": 2, "startup": 1, "retries": 0, "stale_minutes": 0}
+        for name, low in least.items():
+            if not isinstance(getattr(self, name), (int, float)) or getattr(self, name) < low:
+                raise ConfigError(f"Expected hparams_search.{name} >= {low}, found {getattr(self, name)!r}.")
+        self.distributions()
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Of every key, dotted, as Optuna takes them. Raises ConfigError for what is none."""
+        return {key: _distribution(key, values) for key, values in _leaves(self.space)}
+
+
+def _leaves(space: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, values in space.items():
+        key = f"{path}{name}"
+        if not isinstance(values, Mapping) or not values:
+            raise ConfigError(
+                f"Expected hparams_search.space.{key} to hold choices, or low and high, found {values!r}."
+            )
+        if set(values) & set(KEYS):
+            yield key, dict(values)
+        else:
+            yield from _leaves(values, f"{key}.")
+
+
+def _distribution(key: str, values: dict[str, Any]) -> BaseDistribution:
+    unknown = sorted(set(values) - set(KEYS))
+    if unknown or ("choices" in values) == ("low" in values):
+        raise ConfigError(f"Expected hparams_search.space.{key} to hold choices, or low and high, found {values}.")
+    try:
+        if "choices" in values:
+            return CategoricalDistribution(tuple(values["choices"]))
+        whole = isinstance(values["low"], int) and isinstance(values["high"], int)
+        return (IntDistribution if whole else FloatDistribution)(**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"hparams_search.space.{key} cannot be searched: {error}") from error
+
+
+@dataclass
+class Search:
+    """The studies of a run.
+
+    Parameters
+    ----------
+    config
+        What is searched.
+    make
+        Values of the searched keys -> the network they configure.
+    default
+        The values of the config itself.
+    made_with
+        All else that decides a trial, as text: another text is another study.
+    """
+
+    config: SearchConfig
+    make: Make
+    default: Values
+    made_with: str
+    cohort: Cohort
+    targets: Targets
+    run_dir: Path
+    seed: int = 0
+
+    def run(self, fold: Fold, progress: Tell | None = None) -> bool:
+        """Make trials until the fold's study has enough of them, or others are at the last. True: all are done."""
+        study, train = self.study(fold), self.targets.of(fold.train)
+        while True:
+            retry_killed(study, self.config)
+            trials = [t for t in study.get_trials(deepcopy=False) if not _was_killed(t)]
+            done = sum(t.state.is_finished() for t in trials)
+            running = sum(t.state == TrialState.RUNNING for t in trials)
+            if done + running >= self.config.n_trials:
+                return done >= self.config.n_trials
+            if progress is not None:
+                progress(done, self.config.n_trials, f"trials of repeat {fold.repeat + 1}, fold {fold.fold + 1}")
+            self._trial(study, train)
+
+    def best(self, fold: Fold) -> Values:
+        """The values with the best inner score. Raises ConfigError where no trial has one."""
+        study = self.study(fold)
+        if not any(t.state == TrialState.COMPLETE for t in study.get_trials(deepcopy=False)):
+            reasons = {t.user_attrs.get("why", "unknown") for t in study.get_trials(deepcopy=False)}
+            raise ConfigError(f"No trial of fold {fold.fold + 1} could be scored: {'; '.join(sorted(reasons))}")
+        return dict(study.best_trial.params)
+
+    def trials(self, folds: Sequence[Fold]) -> pd.DataFrame:
+        """A row per trial: repeat, fold, number, state, value, seconds, why it failed, and a column per searched key."""
+        rows = [
+            {"repeat": fold.repeat, "fold": fold.fold, "number": t.number, "state": t.state.name.lower()}
+            | {"value": t.value, "seconds": t.duration.total_seconds() if t.duration else np.nan}
+            | {"why": t.user_attrs.get("why")}
+            | dict(t.params)
+            for fold in folds
+            for t in self.study(fold).get_trials(deepcopy=False)
+        ]
+        return pd.DataFrame(rows)
+
+    def study(self, fold: Fold) -> optuna.Study:
+        """The fold's study, made with the config's own values as its first trial where it is new."""
+        space = json.dumps(self.config.space, sort_keys=True, default=str)
+        train = self.targets.of(fold.train)
+        about = [
+            space,
+            self.made_with,
+            str(self.config.n_inner_folds),
+            str(self.seed),
+            table_hash(train.table.sort_index()),
+        ]
+        digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(self.run_dir / "trials.journal"))),
+            study_name=f"repeat{fold.repeat}-fold{fold.fold}-{digest}",
+            direction="maximize",  # primary metrics are better when higher
+            load_if_exists=True,
+        )
+        n_known = len(study.get_trials(deepcopy=False))
+        state = np.random.SeedSequence((self.seed, fold.repeat, fold.fold, n_known)).generate_state(1)
+        # Goes on where it stopped, and does not propose what others are at.
+        study.sampler = optuna.samplers.TPESampler(
+            seed=int(state[0]), n_startup_trials=self.config.startup, constant_liar=True
+        )
+        if not n_known:
+            study.enqueue_trial(dict(self.default), skip_if_exists=True)
+        return study
+
+    def _trial(self, study: optuna.Study, train: Targets) -> None:
+        trial = study.ask(self.config.distributions())
+        _beat(trial)
+        try:
+            value = self._inner_score(trial, train)
+        except MetanicheError as error:
+            trial.set_user_attr("why", str(error))
+            study.tell(trial, state=TrialState.FAIL)
+            return
+        study.tell(trial, value)
+
+    def _inner_score(self, trial: Trial, train: Targets) -> float:
+        folds = inner_folds(train, self.config.n_inner_folds, self.seed)
+        if not folds:
+            raise ConfigError("too few training patients of a class to split them once more")
+        network = self.make(trial.params)
+        cv = cross_validate(
+            [network], self.cohort, train.task, folds, self.seed, lambda *_: _beat(trial), targets=train,
+            run_dir=self.run_dir / "inner",
+        )  # fmt: skip
+        patients = np.unique(cv.predictions["patient_id"].to_numpy(str))
+        found = score_model(cv, network.name, patients, np.ones((1, len(patients))))
+        value = found.estimate[metric_names(train.task)[0]]
+        if not np.isfinite(value):
+            raise ConfigError("the metric is not defined on the inner folds")
+        return value
+
+
+def retry_killed(study: optuna.Study, config: SearchConfig) -> None:
+    """Close trials whose process is gone, and put their values in line again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _is_dead(trial, config.stale_minutes):
+            continue
+        gone = Trial(study, trial._trial_id)
+        gone.set_user_attr("killed", True)
+        gone.set_user_attr("why", "killed")
+        study.tell(trial.number, state=TrialState.FAIL)
+        tries = trial.user_attrs.get("tries", 0)
+        if tries < config.retries and trial.params:
+            study.enqueue_trial(trial.params, user_attrs={"tries": tries + 1})
+
+
+def _beat(trial: Trial) -> None:
+    """Say that the trial is alive, and where."""
+    trial.set_user_attr("alive", {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()})
+
+
+def _is_dead(trial: FrozenTrial, stale_minutes: float) -> bool:
+    alive = trial.user_attrs.get("alive")
+    if alive is None:  # was killed between its first breath and its first beat, unless that was a moment ago
+        return (pd.Timestamp.now() - pd.Timestamp(trial.datetime_start)).total_seconds() > 60
+    if alive["host"] == socket.gethostname():
+        return not _runs(alive["pid"])
+    return time.time() - alive["at"] > 60 * stale_minutes
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _was_killed(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("killed")) or trial.state == TrialState.WAITING
+
+
+@dataclass
+class Tuned:
+    """An estimator that trains, on every outer fold, the network that the fold's inner folds chose.
+
+    `chosen` holds the values by the training patients; a fold that was not searched is an error.
+    """
+
+    name: str
+    chosen: Mapping[tuple[str, ...], Values]
+    made_with: str
+    make: Make = field(repr=False)
+    role: str = "model"
+    _network: Estimator | None = field(default=None, init=False, repr=False)
+
+    def fit(
+        self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
+    ) -> Self:
+        patients = tuple(sorted(map(str, targets.patients)))
+        if patients not in self.chosen:
+            raise ConfigError(f"Expected a search on these {len(patients)} training patients, found none.")
+        self._network = self.make(self.chosen[patients]).fit(samples, targets, clinical, seed)
+        return self
+
+    def predict(
+        self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
+    ) -> Prediction:
+        return self._network.predict(samples, clinical, unit_ids)

@@ -1,0 +1,176 @@
+import json
+import socket
+import time
+from dataclasses import dataclass, field
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from metaniche.data.splits import patient_folds
+from metaniche.errors import ConfigError, InputError
+from metaniche.evaluation.crossval import cross_validate
+from metaniche.evaluation.estimator import Prediction
+from metaniche.evaluation.search import Search, SearchConfig, Tuned
+
+SPACE = {"model": {"sign": {"choices": [-1, 1]}}, "optim": {"lr": {"low": 0.1, "high": 0.2}}}
+DEFAULT = {"model.sign": -1, "optim.lr": 0.15}
+FITS = []
+
+
+@dataclass
+class Aged:
+    """Says that the old, or with sign -1 the young, fall ill; remembers whom it was shown."""
+
+    sign: int
+    name: str = "aged"
+    role: str = "model"
+    fails: bool = False
+    _age: pd.Series = field(default=None, init=False, repr=False)
+
+    def fit(self, samples, targets, clinical, seed):
+        if self.fails:
+            raise InputError("no such thing")
+        FITS.append(frozenset(targets.patients))
+        return self
+
+    def predict(self, samples, clinical, unit_ids):
+        return Prediction((0.5 + self.sign * (clinical["age"] - 60) / 200).reindex(unit_ids))
+
+
+def make(values):
+    return Aged(values["model.sign"])
+
+
+@pytest.fixture
+def search_in(cohort, tasks, tmp_path):
+    FITS.clear()
+
+    def made(make=make, n_trials=6, made_with="all else", **more):
+        config = SearchConfig(**{"space": SPACE, "n_trials": n_trials, "n_inner_folds": 2} | more)
+        return Search(config, make, DEFAULT, made_with, cohort, cohort.targets(tasks["binary"]), tmp_path)
+
+    return made
+
+
+@pytest.fixture
+def folds(cohort, tasks):
+    return patient_folds(cohort.targets(tasks["binary"]), n_folds=3, n_repeats=1)
+
+
+def test_inner_folds_choose_and_see_training_patients_only(search_in, folds):
+    search = search_in()
+    assert search.run(folds[0])
+    assert search.best(folds[0])["model.sign"] == 1
+    assert len(FITS) >= 2
+    assert all(seen < set(folds[0].train) for seen in FITS)
+
+
+def test_the_first_trial_is_the_config_itself(search_in, folds):
+    search = search_in(n_trials=1)
+    search.run(folds[0])
+    (row,) = search.trials(folds[:1]).to_dict("records")
+    assert (row["model.sign"], row["optim.lr"], row["state"]) == (-1, 0.15, "complete")
+
+
+def test_what_was_tried_is_not_tried_again_and_more_can_be_asked_for(search_in, folds):
+    search_in().run(folds[0])
+    before = len(FITS)
+    assert search_in().run(folds[0])
+    assert len(FITS) == before
+    search_in(n_trials=9).run(folds[0])
+    assert len(search_in().trials(folds[:1])) == 9
+    search_in(made_with="something else").run(folds[0])
+    assert len(search_in(made_with="something else").trials(folds[:1])) == 6
+
+
+def test_a_killed_trial_is_closed_and_made_again(search_in, folds):
+    search = search_in(n_trials=3)
+    study = search.study(folds[0])
+    trial = study.ask(search.config.distributions())
+    trial.set_user_attr("alive", {"host": socket.gethostname(), "pid": 2**22 + 1, "at": 0})
+    assert search.run(folds[0])
+    table = search.trials(folds[:1]).set_index("number")
+    assert table.loc[0, "why"] == "killed"
+    again = table[(table["model.sign"] == DEFAULT["model.sign"]) & (table["optim.lr"] == DEFAULT["optim.lr"])]
+    assert list(again["state"]) == ["fail", "complete"]
+    assert (table["state"] == "complete").sum() == 3
+
+
+def test_a_trial_that_runs_elsewhere_counts_and_is_waited_for(search_in, folds):
+    search = search_in(n_trials=1)
+    trial = search.study(folds[0]).ask(search.config.distributions())
+    trial.set_user_attr("alive", {"host": "another", "pid": 1, "at": time.time()})
+    assert not search.run(folds[0])
+    assert FITS == []
+    assert search_in(n_trials=1, stale_minutes=1e-9, retries=0).run(folds[0])
+    assert search.trials(folds[:1])["state"].tolist().count("complete") == 1
+
+
+def test_a_setting_that_cannot_be_trained_is_a_failed_trial_with_its_reason(search_in, folds):
+    search = search_in(make=lambda values: Aged(values["model.sign"], fails=values["model.sign"] == -1))
+    assert search.run(folds[0])
+    table = search.trials(folds[:1])
+    assert table.loc[table["model.sign"] == -1, "why"].str.contains("no such thing").all()
+    assert search.best(folds[0])["model.sign"] == 1
+    nothing = search_in(make=lambda values: Aged(1, fails=True), made_with="fails")
+    nothing.run(folds[0])
+    with pytest.raises(ConfigError, match=r"No trial of fold 1 could be scored.*no such thing"):
+        nothing.best(folds[0])
+
+
+def test_what_was_chosen_is_judged_on_the_outer_folds(search_in, folds, cohort, tasks):
+    search = search_in()
+    for fold in folds:
+        search.run(fold)
+    chosen = {fold.train: search.best(fold) for fold in folds}
+    tuned = Tuned("tuned", chosen, "all else", make)
+    assert "0x" not in repr(tuned)
+    cv = cross_validate([tuned], cohort, tasks["binary"], folds)
+    by_hand = cross_validate([Aged(1)], cohort, tasks["binary"], folds)
+    assert cv.predictions["risk"].tolist() == by_hand.predictions["risk"].tolist()
+    with pytest.raises(ConfigError, match="Expected a search on these"):
+        Tuned("tuned", {}, "", make).fit([], search.targets, None, 0)
+
+
+def test_a_resumed_search_proposes_what_was_not_proposed_yet(search_in, folds):
+    search_in(n_trials=3).run(folds[0])
+    search_in(n_trials=6).run(folds[0])
+    drawn = search_in().trials(folds[:1])["optim.lr"]
+    assert drawn.nunique() == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"space": {}}, "at least one key"),
+        ({"space": {"pool": ["all", "malignant"]}}, "space.pool to hold choices"),
+        ({"space": {"optim": {"lr": {"low": 1.0}}}}, "space.optim.lr cannot be searched"),
+        ({"space": {"optim": {"lr": {"low": 1.0, "high": 0.1}}}}, "space.optim.lr cannot be searched"),
+        ({"space": {"optim": {"lr": {"low": 0.1, "choices": [1]}}}}, "choices, or low and high"),
+        ({"space": {"pool": {"choices": ["all"], "hgih": 3}}}, "choices, or low and high"),
+        ({"space": SPACE, "n_trials": 0}, "n_trials >= 1"),
+        ({"space": SPACE, "n_inner_folds": 1}, "n_inner_folds >= 2"),
+    ],
+)
+def test_a_search_of_nothing_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        SearchConfig(**settings)
+
+
+def test_bounds_of_whole_numbers_are_whole():
+    space = SearchConfig({"a": {"low": 1, "high": 4}, "b": {"low": 1.0, "high": 4.0, "log": True}}).distributions()
+    assert isinstance(space["a"], optuna.distributions.IntDistribution)
+    assert space["b"].log
+
+
+def test_a_study_can_be_read_by_optuna_itself(search_in, folds, tmp_path):
+    search_in(n_trials=2).run(folds[0])
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "trials.journal"))
+    )
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
+    assert json.loads(json.dumps(study.best_params)) == study.best_params
