@@ -1,4 +1,4 @@
-"""Thin runner of `metaniche-sweep` for clusters: python scripts/sweep.py experiment=crc_codex sweeper=slurm."""
+"""Thin runner of `metaniche-sweep` for clusters: python scripts/sweep.py experiment=crc_codex judge=false."""
 
 from metaniche.cli.sweep import main
 

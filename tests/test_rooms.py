@@ -44,7 +44,7 @@ LIVES_IN = {
         "io/", "graph/", "data/cohort.py", "data/prepare.py", "data/synthetic.py", "annotate.py", "communicate_anndata.py",
         "predict.py", "report/", "pp.py", "tl.py", "pl.py",
     ),
-    "safetensors": ("models/bundle.py", "data/cache.py"),
+    "safetensors": ("models/bundle.py", "models/encoder.py", "data/cache.py"),
     "matplotlib": ("report/", "pl.py"),
     "wandb": (),
     "pickle": (),

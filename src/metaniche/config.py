@@ -22,8 +22,10 @@ from metaniche.graph import GraphConfig
 from metaniche.io.settings import build
 from metaniche.io.wording import nearest
 from metaniche.models import ARCHITECTURES
+from metaniche.models.encoder import Encoder
 from metaniche.signaling import Resource, SignalConfig, open_resource
 from metaniche.training.fit import FitConfig
+from metaniche.training.pretrain import PretrainConfig
 
 # Config group -> the classes its files may name in `_target_`. Groups that are not here may name none.
 ALLOWED = {
@@ -98,6 +100,7 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
 # What a search may set: nothing that decides how samples are read, connected, labelled or parted.
 SEARCHABLE = (
     "network", "model", "optim", "pool", "members", "use_clinical", "trainer.max_epochs", "data.features", "data.sampling",
+    "pretrain.epochs", "pretrain.hidden", "pretrain.alone", "pretrain.freeze",
 )  # fmt: skip
 
 
@@ -219,8 +222,17 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
         resource=read_pairs(config) if hears else None,
+        pretrain=read_pretraining(config),
         optimizer=_optimizer(config),
     )
+
+
+def read_pretraining(config: DictConfig) -> PretrainConfig:
+    """The pretraining of `config.pretrain`, its encoder read."""
+    values = plain(config.pretrain)
+    values.pop("only", None)
+    encoder = values.pop("encoder", None)
+    return build(PretrainConfig, values | {"encoder": encoder and Encoder.load(Path(encoder))}, "pretrain")
 
 
 def _optimizer(config: DictConfig):

@@ -81,3 +81,19 @@ def test_a_mistyped_name_ends_with_words_and_not_with_a_stack(tmp_path):
     assert status == 2
     assert "Did you mean 'positive'" in said
     assert "Traceback" not in said
+
+
+def test_an_encoder_is_pretrained_without_labels_and_started_from(tmp_path):
+    small = (*TINY, "report=false", "model=seed_soil", "data.source.synthetic.n_patients=8")
+    status, said = run("train", tmp_path, "run_name=encoder", "pretrain.only=true", "pretrain.epochs=2", *small)
+    assert status == 0, said
+    assert "start from it with pretrain.encoder=" in said
+    assert {p.name for p in (tmp_path / "runs/encoder").iterdir()} >= {"encoder.safetensors", "encoder.json"}
+    status, said = run(
+        "train", tmp_path, "run_name=on", "pretrain.encoder=runs/encoder", "pretrain.freeze=true", *small
+    )
+    assert status == 0, said
+    assert "Starting from an encoder that knows 100%" in said
+    status, said = run("train", tmp_path, "run_name=no", "pretrain.encoder=runs/nothing", *small)
+    assert status == 2
+    assert "Make one with metaniche-train pretrain.only=true" in said

@@ -9,6 +9,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from metaniche import __version__
 from metaniche.cli import verb
 from metaniche.config import (
     deciding_trainer,
@@ -26,16 +27,20 @@ from metaniche.data.task import Targets
 from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
+from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
 from metaniche.report import build_report
-from metaniche.training.fit import fit_bundle
+from metaniche.training.fit import FitConfig, fit_bundle
+from metaniche.training.fit_encoder import fit_encoder
 from metaniche.training.history import collect_history
 
 log = logging.getLogger(__name__)
 
 N_BOOT = 1000
-DECIDING = ("data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout", "group")
+DECIDING = (
+    "data", "graph", "task", "model", "optim", "seed", "members", "pool", "use_clinical", "holdout", "group", "pretrain",
+)  # fmt: skip
 
 
 @verb("train")
@@ -46,6 +51,9 @@ def main(config: DictConfig) -> None:
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
     claim(run_dir, identity, config.resume)
     cohort = open_cohort(config)
+    if config.pretrain.only:
+        _pretrain(config, cohort, fit, run_dir)
+        return
     targets = cohort.targets(read_task(config), config.group)
     log.info("%s", targets.described())
     train, held_out = hold_out(targets, share, seed)
@@ -66,6 +74,13 @@ def main(config: DictConfig) -> None:
         bundle.save(run_dir / "bundle")
         log.info("Wrote the bundle %s", run_dir / "bundle")
         _describe(config, run_dir, cohort, targets, (train, held_out), Predictor(bundle), started)
+
+
+def _pretrain(config: DictConfig, cohort: PreparedCohort, fit: FitConfig, run_dir: Path) -> None:
+    """An encoder of all samples of the cohort, whether they have a label or not."""
+    about = {"version": __version__, "cohort": cohort.name, "notice": RESEARCH_USE_ONLY}
+    encoder = fit_encoder(cohort.of(cohort.patients.index), read_task(config), fit, seed=config.seed, about=about)
+    log.info("Wrote the encoder %s; start from it with pretrain.encoder=%s", encoder.save(run_dir), run_dir)
 
 
 def _describe(

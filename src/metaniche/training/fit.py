@@ -30,12 +30,13 @@ from metaniche.data.units import check_pool, make_bags
 from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig
 from metaniche.io.wording import listed, nearest
-from metaniche.models import ARCHITECTURES
+from metaniche.models import ARCHITECTURES, MIL
 from metaniche.models.bundle import Bundle
 from metaniche.signaling import Resource
 from metaniche.training.calibrate import with_baseline, with_temperature
 from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.module import NetworkModule
+from metaniche.training.pretrain import PretrainConfig, pretrain
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class FitConfig:
         Ligand-receptor pairs, for networks that hear them (`reads_pairs`); None: they hear nothing.
     shuffle_pairs
         A control: every ligand meets a receptor that is not its own, see `PairFeatures.shuffled`.
+    pretrain
+        See PretrainConfig: on the training units only, before their labels are used.
     optimizer
         Parameters -> Optimizer.
     """
@@ -81,6 +84,7 @@ class FitConfig:
     use_clinical: bool = False
     resource: Resource | None = None
     shuffle_pairs: bool = False
+    pretrain: PretrainConfig = PretrainConfig()
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
 
     def __post_init__(self) -> None:
@@ -140,9 +144,12 @@ def fit_bundle(
         make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
     )
-    n_clinical = len(clinical[0].names) if clinical else 0
-    sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task), "n_clinical": n_clinical}
-    parameters = sizes | dict(config.parameters) | ({"pairs": pairs.columns()} if pairs else {})
+    sizes = len(features.names), n_outputs(task), len(clinical[0].names) if clinical else 0
+    parameters = (
+        dict(zip(("n_features", "n_outputs", "n_clinical"), sizes))
+        | dict(config.parameters)
+        | ({"pairs": pairs.columns()} if pairs else {})
+    )
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
     states = []
     for member in range(config.members):
@@ -156,6 +163,7 @@ def fit_bundle(
             sampling=config.sampling,
             seed=seed + member,
         )
+        _prepare_encoder(module.network, data, config.pretrain, features.names, seed + member, folder)
         states.append(_train(module, data, (make_trainer or quiet_trainer(config.epochs))(folder), folder))
     bundle = Bundle(
         architecture=config.architecture,
@@ -250,6 +258,24 @@ def _make_module(
         network = ARCHITECTURES[config.architecture](**parameters)
     labels = torch.from_numpy(np.stack([bag.target for bag in bags])) if task.kind == "cox" else None
     return NetworkModule(network, task, config.optimizer, seed=seed, survival_labels=labels, bin_edges=edges)
+
+
+def _prepare_encoder(
+    network: MIL, data: TumourDataModule, config: PretrainConfig, names: Sequence[str], seed: int, folder: Path | None
+) -> None:
+    """Start from another encoder, pretrain, freeze: whatever is asked for. A run that goes on has its weights already."""
+    if folder is None or not (folder / "last.ckpt").exists():
+        if config.encoder is not None:
+            share = config.encoder.give_to(network, names)
+            _say_once(f"Starting from an encoder that knows {share:.0%} of {len(names)} features")
+        if config.epochs:
+            before, after = pretrain(network, data, config, quiet_trainer(config.epochs), seed)
+            log.log(
+                logging.INFO if folder else logging.DEBUG,
+                "Pretrained %d epochs: error of hidden features %.2f, then %.2f", config.epochs, before, after,
+            )  # fmt: skip
+    if config.freeze:
+        network.embed.requires_grad_(False)
 
 
 def _train(

@@ -1,0 +1,101 @@
+"""Encoder: what pretraining learned of cells, on disk; weights are given to a network by the names of its features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from metaniche.errors import CheckpointError, ConfigError
+from metaniche.io.wording import listed
+from metaniche.io.write import replacing, write_json
+from metaniche.models.mil import MIL
+
+FORMAT = 1
+WEIGHTS, ABOUT = "encoder.safetensors", "encoder.json"
+FIRST = "0.weight"  # (width, features) of `MIL.embed`
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The state of a network's `embed` and the names of its input features.
+
+    Attributes
+    ----------
+    names
+        Features, in the order of the columns of the first layer.
+    state
+        Of `MIL.embed`.
+    about
+        How it was made: cohort, epochs, seed, masked error before and after; plain values.
+    """
+
+    names: tuple[str, ...]
+    state: Mapping[str, Tensor] = field(repr=False)
+    about: Mapping[str, object] = field(default_factory=dict, repr=False)
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
+        object.__setattr__(self, "state", tensors)
+        content = json.dumps(self.names).encode() + save_tensors(tensors)
+        object.__setattr__(self, "sha256", hashlib.sha256(content).hexdigest())
+
+    def give_to(self, network: MIL, names: Sequence[str]) -> float:
+        """Put the weights into `network.embed`, whose features are `names`; the share of them that the encoder knows.
+
+        Columns of features that it does not know stay as they are. Raises ConfigError for another width, and where no
+        feature is known.
+        """
+        own = {name: place for place, name in enumerate(self.names)}
+        known = [(there, own[name]) for there, name in enumerate(names) if name in own]
+        if not known:
+            raise ConfigError(
+                f"Expected features that the encoder knows ({listed(self.names, 4)}), found none ({listed(names, 4)}). "
+                "Pretrain on tissue of the same panel, or of one that shares genes or markers with it."
+            )
+        width, needed = (len(state[FIRST]) for state in (self.state, network.embed.state_dict()))
+        if width != needed:
+            raise ConfigError(f"Expected an encoder of width {needed}, found {width}. Set model.width={width}.")
+        first = network.embed.state_dict()[FIRST].clone()
+        here, there = (torch.tensor(side) for side in zip(*known))
+        first[:, here] = self.state[FIRST][:, there].to(first)
+        network.embed.load_state_dict({**self.state, FIRST: first})
+        return len(known) / len(names)
+
+    def save(self, folder: Path) -> Path:
+        """Write encoder.safetensors and encoder.json, each whole or not at all; the latter comes last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / WEIGHTS) as temporary:
+            temporary.write_bytes(save_tensors(dict(self.state)))
+        about = {"format": FORMAT, "names": list(self.names), "sha256": self.sha256, "about": dict(self.about)}
+        write_json(folder / ABOUT, about)
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoder:
+        """Read and check. Raises CheckpointError naming the file and what is wrong with it."""
+        folder = Path(folder)
+        try:
+            about = json.loads((folder / ABOUT).read_text())
+            encoder = cls(tuple(about["names"]), load_tensors((folder / WEIGHTS).read_bytes()), about["about"])
+            whole = about["format"] == FORMAT and encoder.sha256 == about["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{folder}: expected {ABOUT} and {WEIGHTS} of an encoder, found {type(error).__name__}: {error}. Make one "
+                "with metaniche-train pretrain.only=true."
+            ) from error
+        if not whole:
+            raise CheckpointError(
+                f"{folder}: expected an encoder of format {FORMAT} with its own sha256, found another. Copy it again."
+            )
+        return encoder

@@ -1,0 +1,55 @@
+"""fit_encoder: prepared samples -> an encoder that was pretrained on their cells, labelled or not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from metaniche.data.features import Features
+from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Task
+from metaniche.data.units import make_bags
+from metaniche.errors import ConfigError
+from metaniche.models import ARCHITECTURES
+from metaniche.models.encoder import Encoder
+from metaniche.training.datamodule import TumourDataModule
+from metaniche.training.fit import FitConfig, TrainerFactory, quiet_trainer
+from metaniche.training.pretrain import pretrain
+
+log = logging.getLogger(__name__)
+
+
+def fit_encoder(
+    samples: Sequence[PreparedSample],
+    task: Task,
+    config: FitConfig,
+    *,
+    make_trainer: TrainerFactory | None = None,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Encoder:
+    """Pretrain on all cells of `samples`, for `FitConfig.pretrain.encoder` of other cohorts; `task` says what a unit is, no
+    label is looked at. Raises ConfigError for pretrain.epochs=0.
+    """
+    if not config.pretrain.epochs:
+        raise ConfigError("Expected pretrain.epochs of at least 1 to pretrain an encoder, found 0.")
+    features = Features.fit(samples, config.features, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ARCHITECTURES[config.architecture](n_features=len(features.names), n_outputs=1, **config.parameters)
+    data = TumourDataModule(
+        make_bags(samples, features, task), [], train_patients=[s.patient_id for s in samples], val_patients=[],
+        sampling=config.sampling, seed=seed,
+    )  # fmt: skip
+    if config.pretrain.encoder is not None:
+        config.pretrain.encoder.give_to(network, features.names)
+    before, after = pretrain(
+        network, data, config.pretrain, make_trainer or quiet_trainer(config.pretrain.epochs), seed
+    )
+    log.info("Pretrained %d epochs: error of hidden features %.2f, then %.2f", config.pretrain.epochs, before, after)
+    made = {"seed": seed, "epochs": config.pretrain.epochs, "error_before": before, "error_after": after}
+    made |= {"n_samples": len(samples), "n_cells": sum(s.n_cells for s in samples), **(about or {})}
+    return Encoder(features.names, network.embed.state_dict(), made)

@@ -1,0 +1,114 @@
+"""Self-supervised pretraining: cells whose features are hidden, in part or as a whole, are to be told from the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from metaniche.data.batch import Batch
+from metaniche.errors import ConfigError
+from metaniche.models.encoder import Encoder
+from metaniche.models.mil import MIL
+from metaniche.ops.segment import segment_mean
+from metaniche.training.datamodule import TumourDataModule
+
+LEARNING_RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What precedes training on labels.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training units' cells, labels unseen; 0: none.
+    hidden
+        Share of a cell's features that is hidden.
+    alone
+        Share of cells of which all features are hidden: only the neighbours tell of them.
+    freeze
+        The encoder stays as pretraining left it; only what stands on it learns from labels.
+    encoder
+        One that was pretrained elsewhere, to start from.
+    """
+
+    epochs: int = 0
+    hidden: float = 0.3
+    alone: float = 0.2
+    freeze: bool = False
+    encoder: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epochs, int) or self.epochs < 0 or not 0 < self.hidden < 1 or not 0 <= self.alone < 1:
+            raise ConfigError(
+                "Expected pretrain.epochs >= 0, 0 < pretrain.hidden < 1 and 0 <= pretrain.alone < 1, found "
+                f"{self.epochs!r}, {self.hidden} and {self.alone}."
+            )
+        if self.freeze and not self.epochs and self.encoder is None:
+            raise ConfigError("pretrain.freeze=true without pretraining: set pretrain.epochs or pretrain.encoder.")
+
+
+class HiddenFeatures(pl.LightningModule):
+    r"""Trains `embed` to tell hidden features: :math:`\hat x_i = f(h_i, \langle h_j \rangle_j)`, squared error where hidden.
+
+    With h the embedding of what is left of a cell, averaged over its neighbours in the graph; f is thrown away afterwards.
+    """
+
+    def __init__(self, network: MIL, config: PretrainConfig, seed: int) -> None:
+        super().__init__()
+        self.embed, self.config, self.seed = network.embed, config, seed
+        width, n_features = network.embed[0].weight.shape
+        self.tell = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, n_features))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.error(batch)
+
+    def error(self, batch: Batch) -> Tensor:
+        """Mean squared error of the hidden features; about 1 for a network that tells the mean."""
+        x, graph = batch.x, batch.graph
+        hidden = torch.rand_like(x) < self.config.hidden
+        hidden |= torch.rand(len(x), 1, device=x.device) < self.config.alone
+        own = self.embed(x.masked_fill(hidden, 0.0))
+        around = segment_mean(own[graph.indices.long()], graph.indptr)
+        told = self.tell(torch.cat((own, around), dim=1))
+        return (told - x).square()[hidden].mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
+
+
+def pretrain(
+    network: MIL,
+    data: TumourDataModule,
+    config: PretrainConfig,
+    make_trainer: Callable[[None], pl.Trainer],
+    seed: int,
+) -> tuple[float, float]:
+    """Pretrain `network.embed` on the training units of `data`; labels are not looked at.
+
+    `make_trainer` makes a Trainer of `config.epochs`. Returns the error of the hidden features in the first training batch,
+    before and after.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = HiddenFeatures(network, config, seed)
+        before = _error(module, data, seed)
+        make_trainer(None).fit(module, train_dataloaders=data.train_dataloader())
+        return before, _error(module, data, seed)
+
+
+@torch.inference_mode()
+def _error(module: HiddenFeatures, data: TumourDataModule, seed: int) -> float:
+    torch.manual_seed(seed)
+    module.eval()
+    found = float(module.error(next(iter(data.train_dataloader()))))
+    module.train()
+    return found

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+import torch
+
+from metaniche.errors import CheckpointError, ConfigError
+from metaniche.models import AttentionMIL
+from metaniche.models.encoder import ABOUT, WEIGHTS, Encoder
+
+NAMES = ("a", "b", "c", "d")
+
+
+def network(n_features=4, width=8, seed=0):
+    torch.manual_seed(seed)
+    return AttentionMIL(n_features, 1, width=width).eval()
+
+
+@pytest.fixture
+def encoder():
+    return Encoder(NAMES, network().embed.state_dict(), {"cohort": "made up"})
+
+
+def test_what_was_saved_is_read_back(encoder, tmp_path):
+    back = Encoder.load(encoder.save(tmp_path / "e"))
+    assert (back.names, back.sha256, back.about) == (encoder.names, encoder.sha256, encoder.about)
+    assert all(torch.equal(back.state[k], v) for k, v in encoder.state.items())
+
+
+def test_features_are_found_by_name(encoder):
+    other = network(seed=1)
+    x = torch.randn(10, 4)
+    assert encoder.give_to(other, ("d", "b", "a", "c")) == 1.0
+    torch.testing.assert_close(other.embed(x[:, [3, 1, 0, 2]]), network().embed(x))
+
+
+def test_unknown_features_keep_their_columns(encoder):
+    other = network(n_features=3, seed=1)
+    before = other.embed[0].weight.clone()
+    assert encoder.give_to(other, ("new", "c", "a")) == pytest.approx(2 / 3)
+    assert torch.equal(other.embed[0].weight[:, 0], before[:, 0])
+    assert torch.equal(other.embed[0].weight[:, 1], encoder.state["0.weight"][:, 2])
+
+
+def test_another_width_or_another_panel_is_refused(encoder):
+    with pytest.raises(ConfigError, match=r"Set model\.width=8"):
+        encoder.give_to(network(width=16), NAMES)
+    with pytest.raises(ConfigError, match="found none"):
+        encoder.give_to(network(), ("w", "x", "y", "z"))
+
+
+def test_a_damaged_encoder_is_refused(encoder, tmp_path):
+    folder = encoder.save(tmp_path / "e")
+    about = json.loads((folder / ABOUT).read_text())
+    (folder / ABOUT).write_text(json.dumps(about | {"names": ["a", "b", "d", "c"]}))
+    with pytest.raises(CheckpointError, match="its own sha256"):
+        Encoder.load(folder)
+    (folder / WEIGHTS).write_bytes(b"cut")
+    with pytest.raises(CheckpointError, match=r"pretrain\.only=true"):
+        Encoder.load(folder)
+    with pytest.raises(CheckpointError, match="FileNotFoundError"):
+        Encoder.load(tmp_path / "nowhere")
