@@ -144,12 +144,7 @@ def fit_bundle(
         make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
     )
-    sizes = len(features.names), n_outputs(task), len(clinical[0].names) if clinical else 0
-    parameters = (
-        dict(zip(("n_features", "n_outputs", "n_clinical"), sizes))
-        | dict(config.parameters)
-        | ({"pairs": pairs.columns()} if pairs else {})
-    )
+    parameters = _parameters(config, features, task, clinical, pairs)
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
     states = []
     for member in range(config.members):
@@ -248,6 +243,19 @@ def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatur
         + (f"; none measured of {listed(silent)}" if silent else "")
     )
     return pairs.shuffled() if config.shuffle_pairs else pairs
+
+
+def _parameters(
+    config: FitConfig,
+    features: Features,
+    task: Task,
+    clinical: tuple[ClinicalFeatures, pd.DataFrame] | None,
+    pairs: PairFeatures | None,
+) -> dict[str, Any]:
+    """Keyword arguments of the network: sizes of what it reads and says, and the settings."""
+    sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task)}
+    sizes |= {"n_clinical": len(clinical[0].names) if clinical else 0}
+    return sizes | dict(config.parameters) | ({"pairs": pairs.columns()} if pairs else {})
 
 
 def _make_module(
