@@ -16,7 +16,8 @@ def scores_of(samples):
     ]
     units = pd.DataFrame({"risk": 0.3}, index=pd.Index([s.patient_id for s in samples], name="unit_id"))
     embedding = {s.sample_id: np.full((s.n_cells, 2), k, np.float32) for k, s in enumerate(samples)}
-    return Scores(units, pd.concat(cells, ignore_index=True), embedding)
+    clones = pd.DataFrame({"unit_id": ["p0"], "clone_id": ["a"], "potential": [0.5]})
+    return Scores(units, pd.concat(cells, ignore_index=True), clones, embedding)
 
 
 def test_scores_stand_at_the_rows_of_the_file_and_dropped_rows_stay_empty():

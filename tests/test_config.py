@@ -113,6 +113,19 @@ def test_another_model_of_the_group_is_resolved_against_the_config():
         cfg.load_group("model", "niche_gim", config)
 
 
+def test_without_liana_and_without_a_table_no_pairs_are_heard_and_it_is_said(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(cfg, "find_spec", lambda name: None)
+    config = compose("train", ["experiment=tnbc_mibi", "model=seed_soil"])
+    assert cfg.fit_config(config).resource is None
+    assert "the package liana, which brings its consensus, is not installed" in caplog.text
+    (tmp_path / "pairs.csv").write_text("ligand,receptor\nA,B\n")
+    named = compose("train", ["experiment=tnbc_mibi", "model=seed_soil", f"resource={tmp_path / 'pairs.csv'}"])
+    assert len(cfg.fit_config(named).resource.pairs) == 1
+    caplog.clear()
+    assert cfg.fit_config(compose("train", ["experiment=crc_codex", "model=seed_soil"])).resource is None
+    assert not caplog.text  # cell types alone: there is nothing to hear
+
+
 def test_an_unknown_source_is_named():
     config = compose("train", ["experiment=crc_codex", "~data.source", "+data.source={folder: x}"])
     with pytest.raises(ConfigError, match="folder"):

@@ -15,6 +15,7 @@ from metaniche.io import keys
 from metaniche.io.read import read_sample
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor, load
+from metaniche.training.calibrate import with_novelty
 from metaniche.training.fit import FitConfig, fit_bundle
 
 TASK = Task("t", "a task", label="metastasis", positive=(1,))
@@ -55,6 +56,32 @@ def test_anndata_in_anndata_out(bundle):
     assert row["low"] <= row["risk"] <= row["high"]
     assert row["coverage"] == 1
     assert keys.POTENTIAL not in adata.obs
+
+
+def test_clones_of_malignant_cells_have_a_potential(bundle, tmp_path):
+    adata = as_anndata(make_sample("new", "p", n_cells=150, seed=50))
+    adata.obs[keys.CLONE] = pd.Categorical(np.where(np.arange(150) % 3 == 0, None, "one"))
+    out = Predictor(bundle).predict(adata, um_per_unit=1.0)
+    (row,) = out.uns[keys.UNS]["clones"].to_dict("records")
+    malignant = (adata.obs["cell_type"] == "malignant") & adata.obs[keys.CLONE].notna()
+    assert (row["clone_id"], row["n_cells"]) == ("one", malignant.sum())
+    assert row["low"] <= row["potential"] <= row["high"]
+    write_sample(out, tmp_path / "out.h5ad")
+    assert list(read_sample(tmp_path / "out.h5ad").uns[keys.UNS]["clones"]["clone_id"]) == ["one"]
+    assert "clones" not in Predictor(bundle).predict(as_anndata(make_sample("new", "p")), um_per_unit=1.0).uns[keys.UNS]
+
+
+def test_cells_unlike_those_of_training_are_counted_and_said(bundle, small_cohort):
+    samples = small_cohort[0]
+    knows = Predictor(with_novelty(bundle, samples))
+    alike = knows.score(samples).units
+    assert alike["novel"].mean() == pytest.approx(0.01, abs=0.01)
+    assert not alike["note"].str.contains("unlike").any()
+    strange = [replace(s, x=s.x * 3 + 5) for s in samples[:1]]
+    row = knows.score(strange).units.iloc[0]
+    assert row["novel"] > 0.5
+    assert "% of cells are unlike those of training" in row["note"]
+    assert "novel" not in Predictor(bundle).score(samples).units
 
 
 def test_scores_stand_at_the_rows_of_their_cells(bundle):

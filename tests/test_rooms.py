@@ -20,7 +20,7 @@ ORDER = [
     {"graph"},
     {"signaling"},
     {"nn", "data"},
-    {"models", "annotate", "communicate"},
+    {"models", "annotate", "communicate", "clones"},
     {"predict", "communicate_anndata"},
     {"training", "explain"},
     {"evaluation"},

@@ -7,7 +7,7 @@ from tissue import make_sample
 
 import metaniche
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.io import keys
 
 
@@ -60,3 +60,18 @@ def test_an_unknown_setting_of_communication_is_named():
     adata = synthetic.read(synthetic.samples.index[0])
     with pytest.raises(ConfigError, match="null_model"):
         metaniche.tl.communicate(adata, resource(), null_modle="labels")
+
+
+def test_clones_come_from_infercnvpy_or_from_a_caller():
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    del adata.obs["clone_id"]
+    with pytest.raises(InputError, match="cnv_leiden"):
+        metaniche.tl.clones(adata)
+    adata.obs["cnv_leiden"] = np.arange(adata.n_obs) % 2
+    metaniche.tl.clones(adata)
+    assert set(adata.obs["clone_id"]) == {"0", "1"}
+    metaniche.tl.clones(adata, caller=lambda a: [None if i % 2 else "x" for i in range(a.n_obs)])
+    assert adata.obs["clone_id"].isna().sum() == adata.n_obs // 2
+    with pytest.raises(InputError, match="a clone for each"):
+        metaniche.tl.clones(adata, caller=lambda a: ["x"])

@@ -52,4 +52,7 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
     units = scores.units[scores.units.index.isin(ids)].reset_index()
     out.uns[keys.UNS] = {**record, **about, "units": units}
+    clones = scores.clones[scores.clones["unit_id"].isin(ids)]
+    if len(clones):
+        out.uns[keys.UNS]["clones"] = clones.set_axis(clones.index.astype(str), axis=0)
     return out

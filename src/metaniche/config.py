@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from metaniche.models.encoder import Encoder
 from metaniche.signaling import Resource, SignalConfig, open_resource
 from metaniche.training.fit import FitConfig
 from metaniche.training.pretrain import PretrainConfig
+
+log = logging.getLogger(__name__)
 
 # Config group -> the classes its files may name in `_target_`. Groups that are not here may name none.
 ALLOWED = {
@@ -211,7 +215,7 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
     values = plain(model if model is not None else config.model)
     values.pop("name", None)
     architecture = values.pop("_target_").rsplit(".", 1)[-1]
-    hears = ARCHITECTURES[architecture].reads_pairs and config.resource != "none"
+    hears = ARCHITECTURES[architecture].reads_pairs
     return FitConfig(
         architecture=architecture,
         parameters=values,
@@ -221,10 +225,24 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         members=number(config, "members", least=1),
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
-        resource=read_pairs(config) if hears else None,
+        resource=_pairs_to_hear(config) if hears else None,
         pretrain=read_pretraining(config),
         optimizer=_optimizer(config),
     )
+
+
+def _pairs_to_hear(config: DictConfig) -> Resource | None:
+    """The pairs for a network that hears them; none where nothing is asked for and LIANA, the default, is not installed."""
+    if config.resource == "none" or plain(config.data).get("feature_kind") == "none":
+        return None
+    synthetic = "synthetic" in (plain(config.data).get("source") or {})
+    if config.resource is None and not synthetic and find_spec("liana") is None:
+        log.warning(
+            "No ligand-receptor pairs are heard: resource names none, and the package liana, which brings its consensus, is "
+            "not installed (pip install 'metaniche[liana]')."
+        )
+        return None
+    return read_pairs(config)
 
 
 def read_pretraining(config: DictConfig) -> PretrainConfig:

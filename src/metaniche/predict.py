@@ -16,12 +16,13 @@ from anndata import AnnData
 
 from metaniche import __version__
 from metaniche.annotate import annotated
+from metaniche.clones import clone_potentials
 from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
 from metaniche.data.batch import Batch, collate
-from metaniche.data.clinical import ClinicalFeatures
+from metaniche.data.clinical import ClinicalFeatures, clinical_table
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import Features
-from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, unit_risk
+from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, ensemble_risk
 from metaniche.data.pairs import PairFeatures
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
@@ -31,16 +32,16 @@ from metaniche.errors import InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
-from metaniche.io.manifest import check_patients
 from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
 from metaniche.models import MIL
 from metaniche.models.bundle import Bundle
+from metaniche.models.novelty import Novelty
 
 log = logging.getLogger(__name__)
 
 COVERAGE_FLOOR = 0.5
-INTERVAL_Z = 1.645  # 90 % of a normal
+NOVEL_SHARE = 0.1  # of cells; of training tissue it is 0.01
 UNIT_REMEDY = "Give um_per_unit (on the command line: um_per_unit=0.5)"
 
 
@@ -52,13 +53,16 @@ class Scores:
     ----------
     units
         A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
-        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `note` (what makes it doubtful,
-        see `metaniche.data.applicability.doubts`; empty where nothing does), one column per site, and one per term of the
+        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `novel` (share of cells
+        unlike those of training, see `models.novelty`; where the bundle knows), `note` (what makes it doubtful, see
+        `metaniche.data.applicability.doubts`; empty where nothing does), one column per site, and one per term of the
         logit where the network has such: `seed`, `soil`, `signals`.
     cells
         A row per cell in graph order: sample_id, cell_id, x_um, y_um, is_malignant, cell_type, `metaniche_attention`, and NaN
         for cells known not to be malignant, unless the task is about cells: `metaniche_potential`, and the terms of its logit
         where the network has such, as `metaniche_seed`.
+    clones
+        A row per unit and clone of its malignant cells, where cells have a `clone_id`: see `metaniche.clones`.
     embedding
         sample_id -> (N, width) float32, mean over members, in graph order.
     survival
@@ -67,18 +71,20 @@ class Scores:
 
     units: pd.DataFrame
     cells: pd.DataFrame
+    clones: pd.DataFrame
     embedding: dict[str, np.ndarray]
     survival: pd.DataFrame | None = None
 
 
 class Forward(NamedTuple):
-    """What the members say of one unit: (members, K) unit logits; of its cells (N, K) logits, (N,) attention and (N, width)
-    embedding, means over members; and the terms of the logits, by name, (N,) of cells and of the unit, means over outputs too.
+    """What the members say of one unit: (members, K) unit logits; of its cells (members, N, K) logits, (members, N) attention
+    and (N, width) embedding, a mean over members; and the terms of the logits, by name, (N,) of cells and of the unit, means
+    over members and outputs.
     """
 
     bag_logits: torch.Tensor
     cell_logits: torch.Tensor
-    attention: np.ndarray
+    attention: torch.Tensor
     embedding: np.ndarray
     cell_terms: dict[str, np.ndarray]
     unit_terms: dict[str, float]
@@ -119,7 +125,8 @@ class Predictor:
         for name, share in coverage.items():
             if share < coverage_floor:
                 raise InputError(self._coverage_message(name, share, coverage_floor, samples))
-        rows, cells, embedding, logits = {}, [], {}, {}
+        rows, cells, clones, embedding, logits = {}, [], [], {}, {}
+        novelty = self.novelty
         for unit, members, batch in self.batches(samples, patients):
             out = self._forward(batch)
             logits[unit] = out.bag_logits.mean(0)
@@ -132,14 +139,17 @@ class Predictor:
                     "note": "; ".join(doubts(members, self.features, self.bundle.pool)),
                 }
             )
-            potential = cell_potential(self.task, out.cell_logits).numpy()
-            start = 0
+            if novelty is not None:
+                rows[unit] |= _novel(novelty.share(out.embedding), rows[unit]["note"])
+            clones.append(self._clones(unit, members, out))
+            potential = cell_potential(self.task, out.cell_logits.mean(0)).numpy()
+            attention, start = out.attention.mean(0).numpy(), 0
             for sample in members:
                 own = slice(start, start + sample.n_cells)
                 shown = np.ones(sample.n_cells, bool) if self.task.level == "cell" else sample.is_malignant
                 of_cells = {f"{keys.PREFIX}_{name}": z[own] for name, z in out.cell_terms.items()}
                 of_cells = {keys.POTENTIAL: potential[own], **of_cells}
-                table = _cell_table(sample, out.attention[own])
+                table = _cell_table(sample, attention[own])
                 cells.append(
                     table.assign(**{k: np.where(shown, v, np.nan).astype(np.float32) for k, v in of_cells.items()})
                 )
@@ -147,7 +157,8 @@ class Predictor:
                 start += sample.n_cells
         units = pd.DataFrame.from_dict(rows, orient="index").rename_axis("unit_id")
         survival = self._survival(units.index, np.stack(list(logits.values())))
-        return Scores(units, pd.concat(cells, ignore_index=True), embedding, survival)
+        tables = (pd.concat(parts, ignore_index=True) for parts in (cells, clones))
+        return Scores(units, *tables, embedding, survival)
 
     def predict(
         self,
@@ -265,8 +276,8 @@ class Predictor:
         terms = self.members[0].terms
         return Forward(
             torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
-            torch.stack([o.cell_logits.float() for o in outs]).mean(0) / temperature,
-            torch.stack([o.attention.float() for o in outs]).mean(0).numpy(),
+            torch.stack([o.cell_logits.float() for o in outs]) / temperature,
+            torch.stack([o.attention.float() for o in outs]),
             torch.stack([o.embedding.float() for o in outs]).mean(0).numpy(),
             dict(zip(terms, torch.stack([o.terms.mean(2) for o in outs]).mean(0).T.numpy() / temperature))
             if terms
@@ -275,14 +286,24 @@ class Predictor:
         )
 
     def _unit_row(self, logits: torch.Tensor) -> dict[str, float]:
-        mean = logits.mean(0, keepdim=True)
-        row = {"risk": float(unit_risk(self.task, mean)[0]), "low": np.nan, "high": np.nan}
-        if len(logits) > 1:
-            spread = INTERVAL_Z * logits.std(0, keepdim=True)
-            row["low"], row["high"] = (float(unit_risk(self.task, z)[0]) for z in (mean - spread, mean + spread))
+        row = dict(zip(("risk", "low", "high"), ensemble_risk(self.task, logits)))
         if self.task.kind == "sites":
-            row |= dict(zip(self.task.sites, torch.sigmoid(mean[0]).tolist()))
+            row |= dict(zip(self.task.sites, torch.sigmoid(logits.mean(0)).tolist()))
         return row
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """What the bundle knows of its training cells' embeddings."""
+        state = self.bundle.calibration.get("novelty")
+        return Novelty.from_state(state) if state else None
+
+    def _clones(self, unit: str, members: Sequence[PreparedSample], out: Forward) -> pd.DataFrame:
+        of_cells = [s.cells[keys.CLONE] if keys.CLONE in s.cells else pd.Series(None, s.cells.index) for s in members]
+        clones = pd.concat([column.astype(object) for column in of_cells], ignore_index=True)
+        malignant = np.concatenate([s.is_malignant for s in members])
+        table = clone_potentials(self.task, out.cell_logits, out.attention, clones, malignant)
+        table.insert(0, "unit_id", unit)
+        return table
 
     def _survival(self, index: pd.Index, logits: np.ndarray) -> pd.DataFrame | None:
         if self.task.kind == "discrete_time":
@@ -296,8 +317,9 @@ class Predictor:
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None = None
     ) -> Iterator[tuple[str, list[PreparedSample], Batch]]:
         """Unit by unit its id, its samples, and the batch of one bag that the networks see. `patients` as in `score`."""
-        patients = self._clinical_table(samples, patients)
-        clinical = None if self.clinical is None else (self.clinical, patients)
+        clinical = None
+        if self.clinical is not None:
+            clinical = self.clinical, clinical_table(self.clinical, {s.patient_id for s in samples}, patients)
         by_unit: dict[str, list[PreparedSample]] = {}
         for sample in samples:
             by_unit.setdefault(unit_of(sample, self.task), []).append(sample)
@@ -306,29 +328,6 @@ class Predictor:
                 members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool
             )
             yield unit, members, collate(bags)
-
-    def _clinical_table(self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None) -> pd.DataFrame | None:
-        """The patients' clinical variables by id. Absent ones would silently be read as the median of the training."""
-        if self.clinical is None:
-            return None
-        columns = [*self.clinical.mean, *self.clinical.levels]
-        fix = f"Give patients=, a table of patient_id and {', '.join(columns)}; leave blank what is not known."
-        if patients is None:
-            raise refusal("bundle", expected="the clinical variables that it uses", found="no patients=", fix=fix)
-        if keys.PATIENT not in patients:
-            patients = patients.rename_axis(keys.PATIENT).reset_index()
-        patients = check_patients(patients, where="patients")
-        absent = [c for c in columns if c not in patients]
-        if absent:
-            found = f"columns {listed(list(patients.columns), 8)}"
-            fix = f"{nearest(absent[0], patients.columns)}{fix}"
-            raise refusal("patients", expected=f"column(s) {listed(absent)}", found=found, fix=fix)
-        unknown = sorted({s.patient_id for s in samples} - set(patients.index))
-        if unknown:
-            found = f"none for {listed(unknown)}; its ids are {listed(patients.index)}"
-            fix = f"{nearest(unknown[0], patients.index)}The ids must be those of obs[{keys.PATIENT!r}]. {fix}"
-            raise refusal("patients", expected="a row for the patient of every sample", found=found, fix=fix)
-        return patients
 
     def _check_aliases(self, aliases: dict[str, str], config: CohortConfig) -> None:
         """An alias for a type that means nothing to the bundle would leave its cells unknown, without a word."""
@@ -361,6 +360,14 @@ class Predictor:
 def load(bundle: str | Path) -> Predictor:
     """Read a bundle folder. Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read."""
     return Predictor(Bundle.load(Path(bundle)))
+
+
+def _novel(share: float, note: str) -> dict:
+    """The share of cells unlike those of training, and a word on it where it is large."""
+    if share <= NOVEL_SHARE:
+        return {"novel": share}
+    word = f"{100 * share:.0f} % of cells are unlike those of training"
+    return {"novel": share, "note": f"{note}; {word}" if note else word}
 
 
 def _cell_table(sample: PreparedSample, attention: np.ndarray) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from anndata import AnnData
@@ -191,6 +191,39 @@ def local_association(
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     samples = samples_of(adata, neighbours, **how, typed=False)
     adata.obsm[keys.LOCAL] = storable(local_anndata(adata, samples, known, settings, statistic, pairs))
+
+
+def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | None = None) -> None:
+    """Write obs["clone_id"], so that scoring gives a potential per clone. Research use only.
+
+    Parameters
+    ----------
+    caller
+        adata -> a clone for every cell, missing where there is none: your own copy-number caller. None: what infercnvpy left in
+        obs["cnv_leiden"] (run its `tl.infercnv`, `pp.neighbors` and `tl.leiden` first).
+
+    Raises InputError where there is nothing to read, or not one value per cell.
+    """
+    import pandas as pd
+
+    from metaniche.io import keys
+    from metaniche.io.wording import listed, refusal
+
+    if caller is None and keys.CNV_CLUSTERS not in adata.obs:
+        raise refusal(
+            "adata",
+            expected=f"obs[{keys.CNV_CLUSTERS!r}] of infercnvpy, or a caller",
+            found=f"columns {listed(sorted(map(str, adata.obs.columns)))}",
+            fix="Run infercnvpy, or give caller=, a function of adata.",
+        )
+    found = adata.obs[keys.CNV_CLUSTERS] if caller is None else caller(adata)
+    if len(found) != adata.n_obs:
+        raise refusal(
+            "adata", expected=f"a clone for each of {adata.n_obs} cells", found=f"{len(found)}", fix="See caller=."
+        )
+    if isinstance(found, pd.Series):
+        found = found.to_numpy(dtype=object, na_value=None)
+    adata.obs[keys.CLONE] = pd.Categorical([None if pd.isna(clone) else str(clone) for clone in found])
 
 
 def _settings(

@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 from tissue import COHORT, GRAPH
 
@@ -44,3 +45,27 @@ def test_a_control_sees_tissue_taken_apart(small_cohort):
     ids = list(targets.table.index)
     risks = [each.predict(samples, None, ids).risk for each in (whole, apart)]
     assert (risks[0] != risks[1]).any()
+
+
+def test_a_temperature_is_fitted_on_patients_held_out_in_turn(small_cohort, monkeypatch):
+    samples, patients, table = small_cohort
+    targets = make_targets(TASK, patients, table)
+    trained = []
+    plain = NetworkEstimator._fit
+
+    def watched(self, samples, targets, *rest):
+        trained.append(set(targets.patients))
+        return plain(self, samples, targets, *rest)
+
+    monkeypatch.setattr(NetworkEstimator, "_fit", watched)
+    ids = list(targets.table.index)
+    raw, calibrated = (
+        NetworkEstimator("net", CONFIG, GRAPH, COHORT, calibrate=k).fit(samples, targets, None, seed=0) for k in (0, 3)
+    )
+    temperature = calibrated._predictor.bundle.calibration["temperature"]
+    assert calibrated._predictor.bundle.calibration["n_calibration"] == len(ids)
+    assert [len(t) for t in trained] == [12, 12, 8, 8, 8]
+    risk, other = (each.predict(samples, None, ids).risk for each in (raw, calibrated))
+    np.testing.assert_allclose(
+        np.log(risk / (1 - risk)) / temperature, np.log(other / (1 - other)), rtol=1e-4, atol=1e-5
+    )

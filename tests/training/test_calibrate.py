@@ -1,5 +1,4 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ from tissue import READ
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.training import calibrate
 from metaniche.training.calibrate import with_baseline, with_temperature
 from metaniche.training.fit import FitConfig, fit_bundle
 
@@ -31,7 +29,7 @@ def test_a_temperature_is_fitted_on_held_out_patients_only_when_there_are_enough
     assert many.calibration["n_calibration"] == 10
 
 
-def test_no_other_temperature_suits_the_held_out_units_better(small_cohort, monkeypatch):
+def test_no_other_temperature_suits_the_held_out_units_better(small_cohort):
     """Logits from -4 to 4 that tell ten of twelve labels: far too sure, and the best temperature is within the bounds."""
     samples, patients, table = small_cohort
     targets = make_targets(BINARY, patients, table)
@@ -40,10 +38,8 @@ def test_no_other_temperature_suits_the_held_out_units_better(small_cohort, monk
     y = (logit > 0).double()
     y[[1, 9]] = 1 - y[[1, 9]]
     units = pd.DataFrame({"risk": torch.sigmoid(logit).numpy()}, index=targets.table.index)
-    scored = SimpleNamespace(score=lambda *_, **__: SimpleNamespace(units=units))
-    monkeypatch.setattr(calibrate, "Predictor", lambda _: scored)
-    labelled = replace(targets, table=targets.table.assign(y=y.numpy()))
-    temperature = with_temperature(bundle, samples, labelled, None).calibration["temperature"]
+    y_of = pd.Series(y.numpy(), index=units.index)
+    temperature = with_temperature(bundle, units["risk"], y_of).calibration["temperature"]
 
     def loss(t):
         return torch.nn.functional.binary_cross_entropy_with_logits(logit / t, y)
@@ -56,8 +52,8 @@ def test_one_class_gives_no_temperature(small_cohort):
     samples, patients, table = small_cohort
     targets = make_targets(BINARY, patients, table)
     bundle = fit_bundle(samples, targets, CONFIG, **READ)
-    labelled = replace(targets, table=targets.table.assign(y=1.0))
-    assert with_temperature(bundle, samples, labelled, None) is bundle
+    risk = pd.Series(np.linspace(0.1, 0.9, 12), index=targets.table.index)
+    assert with_temperature(bundle, risk, risk * 0 + 1) is bundle
 
 
 def test_the_baseline_rises_at_the_events_of_the_training_units(small_cohort):

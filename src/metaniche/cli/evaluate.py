@@ -104,7 +104,8 @@ def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path)
     own = cells if name == config.networks[0] else None
     return NetworkEstimator(
         name, fit, cohort.graph, cohort.config,
-        trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config), cells_dir=own,
+        trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config),
+        calibrate=number(config, "calibrate"), cells_dir=own,
     )  # fmt: skip
 
 

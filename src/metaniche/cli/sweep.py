@@ -92,6 +92,7 @@ def _network(config: DictConfig, cohort: PreparedCohort, values: dict) -> Networ
     return NetworkEstimator(
         chosen.network, fit, cohort.graph, cohort.config,
         trainer=str(deciding_trainer(chosen)), make_trainer=trainer_factory(chosen),
+        calibrate=number(chosen, "calibrate"),
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
 from metaniche.report import build_report
+from metaniche.training.calibrate import with_novelty
 from metaniche.training.fit import FitConfig, fit_bundle
 from metaniche.training.fit_encoder import fit_encoder
 from metaniche.training.history import collect_history
@@ -71,6 +72,7 @@ def main(config: DictConfig) -> None:
         seed=seed,
     )
     if rank_zero_only.rank == 0:
+        bundle = with_novelty(bundle, cohort.of(train.patients), cohort.patients, seed)
         bundle.save(run_dir / "bundle")
         log.info("Wrote the bundle %s", run_dir / "bundle")
         _describe(config, run_dir, cohort, targets, (train, held_out), Predictor(bundle), started)

@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from metaniche.errors import InputError
+from metaniche.io import keys
+from metaniche.io.manifest import check_patients
+from metaniche.io.wording import listed, nearest, refusal
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,27 @@ class ClinicalFeatures:
     def state(self) -> dict:
         """Plain JSON types; `ClinicalFeatures(**state)` is the inverse."""
         return asdict(self)
+
+
+def clinical_table(clinical: ClinicalFeatures, ids: set[str], patients: pd.DataFrame | None) -> pd.DataFrame:
+    """The clinical variables of these patients, with patient_id as the index. Absent ones would silently be read as the median
+    of the training: InputError names what is missing.
+    """
+    columns = [*clinical.mean, *clinical.levels]
+    fix = f"Give patients=, a table of patient_id and {', '.join(columns)}; leave blank what is not known."
+    if patients is None:
+        raise refusal("bundle", expected="the clinical variables that it uses", found="no patients=", fix=fix)
+    if keys.PATIENT not in patients:
+        patients = patients.rename_axis(keys.PATIENT).reset_index()
+    patients = check_patients(patients, where="patients")
+    absent = [c for c in columns if c not in patients]
+    if absent:
+        found = f"columns {listed(list(patients.columns), 8)}"
+        fix = f"{nearest(absent[0], patients.columns)}{fix}"
+        raise refusal("patients", expected=f"column(s) {listed(absent)}", found=found, fix=fix)
+    unknown = sorted(ids - set(patients.index))
+    if unknown:
+        found = f"none for {listed(unknown)}; its ids are {listed(patients.index)}"
+        fix = f"{nearest(unknown[0], patients.index)}The ids must be those of obs[{keys.PATIENT!r}]. {fix}"
+        raise refusal("patients", expected="a row for the patient of every sample", found=found, fix=fix)
+    return patients

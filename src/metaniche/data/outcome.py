@@ -9,6 +9,8 @@ from torch import Tensor
 
 from metaniche.data.task import Targets, Task
 
+INTERVAL_Z = 1.645  # 90 % of a normal
+
 
 def n_outputs(task: Task) -> int:
     """K of the network."""
@@ -39,6 +41,17 @@ def cell_potential(task: Task, logits: Tensor) -> Tensor:
     """(N, K) -> (N,) in (0, 1): the metastatic potential of each cell, what the unit's risk would be made of it alone."""
     risk = unit_risk(task, logits)
     return torch.sigmoid(risk) if task.kind == "cox" else risk
+
+
+def ensemble_risk(task: Task, logits: Tensor, *, of_cells: bool = False) -> tuple[float, float, float]:
+    """(M, K) logits of an ensemble's members -> risk of their mean (`of_cells`: its potential), and the 90 % interval of
+    their spread on the logit scale, NaN for one member. The spread of an ensemble promises no coverage."""
+    say = cell_potential if of_cells else unit_risk
+    mean = logits.mean(0, keepdim=True)
+    if len(logits) < 2:
+        return float(say(task, mean)[0]), np.nan, np.nan
+    spread = INTERVAL_Z * logits.std(0, keepdim=True)
+    return tuple(float(say(task, z)[0]) for z in (mean, mean - spread, mean + spread))
 
 
 def discrete_survival(logits: np.ndarray, edges: list[float], index: pd.Index) -> pd.DataFrame:

@@ -11,13 +11,16 @@ import pandas as pd
 
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.sample import PreparedSample
+from metaniche.data.splits import inner_folds
 from metaniche.data.task import Targets
 from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.tissue_controls import TISSUES
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.write import write_parquet
+from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor, Scores
+from metaniche.training.calibrate import with_temperature
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 
 
@@ -28,6 +31,8 @@ class NetworkEstimator:
     `graph` and `cohort` say how the samples were connected and read. They are no part of the repr that names a fold, which
     names the prepared cohort anyway.
     `trainer` is what of the trainer decides a fit, such as its precision, in words.
+    With `calibrate` inner folds a binary task's temperature is fitted on the risks of training patients that were held out in
+    turn; the network itself is trained on all of them.
     `tissue` names a control of `evaluation.tissue_controls.TISSUES` in which every sample is taken apart first.
     With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
     that was not trained on its patient.
@@ -39,6 +44,7 @@ class NetworkEstimator:
     cohort: CohortConfig = field(repr=False)
     role: str = "model"
     trainer: str = ""
+    calibrate: int = 0
     tissue: str = ""
     make_trainer: TrainerFactory | None = field(default=None, repr=False)
     cells_dir: Path | None = field(default=None, repr=False)
@@ -48,8 +54,19 @@ class NetworkEstimator:
     def fit(
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
     ) -> Self:
-        bundle = fit_bundle(
-            self._seen(samples),
+        seen = self._seen(samples)
+        bundle = self._fit(seen, targets, clinical, seed)
+        task = targets.task
+        if self.calibrate and task.kind == "binary" and task.level != "cell":
+            bundle = with_temperature(bundle, *self._held_out_in_turn(seen, targets, clinical, seed))
+        self._predictor, self._trained_on = Predictor(bundle), set(targets.patients)
+        return self
+
+    def _fit(
+        self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
+    ) -> Bundle:
+        return fit_bundle(
+            samples,
             targets,
             self.config,
             graph=self.graph,
@@ -58,8 +75,18 @@ class NetworkEstimator:
             make_trainer=self.make_trainer,
             seed=seed,
         )
-        self._predictor, self._trained_on = Predictor(bundle), set(targets.patients)
-        return self
+
+    def _held_out_in_turn(
+        self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
+    ) -> tuple[pd.Series, pd.Series]:
+        """Risk and label of every unit, by a network that was not trained on its patient; empty where none can be held out."""
+        risks = [pd.Series(dtype=float)]
+        for fold in inner_folds(targets, self.calibrate, seed):
+            predictor = Predictor(self._fit(samples, targets.of(fold.train), clinical, seed))
+            held_out = [s for s in samples if s.patient_id in set(fold.test)]
+            risks.append(predictor.score(held_out, clinical, coverage_floor=0.0).units["risk"])
+        risk = pd.concat(risks)
+        return risk, targets.table["y"].reindex(risk.index)
 
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]

@@ -5,6 +5,7 @@ SAMPLE = "sample_id"
 PATIENT = "patient_id"
 CELL_TYPE = "cell_type"
 CLONE = "clone_id"
+CNV_CLUSTERS = "cnv_leiden"  # infercnvpy's
 MALIGNANT = "is_malignant"
 SPATIAL = "spatial"
 COUNTS = "counts"

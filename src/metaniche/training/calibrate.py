@@ -15,11 +15,13 @@ from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Targets
 from metaniche.data.units import target_columns
 from metaniche.models.bundle import Bundle
+from metaniche.models.novelty import Novelty
 from metaniche.predict import Predictor
 
 log = logging.getLogger(__name__)
 
 MIN_CALIBRATION_UNITS = 10  # fewer held-out units cannot fit even one number
+RISK_FLOOR = 1e-7  # a risk of 0 or 1 has no logit
 TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
 
 
@@ -32,22 +34,37 @@ def with_baseline(
     time, hazard = breslow(
         risk[table.index].to_numpy(), *(table[c].to_numpy(float) for c in target_columns(targets.task))
     )
-    return replace(bundle, calibration={"baseline": {"time": time, "hazard": hazard}})
+    return replace(bundle, calibration=bundle.calibration | {"baseline": {"time": time, "hazard": hazard}})
 
 
-def with_temperature(
+def with_novelty(
+    bundle: Bundle, train: Sequence[PreparedSample], patients: pd.DataFrame | None = None, seed: int = 0
+) -> Bundle:
+    """A bundle that can say how unlike its training cells new cells are (see `models.novelty`)."""
+    embedding = Predictor(bundle).score(train, patients, coverage_floor=0.0).embedding
+    novelty = Novelty.fit(np.concatenate(list(embedding.values())), seed)
+    return replace(bundle, calibration=bundle.calibration | {"novelty": novelty.state()})
+
+
+def calibrated_on(
     bundle: Bundle, held_out: Sequence[PreparedSample], targets: Targets, patients: pd.DataFrame | None
 ) -> Bundle:
-    """A bundle of a binary task with the temperature that suits held-out units best (Guo et al. 2017, arXiv 1706.04599).
+    """`with_temperature` of the units of `targets`, whose patients the bundle was not trained on."""
+    risk = Predictor(bundle).score(held_out, patients, coverage_floor=0.0).units["risk"]
+    return with_temperature(bundle, risk, targets.table["y"].reindex(risk.index))
+
+
+def with_temperature(bundle: Bundle, risk: pd.Series, y: pd.Series) -> Bundle:
+    """A bundle of a binary task with the temperature that suits these risks of held-out units best (Guo et al. 2017,
+    arXiv 1706.04599).
 
     The bundle as it is where fewer than MIN_CALIBRATION_UNITS were held out, or only one class of them.
     """
-    if len(targets.table) < MIN_CALIBRATION_UNITS or targets.table["y"].nunique() < 2:
+    known = y.notna()
+    risk, y = np.clip(risk[known], RISK_FLOOR, 1 - RISK_FLOOR), y[known]
+    if len(y) < MIN_CALIBRATION_UNITS or y.nunique() < 2:
         return bundle
-    risk = Predictor(bundle).score(held_out, patients, coverage_floor=0.0).units["risk"]
-    y = targets.table["y"].reindex(risk.index)
-    logit = np.log(risk / (1 - risk))[y.notna()]
-    y = y.dropna()
+    logit = np.log(risk / (1 - risk))
 
     def loss(log_temperature: float) -> float:
         z = logit / np.exp(log_temperature)
@@ -59,4 +76,6 @@ def with_temperature(
             "The temperature ended at its bound, %.1f: the held-out patients do not support calibrated risks.",
             np.exp(best.x),
         )
-    return replace(bundle, calibration={"temperature": float(np.exp(best.x)), "n_calibration": len(y)})
+    return replace(
+        bundle, calibration=bundle.calibration | {"temperature": float(np.exp(best.x)), "n_calibration": len(y)}
+    )

@@ -33,7 +33,7 @@ from metaniche.io.wording import listed, nearest
 from metaniche.models import ARCHITECTURES, MIL
 from metaniche.models.bundle import Bundle
 from metaniche.signaling import Resource
-from metaniche.training.calibrate import with_baseline, with_temperature
+from metaniche.training.calibrate import calibrated_on, with_baseline
 from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.module import NetworkModule
 from metaniche.training.pretrain import PretrainConfig, pretrain
@@ -178,7 +178,7 @@ def fit_bundle(
     if task.kind == "cox":
         return with_baseline(bundle, train, targets, patients)
     if task.kind == "binary" and task.level != "cell" and val_targets is not None:
-        return with_temperature(bundle, held_out, val_targets, patients)
+        return calibrated_on(bundle, held_out, val_targets, patients)
     return bundle
 
 
