@@ -1,3 +1,5 @@
+import copy
+
 import pandas as pd
 import pytest
 import torch
@@ -37,3 +39,22 @@ def hearing(small_cohort):
         for listen in network.families.values():
             torch.nn.init.normal_(listen.raw_weight, std=0.2)
     return predictor
+
+
+@pytest.fixture
+def one_voice(hearing):
+    """All weight on one pair, so that its place in the order decides."""
+    loud, hearing = 2, copy.deepcopy(hearing)
+    family = hearing.pairs.pairs["signaling_type"][loud]
+    place = int((hearing.pairs.pairs["signaling_type"][:loud] == family).sum())
+    with torch.no_grad():
+        for network in hearing.members:
+            network.pool.score.requires_grad_(False)[-1].weight.zero_()
+            network.of_soil[-1].weight.zero_()
+            for name, listen in network.families.items():
+                listen.raw_weight.zero_()
+                listen.scale.fill_(1e-3)
+                if name == family:
+                    listen.raw_weight[:, place] = 0.2
+                    listen.scale[place] = 1.0
+    return hearing, loud

@@ -1,31 +1,9 @@
-import copy
-
 import numpy as np
 import pytest
-import torch
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.explain.deletion import deletion_curves
 from metaniche.explain.pairs import pair_contributions
-
-
-@pytest.fixture
-def one_voice(hearing):
-    """All weight on one pair, so that its place in the order decides."""
-    loud, hearing = 2, copy.deepcopy(hearing)
-    family = hearing.pairs.pairs["signaling_type"][loud]
-    place = int((hearing.pairs.pairs["signaling_type"][:loud] == family).sum())
-    with torch.no_grad():
-        for network in hearing.members:
-            network.pool.score.requires_grad_(False)[-1].weight.zero_()
-            network.of_soil[-1].weight.zero_()
-            for name, listen in network.families.items():
-                listen.raw_weight.zero_()
-                listen.scale.fill_(1e-3)
-                if name == family:
-                    listen.raw_weight[:, place] = 0.2
-                    listen.scale[place] = 1.0
-    return hearing, loud
 
 
 def test_the_pair_that_speaks_is_missed_at_once_and_random_ones_later(one_voice, small_cohort):

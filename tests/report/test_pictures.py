@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from metaniche.report import pictures
@@ -72,3 +75,22 @@ def test_conformal_sets_need_folds_and_probabilities(make_run):
     table = make_run().predictions
     scaled = make_run(predictions=table.assign(risk=table["risk"] * 10))
     assert len(pictures.calibration_pictures(scaled)) == 1
+
+
+def test_the_explanation_is_drawn_where_it_was_written(make_run):
+    rng = np.random.default_rng(0)
+    units = [f"P{i:02d}" for i in range(8)]
+    terms = pd.DataFrame(rng.normal(size=(8, 3)), index=units, columns=["seed", "soil", "signals"])
+    alone = pictures.explanation_pictures(replace(make_run(), terms=terms))
+    assert [p.alt for p in alone] == ["Share of each term in the risk"]
+    assert "not what caused" in alone[0].caption
+    pairs = pd.DataFrame({"unit_id": units * 2, "ligand": ["A"] * 8 + ["B"] * 8, "receptor": "R"})
+    pairs["contribution"] = rng.normal(size=16)
+    curves = pd.DataFrame(
+        {
+            "curve": ["deletion", "insertion"], "n_pairs": 1, "left": 0.1, "random": 0.5, "random_low": 0.3,
+            "random_high": 0.7, "shuffled": 0.6,
+        }
+    )  # fmt: skip
+    assert len(pictures.explanation_pictures(replace(make_run(), terms=terms, pairs=pairs, curves=curves))) == 3
+    assert pictures.explanation_pictures(make_run()) == []

@@ -27,6 +27,7 @@ from metaniche.data.task import Targets
 from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
+from metaniche.explain import explained
 from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
@@ -103,6 +104,8 @@ def _describe(
         scores = _uncalibrated(predictor).score(samples, cohort.patients, coverage_floor=0.0)
         write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
         collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
+        if config.explain and (found := explained(predictor, samples, cohort.patients, seed=config.seed)):
+            found.save(run_dir)
         if config.keep_held_out:
             _write_held_out(config, held_out, run_dir / "held_out")
     write_run(

@@ -1,7 +1,8 @@
 """Where a risk comes from: terms, pairs, and whether the answer survives being tried. May import everything up to predict."""
 
 from metaniche.explain.deletion import deletion_curves
+from metaniche.explain.explanation import Explanation, explained
 from metaniche.explain.pairs import pair_contributions
-from metaniche.explain.shares import variance_shares
+from metaniche.metrics.shares import variance_shares
 
-__all__ = ["deletion_curves", "pair_contributions", "variance_shares"]
+__all__ = ["Explanation", "deletion_curves", "explained", "pair_contributions", "variance_shares"]

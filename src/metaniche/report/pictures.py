@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from metaniche.evaluation.conformal import coverage_table, cross_conformal
 from metaniche.io import keys
 from metaniche.metrics.names import METRICS
+from metaniche.metrics.shares import variance_shares
 from metaniche.report import figures
 from metaniche.report.exemplars import choose_exemplars
 from metaniche.report.figures.style import data_uri
@@ -18,6 +19,7 @@ from metaniche.report.run import Run
 from metaniche.report.vocabulary import is_blank, with_interval
 
 _MOST_HIGHLIGHTED = 4
+_MOST_PAIRS = 10
 _POTENTIAL_WORDS = (
     "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of "
     "that cell alone. Cells that are not malignant are pale, by type."
@@ -128,6 +130,34 @@ def map_pictures(run: Run) -> list[Picture]:
         )
         pictures.append(_picture(figure, "Maps of attention", words, "png"))
     return pictures
+
+
+def explanation_pictures(run: Run) -> list[Picture]:
+    """Where the risk of held-out units comes from, and whether the ranking of pairs survives being tried."""
+    if run.terms is None or len(run.terms) < 3:
+        return []
+    words = (
+        "The logit is a sum of these terms; a share is what a term moves of its differences between held-out units. This is "
+        "what the network computes, not what caused the outcome."
+    )
+    made = [_picture(figures.shares(variance_shares(run.terms), "Terms"), "Share of each term in the risk", words)]
+    if run.pairs is None or run.pairs.empty or run.curves is None:
+        return made
+    named = run.pairs.assign(pair=run.pairs["ligand"] + " - " + run.pairs["receptor"])
+    by_pair = named.pivot_table(index="unit_id", columns="pair", values="contribution", aggfunc="sum", fill_value=0)
+    whole = run.terms.sum(axis=1).reindex(by_pair.index)
+    words = (
+        "Of the same differences, what each ligand-receptor pair moves: the ten largest. Pairs that are expressed together "
+        "cannot be told apart."
+    )
+    top = variance_shares(by_pair, whole).head(_MOST_PAIRS)
+    made.append(_picture(figures.shares(top, "Ligand-receptor pairs"), "Share of the pairs that move most", words))
+    words = (
+        "The risk's differences that are left as pairs fall silent, first those that rank first; and as they come back. A "
+        "ranking that means something leaves the random ones (grey, smallest to largest) at once; one by the same network with "
+        "its weights shuffled should not."
+    )
+    return [*made, _picture(figures.deletion(run.curves), "Deletion and insertion curves of pairs", words)]
 
 
 def control_pictures(run: Run) -> list[Picture]:

@@ -40,6 +40,8 @@ class Run:
         data_checks.json: check, status, detail; caption.json: what must stand below the table; folds.json.
     repeats
         repeats.csv, the estimates of every repeat.
+    terms, pairs, curves
+        terms.csv, pairs.parquet and deletion.csv of `explain.Explanation`.
     """
 
     folder: Path
@@ -53,6 +55,9 @@ class Run:
     splits: list[dict] | None = None
     repeats: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
+    terms: pd.DataFrame | None = None
+    pairs: pd.DataFrame | None = None
+    curves: pd.DataFrame | None = None
 
     @property
     def task(self) -> dict[str, Any]:
@@ -100,6 +105,9 @@ def read_run(run_dir: Path) -> Run:
         "splits": (run_files.FOLDS, _json(list)),
         "repeats": (run_files.REPEATS, _table),
         "history": (run_files.HISTORY, pd.read_csv),
+        "terms": (run_files.TERMS, _indexed),
+        "pairs": (run_files.PAIRS, pd.read_parquet),
+        "curves": (run_files.CURVES, _indexed),
     }
     found = {}
     for name, (file, reader) in readers.items():
@@ -131,6 +139,10 @@ def _json(kind: type) -> Callable[[Path], Any]:
         return value
 
     return reader
+
+
+def _indexed(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, index_col=0)
 
 
 def _require(frame: pd.DataFrame, columns: tuple[str, ...], path: Path) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from metaniche.report.figures.communication import chord, length_scale, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.comparison import forest, permutation_control
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc
+from metaniche.report.figures.explanation import deletion, shares
 from metaniche.report.figures.search import search_history
 from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
@@ -14,6 +15,7 @@ __all__ = [
     "calibration",
     "chord",
     "conformal",
+    "deletion",
     "edge_map",
     "forest",
     "kaplan_meier",
@@ -25,6 +27,7 @@ __all__ = [
     "roc",
     "search_history",
     "sender_receiver_heatmap",
+    "shares",
     "spatial_map",
     "training_curve",
     "vector_field",

@@ -6,8 +6,8 @@ import pandas as pd
 from metaniche.errors import InputError
 
 
-def variance_shares(parts: pd.DataFrame) -> pd.Series:
-    """Share of each part in the variance of their sum over units, largest first; shares sum to 1.
+def variance_shares(parts: pd.DataFrame, whole: pd.Series | None = None) -> pd.Series:
+    """Share of each part in the variance of a whole over units, largest first; of their sum (whole=None) shares sum to 1.
 
     .. math:: share_t = \\frac{Cov(z_t, \\sum_s z_s)}{Var(\\sum_s z_s)}
 
@@ -17,6 +17,8 @@ def variance_shares(parts: pd.DataFrame) -> pd.Series:
     ----------
     parts
         A row per unit, a column per part of its logit.
+    whole
+        Of which they are parts, where there are others; indexed by unit.
 
     Raises
     ------
@@ -26,7 +28,7 @@ def variance_shares(parts: pd.DataFrame) -> pd.Series:
     if len(parts) < 3:
         raise InputError(f"Expected at least 3 units to share out what differs between them, found {len(parts)}.")
     centred = parts - parts.mean()
-    total = centred.sum(axis=1)
+    total = centred.sum(axis=1) if whole is None else (whole - whole.mean()).reindex(parts.index)
     variance = float((total**2).sum())
     if variance <= 1e-12 * max(1.0, float((parts**2).to_numpy().sum())):
         raise InputError(f"Expected risks that differ between units, found the same for all {len(parts)}.")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaniche.errors import InputError
-from metaniche.explain.shares import variance_shares
+from metaniche.metrics.shares import variance_shares
 
 
 @settings(max_examples=30, deadline=None)
@@ -33,3 +33,10 @@ def test_nothing_to_share_out_is_said():
         variance_shares(pd.DataFrame({"a": [0.0, 1.0]}))
     with pytest.raises(InputError, match="differ between units"):
         variance_shares(pd.DataFrame({"a": [1.0] * 5, "b": [2.0] * 5}))
+
+
+def test_parts_of_a_larger_whole_have_their_share_of_it():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 5000))
+    parts = pd.DataFrame({"a": 2 * a})
+    assert variance_shares(parts, pd.Series(2 * a + b))["a"] == pytest.approx(0.8, abs=0.03)

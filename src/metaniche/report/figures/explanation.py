@@ -1,0 +1,49 @@
+"""Where the risk comes from, and what is left of it when pairs fall away."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from metaniche.report.figures.style import CYCLE, HAIR, SOFT, new_figure, said, styled
+
+
+@styled
+def shares(table: pd.Series, title: str) -> Figure:
+    """Bars of shares that sum to 1, largest on top; a share below 0 works against the others. `table`: name -> share."""
+    if table.empty:
+        return said("Nothing to share out.", 7.0)
+    figure = new_figure(7.0, 0.9 + 0.32 * len(table))
+    axes = figure.add_subplot()
+    rows = table.iloc[::-1]
+    axes.barh(rows.index.astype(str), rows, color=[CYCLE[0] if v >= 0 else CYCLE[1] for v in rows], height=0.7)
+    axes.axvline(0, color=SOFT, lw=0.8)
+    axes.set(xlabel="Share of the variance between units", title=title)
+    axes.grid(axis="x", color=HAIR, lw=0.6)
+    axes.set_axisbelow(True)
+    return figure
+
+
+@styled
+def deletion(table: pd.DataFrame) -> Figure:
+    """Deletion and insertion curves beside random orders and the ranking by a network with shuffled weights.
+
+    Parameters
+    ----------
+    table
+        As `explain.Explanation.curves`: curve, n_pairs, left, random, random_low, random_high, shuffled.
+    """
+    if table.empty:
+        return said("No curves: the network hears no pairs.", 9.4)
+    figure = new_figure(9.4, 3.8)
+    for axes, (curve, rows) in zip(figure.subplots(1, 2, sharey=True), table.groupby("curve", sort=True)):
+        axes.fill_between(rows["n_pairs"], rows["random_low"], rows["random_high"], color=HAIR, lw=0)
+        axes.plot(rows["n_pairs"], rows["random"], color=SOFT, label="random orders")
+        axes.plot(rows["n_pairs"], rows["shuffled"], color=CYCLE[1], ls="--", label="ranked with shuffled weights")
+        axes.plot(rows["n_pairs"], rows["left"], color=CYCLE[0], marker="o", ms=3.5, label="ranked by this network")
+        axes.set(xlabel=f"Pairs {'deleted' if curve == 'deletion' else 'inserted'}", title=curve.capitalize())
+        axes.grid(color=HAIR, lw=0.6)
+        axes.set_axisbelow(True)
+    figure.axes[0].set(ylabel="Left of the differences between units")
+    figure.axes[1].legend(loc="center", fontsize=8)
+    return figure

@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.explain import explained, variance_shares
+from metaniche.explain.explanation import pair_order
+from metaniche.io import run_files
+from metaniche.report.run import read_run
+
+
+def test_terms_and_pairs_are_those_of_the_units(one_voice, small_cohort, tmp_path):
+    hearing, loud = one_voice
+    found = explained(hearing, small_cohort[0])
+    risk = hearing.score(small_cohort[0]).units["risk"]
+    np.testing.assert_allclose(found.terms.sum(axis=1), np.log(risk / (1 - risk)), atol=1e-4)
+    by_unit = found.pairs.groupby("unit_id")["contribution"].sum()
+    np.testing.assert_allclose(by_unit.reindex(found.terms.index, fill_value=0), found.terms["signals"], atol=1e-3)
+    assert pair_order(hearing, found.pairs)[0] == loud
+    found.save(tmp_path)
+    run = read_run(tmp_path)
+    pd.testing.assert_frame_equal(run.terms, found.terms, check_dtype=False)
+    assert list(run.curves) == list(found.curves)
+    assert len(run.pairs) == len(found.pairs)
+    assert (tmp_path / run_files.PAIRS).exists()
+
+
+def test_the_ranking_by_shuffled_weights_fails_where_the_networks_own_does_not(one_voice, small_cohort):
+    hearing, _ = one_voice
+    lost = []
+    for seed in range(6):
+        curves = explained(hearing, small_cohort[0], seed=seed).curves.set_index(["curve", "n_pairs"])
+        first = curves.loc[("deletion", 1)]
+        assert abs(first["left"]) < 0.3
+        lost.append(1 - first["shuffled"])
+    assert np.mean(np.array(lost) > 0.5) < 0.6  # one of four pairs speaks: it is first by accident in a quarter
+
+
+def test_without_terms_or_without_differences_nothing_is_explained(hearing, small_cohort, caplog):
+    assert explained(hearing, small_cohort[0][:2]) is None
+    assert "at least 3 units" in caplog.text
+
+
+def test_a_network_without_pairs_has_terms_only(small_cohort):
+    from tissue import READ
+
+    from metaniche.data.features import FeatureConfig
+    from metaniche.data.sampling import SamplingConfig
+    from metaniche.data.task import Task, make_targets
+    from metaniche.predict import Predictor
+    from metaniche.training.fit import FitConfig, fit_bundle
+
+    samples, patients, table = small_cohort
+    targets = make_targets(Task("t", "a task", label="metastasis", positive=(1,)), patients, table)
+    plain = {"features": FeatureConfig(), "epochs": 1, "sampling": SamplingConfig(windows=1, window_cells=40)}
+    deaf, other = (
+        Predictor(fit_bundle(samples, targets, FitConfig(name, {"width": 8}, **plain), **READ))
+        for name in ("SeedSoil", "AttentionMIL")
+    )
+    found = explained(deaf, samples)
+    assert found.pairs.empty
+    assert found.curves.empty
+    assert variance_shares(found.terms).sum() == pytest.approx(1)
+    assert explained(other, samples) is None

@@ -1,0 +1,33 @@
+import numpy as np
+import pandas as pd
+
+from metaniche.report.figures import deletion, shares
+
+
+def curves():
+    n = np.arange(5)
+    rows = [pd.DataFrame({"curve": c, "n_pairs": n, "left": v, "random": 0.5, "random_low": 0.2, "random_high": 0.8,
+                          "shuffled": 0.6}) for c, v in (("deletion", 1 - n / 4), ("insertion", n / 4))]  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_both_curves_are_drawn_beside_their_controls():
+    figure = deletion(curves())
+    for axes, (_, rows) in zip(figure.axes, curves().groupby("curve")):
+        lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+        np.testing.assert_allclose(lines["ranked by this network"], rows["left"])
+        np.testing.assert_allclose(lines["ranked with shuffled weights"], rows["shuffled"])
+        np.testing.assert_allclose(lines["random orders"], rows["random"])
+
+
+def test_the_largest_share_stands_on_top_and_one_below_zero_has_another_color():
+    (axes,) = shares(pd.Series({"a": 0.9, "b": -0.2}), "Terms").axes
+    low, top = axes.patches
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
+    assert (low.get_width(), top.get_width()) == (-0.2, 0.9)
+    assert low.get_facecolor() != top.get_facecolor()
+
+
+def test_nothing_to_draw_is_said():
+    for figure in (deletion(pd.DataFrame()), shares(pd.Series(dtype=float), "Terms")):
+        assert figure.axes or figure.texts
