@@ -114,6 +114,24 @@ class Targets:
         keep = self.table["patient_id"].isin(list(patients))
         return replace(self, table=self.table[keep])
 
+    def gaps(self) -> list[str]:
+        """What these labels cannot teach, a sentence each: one class alone, no event, a site without labels."""
+        n, table = len(self.table), self.table
+        if self.task.is_survival:
+            events = int(table["event"].sum())
+            return (
+                [] if events > 1 else [f"{events or 'no'} event among {n} units: survival cannot be learned from them"]
+            )
+        columns = {site: f"site {site}: " for site in self.task.sites} if self.task.kind == "sites" else {"y": ""}
+        found = []
+        for column, where in columns.items():
+            known = table[column].dropna()
+            if known.empty:
+                found.append(f"{where}no label among {n} units: its probability means nothing")
+            elif known.nunique() == 1:
+                found.append(f"{where}all {len(known)} labels are {known.iloc[0]:g}: only the base rate can be learned")
+        return found
+
     def described(self) -> str:
         """How many units have a label, and which ones were left out."""
         units = f"{len(self.table)} {self.task.level}s with a label"

@@ -135,6 +135,7 @@ def fit_bundle(
     Raises ConfigError where `use_clinical` finds no clinical variables, SplitError for a patient on both sides.
     """
     task = targets.task
+    _warn_of_gaps(targets)
     train = [s for s in samples if s.patient_id in set(targets.patients)]
     held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
     features = Features.fit(train, config.features, seed)
@@ -218,6 +219,16 @@ def _fit_clinical(
             "variables are the same for all cells of a patient. Set use_clinical=false."
         )
     return ClinicalFeatures.fit(patients.reindex(targets.patients), list(task.clinical)), patients
+
+
+def _warn_of_gaps(targets: Targets) -> None:
+    for gap in targets.gaps():
+        _warn_once(f"Task {targets.task.name}: {gap}.")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning(text)
 
 
 @cache
