@@ -47,6 +47,13 @@ def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
     assert json.loads((tmp_path / RUN / "run.json").read_text())["competition_um"] == 40
 
 
+def test_too_few_permutations_for_so_many_tests_are_said(tmp_path):
+    few = (*COHORT[1:], "data.source.synthetic.n_patients=3", "signaling.n_permutations=9")
+    status, said = run("communicate", tmp_path, *few)
+    assert status == 0, said
+    assert "With signaling.n_permutations=9 no p is below 0.1" in said
+
+
 def test_recipes_of_other_verbs_fit(tmp_path):
     status, said = run("communicate", tmp_path, "experiment=synthetic", *COHORT[1:], TINY[0])
     assert status == 0, said

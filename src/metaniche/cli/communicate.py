@@ -52,6 +52,7 @@ def main(config: DictConfig) -> None:
         table, left_out = communicate_cohort(cohort, resource, signaling, run_dir, config.types, progress)
         more = _more(cohort, resource, signaling, config.types, run_dir, progress, reach_um=reach_um, targets=targets)
     write_parquet(table, run_dir / "communication.parquet")
+    _warn_of_few_permutations(table, signaling)
     consistent = consistent_signals(table)
     write_parquet(consistent, run_dir / "patients.parquet")
     if left_out:
@@ -82,6 +83,17 @@ def main(config: DictConfig) -> None:
         "%d signals tested in %d samples of %d patients; wrote tables (%s) and pictures to %s",
         len(table), about["n_samples"], about["n_patients"], ", ".join(written), run_dir,
     )  # fmt: skip
+
+
+def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> None:
+    """A lone signal cannot reach q < 0.05 where too few permutations were drawn for the number of tests."""
+    n_tests = int(table.groupby("sample_id", observed=True).size().median())
+    if signaling.null_model != "none" and 0 < signaling.n_permutations < 20 * n_tests - 1:
+        log.warning(
+            "With signaling.n_permutations=%d no p is below %.2g: a signal alone among the %d tests of a sample cannot reach "
+            "q < 0.05. Take at least %d, or look at patients.",
+            signaling.n_permutations, 1 / (signaling.n_permutations + 1), n_tests, 20 * n_tests - 1,
+        )  # fmt: skip
 
 
 def _more(
