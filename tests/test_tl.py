@@ -38,6 +38,13 @@ def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
     adata = synthetic.read(synthetic.samples.index[0])
     metaniche.tl.compete(adata, resource(), reach_um=40.0)
     assert adata.uns[keys.UNS][keys.COMPETITION]["amount"].max() > 0
+    near = adata.copy()
+    metaniche.tl.compete(near, resource(), reach_um=15.0)  # nearer than what counts as contact by default
+    assert (
+        near.uns[keys.UNS][keys.COMPETITION]["n_edges"].sum() < adata.uns[keys.UNS][keys.COMPETITION]["n_edges"].sum()
+    )
+    with pytest.raises(ConfigError, match="reach_um above 0"):
+        metaniche.tl.compete(adata, resource(), reach_um=0)
     (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,VEGFA\n")
     metaniche.tl.relays(adata, tmp_path / "links.csv", resource())
     assert set(adata.uns[keys.UNS][keys.RELAYS]["received_receptor"]) == {"CXCR4"}
@@ -45,6 +52,7 @@ def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
     metaniche.tl.local_association(adata, resource(), pairs=[("CXCL12", "CXCR4")])
     assert adata.obsm[keys.LOCAL].shape == (adata.n_obs, 1)
     assert adata.obsm[keys.LOCAL].notna().all(axis=None)
+    assert json.loads(adata.uns[keys.UNS]["local_parameters"])["statistic"] == "lee"
 
 
 def test_communication_reads_a_table_by_its_path(tmp_path):

@@ -142,11 +142,14 @@ def record_table(adata: AnnData, name: str, table: pd.DataFrame, about: dict) ->
     """Write a table and what it was made with below uns["metaniche"], in types that anndata can store."""
     text = table.select_dtypes(exclude="number").columns
     stored = table.assign(**{c: table[c].astype(object).fillna("").astype(str) for c in text})
-    adata.uns[keys.UNS] = {
-        **own_record(adata, where="adata"),
-        name: stored.set_axis(stored.index.astype(str), axis=0),
-        f"{name}_parameters": json.dumps(about, default=str),
-    }
+    record_parameters(adata, name, about)
+    adata.uns[keys.UNS][name] = stored.set_axis(stored.index.astype(str), axis=0)
+
+
+def record_parameters(adata: AnnData, name: str, about: dict) -> None:
+    """Write what a result was made with, as JSON below uns["metaniche"]."""
+    record = own_record(adata, where="adata")
+    adata.uns[keys.UNS] = {**record, f"{name}_parameters": json.dumps(about, default=str)}
 
 
 class PairInTissue(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaniche.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -113,7 +115,10 @@ def compete(
     from metaniche.communicate import compete_sample
     from metaniche.communicate_anndata import table_of_anndata
 
-    pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, {"radius_um": reach_um})
+    if not reach_um > 0:
+        raise ConfigError(f"Expected reach_um above 0, found {reach_um}.")
+    near = {"radius_um": reach_um, "contact_um": min(20.0, reach_um / 2)}
+    pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, near)
 
     def flows(sample: PreparedSample) -> pd.DataFrame:
         return compete_sample(sample, pairs, reach_um, settings)
@@ -184,13 +189,16 @@ def local_association(
 
     Other parameters and errors as in `communicate`; cell types are not needed.
     """
-    from metaniche.communicate_anndata import local_anndata, samples_of, storable
+    from dataclasses import asdict
+
+    from metaniche.communicate_anndata import local_anndata, record_parameters, samples_of, storable
     from metaniche.io import keys
 
     known, settings, neighbours = _settings(resource, config, graph)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     samples = samples_of(adata, neighbours, **how, typed=False)
     adata.obsm[keys.LOCAL] = storable(local_anndata(adata, samples, known, settings, statistic, pairs))
+    record_parameters(adata, "local", known.provenance() | {"statistic": statistic, "graph": asdict(neighbours)})
 
 
 def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | None = None) -> None:

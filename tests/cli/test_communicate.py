@@ -72,6 +72,9 @@ def test_recipes_of_other_verbs_fit(tmp_path):
         ("signaling.score=sum", "ConfigError: Expected signaling.score in"),
         ("signaling.null=labels", "Unknown key `signaling.null`. Did you mean"),
         ("value=z", "Expected value in ('enrichment', 'score')"),
+        ("competition_um=500", "at most graph.radius_um, found 500 um and 100 um"),
+        ("targets=nothing.csv", "nothing.csv: expected a table"),
+        ("signaling.null_model=shifts", "give n_permutations, such as 999"),
         ("seed=-1", "Expected seed to be a whole number"),
     ],
 )

@@ -43,6 +43,11 @@ def main(config: DictConfig) -> None:
     started = time.monotonic()
     number(config, "seed", least=0)
     reach_um = config.competition_um and number(config, "competition_um", float, least=1e-6)
+    if reach_um is not None and reach_um > config.graph.radius_um:
+        raise ConfigError(
+            f"Expected competition_um of at most graph.radius_um, found {reach_um:g} um and {config.graph.radius_um:g} um: "
+            "cells farther apart are not joined. Raise graph.radius_um."
+        )
     signaling, resource = read_signaling(config), read_pairs(config)
     targets = None if config.targets is None else read_targets(config.targets)
     cohort = open_cohort(config)
