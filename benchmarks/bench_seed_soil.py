@@ -110,4 +110,7 @@ LARGE = Case(
     "1,000,000 cells, 8 steps of windows and a prediction", partial(large, 1_000_000),
     {"metaniche": windows_and_prediction}, rounds=3, size=1_000_000, targets=(Target("metaniche", "extra_mb", 16_000),),
 )  # fmt: skip
-CASES = [Case("a step on 20,000 cells, 60 pairs", partial(whole, 20_000), {"metaniche": step, **PEERS}, 5, size=20_000), LARGE]
+CASES = [
+    Case("a step on 20,000 cells, 60 pairs", partial(whole, 20_000), {"metaniche": step, **PEERS}, 5, size=20_000),
+    LARGE,
+]

@@ -10,15 +10,15 @@ seeds. The generator was written down before any score was computed and was not 
 - Six pairs, which share ligands and receptors. Four communicate, over up to 15, 40, 25 and 30 um; two never do, though
   expressed (one shares both of its sides with pairs that do).
 - Half of the cells that express a ligand of a pair that communicates, drawn at random, are active. A triple is true where an
-  active sender, a cell that expresses the receptor, and a distance within the pair's range meet. Nothing is used up, so
-  neither competing nor plain scores are favoured; the ranges are sharp, unlike any weight or cost that is scored here.
+  active sender, a cell that expresses the receptor, and a distance within the pair's range meet. Nothing is used up, which
+  is the assumption of plain products rather than of transport. The ranges are sharp, unlike any weight or cost scored here.
 - Means: 0.3 where a gene is not expressed, 4 where it is, x 3 for ligands of active cells and x 1.5 for receptors of cells that
   truly hear by them; all times the cell's size, log-normal with sd 0.3. Noise `none`: rounded means; `low`, `high`: negative
   binomial of dispersion 0.2 or 1, then a dropout of 10 or 40 % of the entries.
 
 Every score sees log1p of the counts. Candidates: all triples of edges up to 100 um, whatever is expressed. An edge beyond the
 reach of the transport (50 um) has a transport score of 0. COMMOT runs in the Python that COMMOT_PYTHON names, at its
-defaults and the same reach (commot_worker.py).
+defaults (the mean of four transports) and the same reach (commot_worker.py).
 """
 
 from __future__ import annotations
