@@ -108,3 +108,21 @@ def test_competition_and_relays_of_a_cohort_are_kept_too(cohort, tmp_path, monke
     pd.testing.assert_frame_equal(relay_cohort(cohort, resource(), LINKS, config, tmp_path)[0], chains)
     with pytest.raises(TypeError):  # another reach is another table
         compete_cohort(cohort, resource(), 30.0, config, tmp_path)
+
+
+def test_a_sample_that_is_refused_is_left_out_and_the_others_stay(cohort, tmp_path, monkeypatch):
+    bad = cohort.samples.index[1]
+    plain = communicate_sample
+
+    def refusing(sample, *rest):
+        if sample.sample_id == bad:
+            raise InputError("Expected more, found less.")
+        return plain(sample, *rest)
+
+    monkeypatch.setattr("metaniche.communicate.communicate_sample", refusing)
+    table, left_out = communicate_cohort(cohort, resource(), SignalConfig(), tmp_path)
+    assert left_out == {bad: "Expected more, found less."}
+    assert set(table[keys.SAMPLE]) == set(cohort.samples.index) - {bad}
+    far = SignalConfig(decays={k: {"kind": "cut", "length_um": 0.01} for k in ("contact", "secreted")})
+    with pytest.raises(InputError, match="no sample could be used"):
+        communicate_cohort(cohort, resource(), far, tmp_path)

@@ -132,3 +132,12 @@ def test_a_pair_is_seen_as_it_was_scored(adata):
     near = float(shown.carrying.distance_um.min())
     weight = shown.problem.weight_E[shown.carrying.distance_um == near]
     assert float(weight[0]) == pytest.approx(float(np.exp(-near / 10)), rel=1e-5)
+
+
+def test_the_unit_that_was_given_is_remembered(adata):
+    adata.uns.clear()
+    found = communicate_anndata(adata, resource(), SignalConfig(), GRAPH, um_per_unit=0.5)
+    annotated(adata, *found)
+    adata.uns[keys.UNS].pop(keys.UM_PER_UNIT, None)
+    shown = pair_in_tissue(adata, "CXCL12", "CXCR4")
+    assert float(shown.sample.graph.pos_um.max()) < 0.6 * np.abs(adata.obsm["spatial"]).max()

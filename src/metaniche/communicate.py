@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from scipy import sparse
 
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.sample import PreparedSample
-from metaniche.errors import InputError
+from metaniche.errors import GraphError, InputError
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
@@ -35,14 +34,10 @@ from metaniche.signaling import (
     relays,
 )
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
 LAYOUT = 2  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
-OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 LARGE_BYTES = 1_000_000_000
 
 
@@ -110,8 +105,8 @@ def named(sample: PreparedSample) -> Iterator[None]:
     """Errors of what is in the sample say which one it is."""
     try:
         yield
-    except InputError as error:
-        raise InputError(f"Sample {sample.sample_id}: {error}") from error
+    except (InputError, GraphError) as error:
+        raise type(error)(f"Sample {sample.sample_id}: {error}") from error
 
 
 def communicate_cohort(
@@ -175,7 +170,7 @@ def table_of_cohort(
     progress: Tell | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """What `make` finds in every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and
-    the samples that were left out, as none of their cells has a type, with the reason.
+    the samples that were left out, since their cells have no type or `make` refused them, with the reason.
 
     Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort `made_with` the same.
     """
@@ -191,12 +186,19 @@ def table_of_cohort(
             if types not in sample.cells or sample.cells[types].isna().all():
                 left_out[sample_id] = f"no cell has a {types}"
                 continue
-            found = make(sample)
+            try:
+                found = make(sample)
+            except (InputError, GraphError) as error:
+                left_out[sample_id] = str(error)
+                continue
             ids = {keys.SAMPLE: sample_id, keys.PATIENT: sample.patient_id}
             write_parquet(pd.DataFrame(ids, index=found.index).join(found), path)
         tables.append(pd.read_parquet(path))
     if progress is not None:
         progress(len(cohort.samples), len(cohort.samples), "done")
+    reasons = [why for why in left_out.values() if not why.startswith("no cell has")]
+    if not tables and reasons:
+        raise InputError(f"Cohort {cohort.name}: no sample could be used. {reasons[0]}")
     if not tables:
         columns = cohort.load(cohort.samples.index[0]).cells.columns
         raise InputError(

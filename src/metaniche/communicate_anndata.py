@@ -61,7 +61,7 @@ def communicate_anndata(
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, keys.SAMPLE, table.pop(keys.SAMPLE))
     cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
-    made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph)}
+    made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph), keys.UM_PER_UNIT: um_per_unit}
     return table, cells, {**about, **made_from, "samples": of_samples}
 
 
@@ -134,7 +134,7 @@ def table_of_anndata(
         found = make(sample)
         found.insert(0, keys.SAMPLE, sample.sample_id)
         tables.append(found)
-    made_from = {k: v for k, v in reading.items() if k != "um_per_unit"} | {"graph": asdict(graph)}
+    made_from = reading | {"graph": asdict(graph)}
     record_table(adata, name, pd.concat(tables, ignore_index=True), about | made_from)
 
 
@@ -193,7 +193,7 @@ def pair_in_tissue(
     (sample,) = samples_of(
         adata,
         graph,
-        um_per_unit=um_per_unit,
+        um_per_unit=about.get(keys.UM_PER_UNIT) if um_per_unit is None else um_per_unit,
         types=types or about.get("types", keys.CELL_TYPE),
         feature_kind=feature_kind or about.get("feature_kind", "counts"),
         typed=False,

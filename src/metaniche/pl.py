@@ -312,7 +312,7 @@ def _signals(
     if not table["q"].notna().any():
         raise InputError(
             f"Expected tested signals (with q) in the table, found none in {len(table)} rows. Signals are tested with "
-            "null_model='positions' or 'labels', where cells of two types stand within reach of each other."
+            "null_model='positions', 'labels' or 'shifts', where cells of two types stand within reach of each other."
         )
     return table
 

@@ -38,7 +38,7 @@ def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
     (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,VEGFA\n")
     status, said = run("communicate", tmp_path, *COHORT, "competition_um=40", f"targets={tmp_path / 'links.csv'}")
     assert status == 0, said
-    assert "Cells that answer a signal with another" in said
+    assert "Cells that receive one signal and send another" in said
     assert "(communication, patients, competition, relays)" in said
     for name, column in (("competition", "amount"), ("relays", "relay_type")):
         table = pd.read_parquet(tmp_path / RUN / f"{name}.parquet")
@@ -52,6 +52,13 @@ def test_too_few_permutations_for_so_many_tests_are_said(tmp_path):
     status, said = run("communicate", tmp_path, *few)
     assert status == 0, said
     assert "With signaling.n_permutations=9 no p is below 0.1" in said
+
+
+def test_nothing_to_test_is_said_without_a_traceback(tmp_path):
+    few = (*COHORT[1:], "data.source.synthetic.n_patients=3", "signaling.min_share=0.9999")
+    status, said = run("communicate", tmp_path, *few)
+    assert "No pair was tested" in said
+    assert "Traceback" not in said
 
 
 def test_recipes_of_other_verbs_fit(tmp_path):

@@ -112,3 +112,28 @@ def test_groups_that_cannot_be_compared_are_refused(spoil, words):
     table, groups = cohort(6)
     with pytest.raises(InputError, match=words):
         differential_communication(table, spoil(groups))
+
+
+def test_p_values_hold_where_a_signal_is_measured_in_few_patients_of_one_group():
+    """Of 20 patients in each group, 3 of the first: against groups of that size, not of ten and ten."""
+    drawn = []
+    for seed in range(8):
+        table, groups = cohort(seed, n_patients=40, n_pairs=40, samples=1)
+        few = groups.index[groups == "no"][3:]
+        table = table[~table["patient_id"].isin(few) | (table["ligand"] == "L0")]
+        found = differential_communication(table, groups, n_permutations=999, n_boot=10)
+        rare = found[found["ligand"] != "L0"]
+        assert set(zip(rare["n_first"], rare["n_second"])) == {(3, 20)}
+        drawn += list(rare["p"])
+    drawn = np.array(drawn)
+    assert (drawn <= 0.05).mean() < 0.075
+    assert (drawn <= 0.01).mean() < 0.025
+
+
+def test_the_interval_is_that_of_the_bootstrap_at_95_percent():
+    """Of one signal in many patients it is near Welch's own."""
+    table, groups = cohort(1, n_patients=60, n_pairs=1, samples=1)
+    row = differential_communication(table, groups, n_boot=4000).iloc[0]
+    values = table.groupby("patient_id")["score"].mean()
+    welch = stats.ttest_ind(*(values[groups == g] for g in ("yes", "no")), equal_var=False).confidence_interval(0.95)
+    assert row["high"] - row["low"] == pytest.approx(welch.high - welch.low, rel=0.1)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from metaniche.errors import ConfigError, GraphError
 from metaniche.graph import GraphConfig, build_graph, concat
-from metaniche.signaling import Resource
+from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
-from metaniche.signaling.local import PAIRS_A_BLOCK, STATISTICS, global_association, local_association
+from metaniche.signaling.local import PAIRS_A_BLOCK, STATISTICS, global_association, local_association, local_scores
 
 N_PAIRS = PAIRS_A_BLOCK + 3
 
@@ -198,3 +198,15 @@ def test_what_does_not_fit_is_refused():
             local_association(expression, graph, wrong, [0])
     with pytest.raises(GraphError, match="sum to more than 0"):
         local_association(expression, graph, weight * 0, [0])
+
+
+def test_a_signaling_type_out_of_reach_has_no_scores_and_the_others_have(caplog):
+    rng = np.random.default_rng(0)
+    pos = torch.from_numpy(rng.random((60, 2)) * 100).float()
+    graph = build_graph(pos, torch.tensor([0, 60]), GraphConfig(radius_um=40.0, max_paracrine=None))
+    pairs = pd.DataFrame({"ligand": ["A", "C"], "receptor": ["B", "D"], "signaling_type": ["contact", "secreted"]})
+    expression = pair_expression(rng.gamma(1.0, 1.0, (60, 4)), list("ABCD"), Resource(pairs, "invented"))
+    found = local_scores(expression, graph, SignalConfig(decays={"contact": {"length_um": 1e-6}}), "lee")
+    assert found["A - B"].isna().all()
+    assert found["C - D"].notna().all()
+    assert "No edge carries signals of contact" in caplog.text

@@ -80,3 +80,10 @@ def test_a_table_that_cannot_be_joined_is_refused(spoil, words):
 def test_an_unknown_value_is_refused():
     with pytest.raises(InputError, match="enrichment"):
         of_patients(pd.DataFrame([row("s", "p", "L", 1.0)]), "z", BY)
+
+
+def test_no_more_patients_are_found_than_were_measured():
+    wide = MAX_CV * 1.01
+    rows = [row(f"s{i}", f"p{i}", "L", 2.0, q=0.01, sd=0.1 if i < 3 else wide) for i in range(6)]
+    found = consistent_signals(pd.DataFrame(rows)).iloc[0]
+    assert (found["n_patients"], found["n_found"]) == (3, 3)

@@ -97,3 +97,8 @@ def test_a_score_that_is_not_separable_is_refused():
     expression, problem, types = given(0)
     with pytest.raises(ConfigError, match="mass action"):
         relay(replace(problem, half_saturation=1.0), relay_chains(expression, LINKS), types, ["one", "two"])
+
+
+def test_a_ligand_that_is_answered_with_itself_is_no_chain():
+    with pytest.raises(InputError, match="found none in 1 rows"):
+        relay_chains(given(0)[0], LINKS.assign(target="A"))

@@ -78,7 +78,13 @@ def main(config: DictConfig) -> None:
     _print(consistent, "Signals beyond their null, patient by patient", "enrichment", about["n_patients"])
     if targets is not None:
         answers = consistent_signals(more["relays"], by=RELAY, weight="n_cells")
-        _print(answers, "Cells that answer a signal with another", "enrichment", about["n_patients"], RELAY)
+        _print(
+            answers,
+            "Cells that receive one signal and send another (association)",
+            "enrichment",
+            about["n_patients"],
+            RELAY,
+        )
     if differences is not None:
         first, second = differences.attrs["groups"]
         title = f"Signals that differ: {config.compare} {second} against {first}"
@@ -91,7 +97,12 @@ def main(config: DictConfig) -> None:
 
 
 def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> None:
-    """A lone signal cannot reach q < 0.05 where too few permutations were drawn for the number of tests."""
+    """A lone signal cannot reach q < 0.05 where too few permutations were drawn for the number of tests; nor can none."""
+    if table.empty:
+        log.warning(
+            "No pair was tested: none is expressed by signaling.min_share of two types within reach of each other."
+        )
+        return
     n_tests = int(table.groupby("sample_id", observed=True).size().median())
     if signaling.null_model != "none" and 0 < signaling.n_permutations < 20 * n_tests - 1:
         log.warning(

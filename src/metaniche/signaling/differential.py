@@ -84,7 +84,7 @@ def differential_communication(
     out["low"], out["high"] = _bootstrap(samples, second, n_boot, rng)
     n_first, n_second = (count[enough] for count in counts)
     out["effect"] = found / spread * (1 - 3 / (4 * (n_first + n_second) - 9))
-    out["p"] = _permutation_p(samples, second, n_permutations, rng)
+    out["p"] = _permutation_p(x, second, n_permutations, rng)
     out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
     out["n_first"], out["n_second"] = n_first, n_second
     out = out.sort_values("p", ignore_index=True)
@@ -146,16 +146,34 @@ def _bootstrap(samples: _Samples, second: np.ndarray, n_boot: int, rng: np.rando
     return np.nanpercentile(np.where((n_a > 0) & (n_b > 0), mean_b - mean_a, np.nan), [2.5, 97.5], axis=0)
 
 
-def _permutation_p(samples: _Samples, second: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
-    seen = np.abs(samples.welch(second[None]))[0] * (1 - 1e-9)
-    n, k = len(second), int(second.sum())
-    every = comb(n, k) <= n_permutations
-    draws = _choices(n, k) if every else (rng.permutation(second) for _ in range(n_permutations))
-    reached, drawn = np.zeros(len(seen)), 0
-    while block := list(islice(draws, DRAWS_A_BLOCK)):
-        reached += (np.abs(samples.welch(np.stack(block))) >= seen).sum(0)
-        drawn += len(block)
-    return reached / drawn if every else (reached + 1) / (drawn + 1)
+def _permutation_p(x: np.ndarray, second: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """(signals,) for values (patients, signals): groups are permuted among the patients in whom a signal was measured, so that
+    one that is rare in a group is judged against groups as small as its own.
+    """
+    order = rng.permuted(np.tile(np.arange(len(second)), (n_permutations, 1)), axis=1)
+    patterns, of_signal = np.unique(np.isfinite(x).T, axis=0, return_inverse=True)
+    out = np.ones(x.shape[1])
+    for number, measured in enumerate(patterns):
+        mine = of_signal.ravel() == number
+        samples, labels = _Samples(x[measured][:, mine]), second[measured]
+        seen = np.abs(samples.welch(labels[None]))[0] * (1 - 1e-9)
+        n, k = len(labels), int(labels.sum())
+        every = comb(n, k) <= n_permutations
+        draws = _choices(n, k) if every else iter(_drawn(order, measured, k))
+        reached, drawn = np.zeros(len(seen)), 0
+        while block := list(islice(draws, DRAWS_A_BLOCK)):
+            reached += (np.abs(samples.welch(np.stack(block))) >= seen).sum(0)
+            drawn += len(block)
+        out[mine] = reached / drawn if every else (reached + 1) / (drawn + 1)
+    return out
+
+
+def _drawn(order: np.ndarray, measured: np.ndarray, k: int) -> np.ndarray:
+    """(draws, measured patients) bool: the second group is the first k measured ones of each random order."""
+    here = measured[order]
+    chosen = np.zeros(order.shape, dtype=bool)
+    np.put_along_axis(chosen, order, here & (here.cumsum(1) <= k), axis=1)
+    return chosen[:, measured]
 
 
 def _choices(n: int, k: int) -> Iterator[np.ndarray]:

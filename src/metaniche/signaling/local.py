@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from metaniche.ops import bivariate_moran
 from metaniche.signaling.csr import to_scipy
 from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.scoring import SignalConfig
+
+log = logging.getLogger(__name__)
 
 STATISTICS = ("moran", "lee", "cosine")
 PAIRS_A_BLOCK = 16
@@ -112,6 +115,9 @@ def local_scores(
     for kind in sorted(set(kinds)):
         mine = np.flatnonzero(kinds == kind)
         weight = config.decay(kind).weights(graph.distance_um)
+        if not bool((weight > 0).any()):
+            log.warning("No edge carries signals of %s: their %d pairs have no local score.", kind, len(mine))
+            continue
         out.iloc[:, mine] = local_association(expression, graph, weight, mine, statistic).numpy()
     return out
 

@@ -51,8 +51,9 @@ def consistent_signals(
     out["p"] = np.where(np.isnan(p), 1.0, p)
     out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
     out["n_patients"] = n.to_numpy()
-    found = table[table["q"] < alpha].groupby(list(by), observed=True)[keys.PATIENT].nunique()
-    out["n_found"] = found.reindex(wide.columns).fillna(0).to_numpy(int)
+    hits = table[table["q"] < alpha].groupby([keys.PATIENT, *by], observed=True).size().unstack(list(by))
+    hit = hits.reindex(index=wide.index, columns=wide.columns).notna()
+    out["n_found"] = (hit & wide.notna()).sum().to_numpy(int)
     return out.sort_values(["p", "enrichment"], ascending=[True, False], ignore_index=True)
 
 

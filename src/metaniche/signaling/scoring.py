@@ -28,6 +28,7 @@ from metaniche.signaling.shifts import shift_null
 log = logging.getLogger(__name__)
 
 NULL_MODELS = (*NULLS, "shifts", "none")
+COMPLEXES = ("minimum", "geometric_mean")
 SCORES = ("product", "geometric_mean", "hill", "mass_action")
 COLUMNS = (
     "sender", "receiver", "ligand", "receptor", "signaling_type", "pathway", "score", "expected", "sd", "z", "p", "q",
@@ -79,6 +80,13 @@ class SignalConfig:
     def __post_init__(self) -> None:
         if self.score not in SCORES:
             raise ConfigError(f"Expected signaling.score in {SCORES}, found {self.score!r}.")
+        if self.complexes not in COMPLEXES:
+            raise ConfigError(f"Expected signaling.complexes in {COMPLEXES}, found {self.complexes!r}.")
+        for name in ("n_permutations", "stop_after", "seed"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ConfigError(
+                    f"Expected signaling.{name} to be a whole number of 0 or above, found {getattr(self, name)!r}."
+                )
         if self.null_model not in NULL_MODELS:
             raise ConfigError(f"Expected signaling.null_model in {NULL_MODELS}, found {self.null_model!r}.")
         if self.null_model == "shifts" and not self.n_permutations:
@@ -96,7 +104,9 @@ class SignalConfig:
         self.decay("unknown")
 
     def decay(self, signaling_type: str) -> Decay:
-        """The rule for a signaling type, with the changes of `decays`."""
+        """The rule for a signaling type, with the changes of `decays`. Raises ConfigError for a type that there is not."""
+        if signaling_type not in self._rules:
+            raise ConfigError(f"Expected a signaling type in {tuple(self._rules)}, found {signaling_type!r}.")
         return self._rules[signaling_type]
 
     @cached_property
