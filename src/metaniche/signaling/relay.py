@@ -34,8 +34,9 @@ def relay_chains(expression: PairExpression, targets: pd.DataFrame) -> pd.DataFr
 
     Returns
     -------
-    A row per chain; a chain that answers a ligand with the same one is none, since that ligand lies in patches. `first` and `second`, positions of the received and of the sent pair, and their four names. Raises
-    InputError when columns are missing or no chain is left.
+    A row per chain: `first` and `second`, positions of the received and of the sent pair, and their four names. A ligand that
+    would be answered with itself is no chain, since it lies in patches. Raises InputError when columns are missing or no
+    chain is left.
     """
     absent = [c for c in ("receptor", "target") if c not in targets]
     if absent:
@@ -111,11 +112,12 @@ def relay(
     .. math:: T = \\sum_{i \\in type} received_{i,p} \\, L_{i,q} \\sum_k w_{ki} R_{k,q} = \\sum_{i \\in type} a_i L_{i,q}
 
     the product of what a cell receives of p and sends of q, against cells of the type that change their ligand of q:
-    whether the very cells that hear p make it (an association: the cell may make q for another reason). Mean :math:`n \\bar a \\bar L` and variance :math:`S_a S_L / (n - 1)` over
-    all permutations are exact; the tail is that of a gamma variable. What reaches a cell and who listens around it stay, so
-    that dense tissue, where cells receive and send more, is not enough, nor is a type that does both. Cells of a type are taken as
-    exchangeable: where receptor and answering ligand follow one program of the cell, or both signals lie in patches, p is too
-    small (of simulated tissues with patchy genes and no answer 23 % had p <= 0.05).
+    whether the very cells that hear p make it (an association: they may make it for another reason). Mean
+    :math:`n \\bar a \\bar L` and variance :math:`S_a S_L / (n - 1)` over all permutations are exact; the tail is that of a gamma
+    variable. What reaches a cell and who listens around it stay, so that dense tissue, where cells receive and send more,
+    is not enough, nor is a type that does both. Cells of a type are taken as exchangeable: where receptor and answering
+    ligand follow one program of the cell, or both signals lie in patches, p is too small (of simulated tissues with patchy
+    genes and no answer 23 % had p <= 0.05).
 
     Parameters
     ----------
