@@ -75,7 +75,7 @@ def main(config: DictConfig) -> None:
     }  # fmt: skip
     write_json(run_dir / "run.json", about)
     _draw(table, run_dir)
-    _print(consistent, "Signals beyond their null, patient by patient", "enrichment", about["n_patients"])
+    _print(consistent, "Signals that differ from their null, patient by patient", "enrichment", about["n_patients"])
     if targets is not None:
         answers = consistent_signals(more["relays"], by=RELAY, weight="n_cells")
         _print(

@@ -113,8 +113,8 @@ def relay(
 
     the product of what a cell receives of p and sends of q, against cells of the type that change their ligand of q:
     whether the very cells that hear p make it (an association: they may make it for another reason). Mean
-    :math:`n \\bar a \\bar L` and variance :math:`S_a S_L / (n - 1)` over all permutations are exact; the tail is that of a gamma
-    variable. What reaches a cell and who listens around it stay, so that dense tissue, where cells receive and send more,
+    :math:`n \\bar a \\bar L` and variance :math:`S_a S_L / (n - 1)` over all permutations are exact; the tail is that of a
+    gamma variable. What reaches a cell and who listens around it stay, so that dense tissue, where cells receive and send more,
     is not enough, nor is a type that does both. Cells of a type are taken as exchangeable: where receptor and answering
     ligand follow one program of the cell, or both signals lie in patches, p is too small (of simulated tissues with patchy
     genes and no answer 23 % had p <= 0.05).
