@@ -59,7 +59,8 @@ def main(config: DictConfig) -> None:
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     cells = run_dir / "cells" / _digest(config)
-    networks = [_network(config, name, cohort, cells) for name in config.networks]
+    first = config.networks[:1]
+    networks = [network_of(config, name, cohort, cells if name in first else None) for name in config.networks]
     estimators = [*baselines_of(config, cohort, task), *networks]
     if config.ablations:
         estimators += [each for n in networks if n.config.architecture == ABLATED for each in ablations(n)]
@@ -98,14 +99,13 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def _network(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path) -> NetworkEstimator:
-    """The network `name` of the model group; the first of the list keeps its cells for the maps."""
+def network_of(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path | None = None) -> NetworkEstimator:
+    """The network `name` of the model group, which keeps its cells in `cells` for the maps."""
     fit = fit_config(config, load_group("model", name, config))
-    own = cells if name == config.networks[0] else None
     return NetworkEstimator(
         name, fit, cohort.graph, cohort.config,
         trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config),
-        calibrate=number(config, "calibrate"), cells_dir=own,
+        calibrate=number(config, "calibrate"), cells_dir=cells,
     )  # fmt: skip
 
 

@@ -9,17 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.cli.evaluate import baselines_of, print_table
+from metaniche.cli.evaluate import baselines_of, network_of, print_table
 from metaniche.config import (
-    deciding_trainer,
     default_values,
-    fit_config,
-    load_group,
     number,
     open_cohort,
     plain,
     read_task,
-    trainer_factory,
     with_values,
 )
 from metaniche.data.prepare import PreparedCohort
@@ -88,12 +84,7 @@ def main(config: DictConfig) -> None:
 def _network(config: DictConfig, cohort: PreparedCohort, values: dict) -> NetworkEstimator:
     """The network under these values of the searched keys."""
     chosen = with_values(config, values)
-    fit = fit_config(chosen, load_group("model", chosen.network, chosen))
-    return NetworkEstimator(
-        chosen.network, fit, cohort.graph, cohort.config,
-        trainer=str(deciding_trainer(chosen)), make_trainer=trainer_factory(chosen),
-        calibrate=number(chosen, "calibrate"),
-    )  # fmt: skip
+    return network_of(chosen, chosen.network, cohort)
 
 
 def _write_trials(search, folds: list[Fold], run_dir: Path) -> None:
