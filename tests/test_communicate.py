@@ -2,12 +2,13 @@ import pandas as pd
 import pytest
 
 from metaniche.communicate import (
-    communicate_cohort,
     communicate_sample,
-    compete_cohort,
     compete_sample,
-    relay_cohort,
+    competition_analysis,
+    relay_analysis,
     relay_sample,
+    signal_analysis,
+    table_of_cohort,
 )
 from metaniche.data.prepare import prepare
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
@@ -29,21 +30,21 @@ def cohort(synthetic, tmp_path_factory):
 
 
 def test_a_cohort_is_one_table_and_what_is_there_is_not_made_again(cohort, tmp_path, monkeypatch):
-    table, left_out = communicate_cohort(cohort, resource(), SignalConfig(), tmp_path)
+    table, left_out = table_of_cohort(cohort, signal_analysis(resource()), tmp_path)
     assert set(table[keys.SAMPLE]) == set(cohort.samples.index)
     assert not left_out
     owner = cohort.samples[keys.PATIENT]
     assert (table[keys.PATIENT] == table[keys.SAMPLE].map(owner)).all()
     monkeypatch.setattr("metaniche.communicate.communicate_sample", None)
-    again, _ = communicate_cohort(cohort, resource(), SignalConfig(), tmp_path)
+    again, _ = table_of_cohort(cohort, signal_analysis(resource()), tmp_path)
     pd.testing.assert_frame_equal(again, table)
     with pytest.raises(TypeError):  # another null is another table
-        communicate_cohort(cohort, resource(), SignalConfig(null_model="labels"), tmp_path)
+        table_of_cohort(cohort, signal_analysis(resource(), SignalConfig(null_model="labels")), tmp_path)
 
 
 def test_samples_without_the_column_are_left_out_and_named(cohort, tmp_path):
-    with pytest.raises(InputError, match="whose cells have a annotation, found none"):
-        communicate_cohort(cohort, resource(), SignalConfig(), tmp_path, types="annotation")
+    with pytest.raises(InputError, match=r"signals between cell types, found none in .*'annotation'"):
+        table_of_cohort(cohort, signal_analysis(resource(), types="annotation"), tmp_path)
 
 
 def test_a_column_that_is_not_there_is_named_with_the_nearest(cohort):
@@ -96,18 +97,17 @@ def test_relays_of_a_sample_are_tested(cohort):
 
 
 def test_competition_and_relays_of_a_cohort_are_kept_too(cohort, tmp_path, monkeypatch):
-    config = SignalConfig()
-    flows, _ = compete_cohort(cohort, resource(), 40.0, config, tmp_path)
-    chains, _ = relay_cohort(cohort, resource(), LINKS, config, tmp_path)
+    flows, _ = table_of_cohort(cohort, competition_analysis(resource(), 40.0), tmp_path)
+    chains, _ = table_of_cohort(cohort, relay_analysis(resource(), LINKS), tmp_path)
     for table in (flows, chains):
         assert list(table)[:2] == [keys.SAMPLE, keys.PATIENT]
         assert set(table[keys.SAMPLE]) == set(cohort.samples.index)
     for name in ("compete_sample", "relay_sample"):
         monkeypatch.setattr(f"metaniche.communicate.{name}", None)
-    pd.testing.assert_frame_equal(compete_cohort(cohort, resource(), 40.0, config, tmp_path)[0], flows)
-    pd.testing.assert_frame_equal(relay_cohort(cohort, resource(), LINKS, config, tmp_path)[0], chains)
+    pd.testing.assert_frame_equal(table_of_cohort(cohort, competition_analysis(resource(), 40.0), tmp_path)[0], flows)
+    pd.testing.assert_frame_equal(table_of_cohort(cohort, relay_analysis(resource(), LINKS), tmp_path)[0], chains)
     with pytest.raises(TypeError):  # another reach is another table
-        compete_cohort(cohort, resource(), 30.0, config, tmp_path)
+        table_of_cohort(cohort, competition_analysis(resource(), 30.0), tmp_path)
 
 
 def test_a_sample_that_is_refused_is_left_out_and_the_others_stay(cohort, tmp_path, monkeypatch):
@@ -120,9 +120,25 @@ def test_a_sample_that_is_refused_is_left_out_and_the_others_stay(cohort, tmp_pa
         return plain(sample, *rest)
 
     monkeypatch.setattr("metaniche.communicate.communicate_sample", refusing)
-    table, left_out = communicate_cohort(cohort, resource(), SignalConfig(), tmp_path)
+    table, left_out = table_of_cohort(cohort, signal_analysis(resource()), tmp_path)
     assert left_out == {bad: "Expected more, found less."}
     assert set(table[keys.SAMPLE]) == set(cohort.samples.index) - {bad}
     far = SignalConfig(decays={k: {"kind": "cut", "length_um": 0.01} for k in ("contact", "secreted")})
-    with pytest.raises(InputError, match="no sample could be used"):
-        communicate_cohort(cohort, resource(), far, tmp_path)
+    with pytest.raises(InputError, match=f"found none in {len(cohort.samples)}. Sample .*: Expected edges"):
+        table_of_cohort(cohort, signal_analysis(resource(), far), tmp_path)
+
+
+def test_a_sample_in_which_no_cell_has_a_type_is_left_out(cohort, tmp_path):
+    load, bare = cohort.load, cohort.samples.index[0]
+
+    class Bare(type(cohort)):
+        def load(self, sample_id):
+            sample = load(sample_id)
+            if sample_id == bare:
+                sample.cells["cell_type"] = pd.Categorical([None] * sample.n_cells)
+            return sample
+
+    bare_cohort = Bare(**vars(cohort))
+    table, left_out = table_of_cohort(bare_cohort, signal_analysis(resource()), tmp_path)
+    assert left_out == {bare: f"Sample {bare}: no cell has a cell_type"}
+    assert bare not in set(table[keys.SAMPLE])

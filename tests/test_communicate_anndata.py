@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metaniche.communicate import Analysis
 from metaniche.communicate_anndata import (
     annotated,
     communicate_anndata,
@@ -35,7 +36,7 @@ def adata(synthetic):
 
 def test_the_planted_pair_is_among_those_of_an_anndata(adata):
     table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
-    assert next(iter(table)) == keys.SAMPLE
+    assert list(table)[:2] == [keys.SAMPLE, keys.PATIENT]
     assert ("CXCL12", "CXCR4") in set(zip(table["ligand"], table["receptor"]))
     assert about["graph"]["radius_um"] == GRAPH.radius_um
     assert about["resource"] == "synthetic tumours"
@@ -94,9 +95,9 @@ def test_a_table_of_samples_is_written_with_what_it_was_made_with(adata):
     def counted(sample):
         return pd.DataFrame({"kind": ["all"], "n": [sample.n_cells]})
 
-    table_of_anndata(adata, "counted", counted, GRAPH, {"by": "hand"}, **PLAIN)
+    table_of_anndata(adata, Analysis("counted", counted, [], keys.CELL_TYPE), GRAPH, {"by": "hand"}, **PLAIN)
     stored = adata.uns[keys.UNS]["counted"]
-    assert list(stored) == [keys.SAMPLE, "kind", "n"]
+    assert list(stored) == [keys.SAMPLE, keys.PATIENT, "kind", "n"]
     assert stored["n"].tolist() == [adata.n_obs]
     about = json.loads(adata.uns[keys.UNS]["counted_parameters"])
     assert (about["by"], about["types"], about["graph"]["radius_um"]) == ("hand", keys.CELL_TYPE, GRAPH.radius_um)
@@ -105,13 +106,15 @@ def test_a_table_of_samples_is_written_with_what_it_was_made_with(adata):
 def test_local_scores_stand_at_the_rows_of_their_cells(adata):
     order = np.random.default_rng(0).permutation(adata.n_obs)
     pairs = [("CXCL12", "CXCR4")]
-    one, two = (
+    (one, table), (two, _) = (
         local_anndata(a, samples_of(a, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", pairs)
         for a in (adata, adata[order].copy())
     )
     assert list(one) == ["CXCL12 - CXCR4"]
+    assert list(table)[:4] == [keys.SAMPLE, keys.PATIENT, "ligand", "receptor"]
+    assert table["q"].tolist() == pytest.approx(table["p"].tolist())  # of one pair
     np.testing.assert_allclose(one.to_numpy()[order], two.to_numpy(), rtol=1e-3, atol=1e-4)
-    with pytest.raises(InputError, match="Did you mean 'CXCL12 - CXCR4'"):
+    with pytest.raises(InputError, match=r"Sample .*: .*Did you mean 'CXCL12 - CXCR4'"):
         local_anndata(adata, samples_of(adata, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", [("CXCL12", "CXCR")])
 
 
@@ -141,3 +144,30 @@ def test_the_unit_that_was_given_is_remembered(adata):
     adata.uns[keys.UNS].pop(keys.UM_PER_UNIT, None)
     shown = pair_in_tissue(adata, "CXCL12", "CXCR4")
     assert float(shown.sample.graph.pos_um.max()) < 0.6 * np.abs(adata.obsm["spatial"]).max()
+
+
+def test_a_sample_that_is_refused_is_left_out_and_said(synthetic, caplog):
+    import anndata
+
+    names = list(synthetic.samples.index[:2])
+    joined = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
+    joined.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
+    first = (joined.obs[keys.SAMPLE] == names[0]).to_numpy()
+    joined.obs.loc[first, keys.CELL_TYPE] = np.nan
+    table, cells, about = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
+    assert set(table[keys.SAMPLE]) == {names[1]}
+    assert about["left_out"] == {names[0]: f"Sample {names[0]}: no cell has a cell_type"}
+    assert "Left out 1 of 2 samples" in caplog.text
+    assert cells[keys.SENT].isna().all(axis=1).tolist() == first.tolist()
+    joined.obs[keys.CELL_TYPE] = np.nan
+    with pytest.raises(InputError, match="found none in 2"):
+        communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
+
+
+def test_a_pair_that_was_measured_and_not_tested_keeps_its_reach(adata):
+    found = communicate_anndata(adata, resource(), SignalConfig(min_share=0.9999), GRAPH)
+    annotated(adata, *found)
+    pairs = resource().pairs
+    contact = pairs[pairs["signaling_type"] == "contact"].iloc[0]
+    shown = pair_in_tissue(adata, contact["ligand"], contact["receptor"])
+    assert float(shown.carrying.distance_um.max()) <= 20.0

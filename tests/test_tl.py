@@ -52,7 +52,8 @@ def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
     metaniche.tl.local_association(adata, resource(), pairs=[("CXCL12", "CXCR4")])
     assert adata.obsm[keys.LOCAL].shape == (adata.n_obs, 1)
     assert adata.obsm[keys.LOCAL].notna().all(axis=None)
-    assert json.loads(adata.uns[keys.UNS]["local_parameters"])["statistic"] == "lee"
+    assert json.loads(adata.uns[keys.UNS]["association_parameters"])["statistic"] == "lee"
+    assert adata.uns[keys.UNS][keys.ASSOCIATION]["p"].notna().all()
 
 
 def test_communication_reads_a_table_by_its_path(tmp_path):

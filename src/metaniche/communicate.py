@@ -1,14 +1,15 @@
-"""Prepared samples and a resource -> their signals; of a cohort, one table and what is kept of every sample."""
+"""Prepared samples and a resource -> their signals, competition and relays; of a cohort one table, kept sample by sample."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,6 @@ from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
 from metaniche.io.progress import Tell
-from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
 from metaniche.signaling import (
     Communication,
@@ -36,9 +36,10 @@ from metaniche.signaling import (
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 2  # of the tables that are kept; raise it when the same config gives others
+LAYOUT = 3  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
 LARGE_BYTES = 1_000_000_000
+Found = TypeVar("Found")
 
 
 def communicate_sample(
@@ -109,100 +110,98 @@ def named(sample: PreparedSample) -> Iterator[None]:
         raise type(error)(f"Sample {sample.sample_id}: {error}") from error
 
 
-def communicate_cohort(
-    cohort: PreparedCohort,
-    resource: Resource,
-    config: SignalConfig,
-    run_dir: Path,
-    types: str = keys.CELL_TYPE,
-    progress: Tell | None = None,
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Signals of every sample of a cohort (`communicate_sample`) and the samples left out, as `table_of_cohort` gives them."""
+class Analysis(NamedTuple):
+    """What is made of every sample of a cohort or an AnnData: one table."""
+
+    name: str
+    make: Callable[[PreparedSample], pd.DataFrame]
+    made_with: list
+    """All that the table depends on beside the sample, as plain values."""
+    types: str
+    """Column of the cell tables with the cell types."""
+
+
+def signal_analysis(resource: Resource, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE) -> Analysis:
+    """`communicate_sample` of every sample."""
 
     def signals(sample: PreparedSample) -> pd.DataFrame:
         return communicate_sample(sample, resource, config, types).table
 
-    return table_of_cohort(cohort, signals, ["signals", resource.sha256, asdict(config)], run_dir, types, progress)
+    return Analysis("signals", signals, [resource.sha256, asdict(config)], types)
 
 
-def compete_cohort(
-    cohort: PreparedCohort,
-    resource: Resource,
-    reach_um: float,
-    config: SignalConfig,
-    run_dir: Path,
-    types: str = keys.CELL_TYPE,
-    progress: Tell | None = None,
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The same of `compete_sample`."""
+def competition_analysis(
+    resource: Resource, reach_um: float, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE
+) -> Analysis:
+    """`compete_sample` of every sample."""
 
     def flows(sample: PreparedSample) -> pd.DataFrame:
         return compete_sample(sample, resource, reach_um, config, types)
 
-    made_with = ["competition", resource.sha256, reach_um, config.complexes]
-    return table_of_cohort(cohort, flows, made_with, run_dir, types, progress)
+    return Analysis(keys.COMPETITION, flows, [resource.sha256, reach_um, config.complexes], types)
 
 
-def relay_cohort(
-    cohort: PreparedCohort,
-    resource: Resource,
-    targets: pd.DataFrame,
-    config: SignalConfig,
-    run_dir: Path,
-    types: str = keys.CELL_TYPE,
-    progress: Tell | None = None,
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The same of `relay_sample`."""
+def relay_analysis(
+    resource: Resource, targets: pd.DataFrame, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE
+) -> Analysis:
+    """`relay_sample` of every sample."""
 
     def chains(sample: PreparedSample) -> pd.DataFrame:
         return relay_sample(sample, resource, targets, config, types)
 
-    made_with = ["relays", resource.sha256, targets.to_csv(index=False), asdict(config)]
-    return table_of_cohort(cohort, chains, made_with, run_dir, types, progress)
+    return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
+
+
+def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, types: str) -> Found | str:
+    """What `make` finds in a sample, or in words why the sample is left out: no cell has a type, or `make` refuses it."""
+    if types in sample.cells and sample.cells[types].isna().all():
+        return f"Sample {sample.sample_id}: no cell has a {types}"
+    try:
+        return make(sample)
+    except (InputError, GraphError) as error:
+        return str(error)
+
+
+def refuse_if_none(n_found: int, left_out: Mapping[str, str]) -> None:
+    """InputError, with the first reason, where every sample was left out."""
+    if not n_found:
+        first = next(iter(left_out.values()), "there is none")
+        raise InputError(f"Expected samples with signals between cell types, found none in {len(left_out)}. {first}")
 
 
 def table_of_cohort(
-    cohort: PreparedCohort,
-    make: Callable[[PreparedSample], pd.DataFrame],
-    made_with: list,
-    run_dir: Path,
-    types: str,
-    progress: Tell | None = None,
+    cohort: PreparedCohort, analysis: Analysis, run_dir: Path, progress: Tell | None = None
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """What `make` finds in every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and
-    the samples that were left out, since their cells have no type or `make` refused them, with the reason.
+    """An analysis of every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and the
+    samples that were left out with the reason (see `attempt`).
 
-    Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort `made_with` the same.
+    Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort with the same settings.
+    Raises InputError where no sample could be used.
     """
-    content = json.dumps([LAYOUT, cohort.folder.name, made_with, types], default=str, sort_keys=True)
+    content = json.dumps(
+        [LAYOUT, cohort.folder.name, analysis.name, analysis.made_with, analysis.types], default=str, sort_keys=True
+    )
     key = hashlib.sha256(content.encode()).hexdigest()[:16]
     tables, left_out = [], {}
     for number, sample_id in enumerate(cohort.samples.index):
         if progress is not None:
-            progress(number, len(cohort.samples), sample_id)
+            progress(number, len(cohort.samples), f"{analysis.name} of {sample_id}")
         path = Path(run_dir) / "samples" / key / f"{sample_id}.parquet"
         if not path.exists():
             sample = cohort.load(sample_id)
-            if types not in sample.cells or sample.cells[types].isna().all():
-                left_out[sample_id] = f"no cell has a {types}"
+            found = attempt(analysis.make, sample, analysis.types)
+            if isinstance(found, str):
+                left_out[sample_id] = found
                 continue
-            try:
-                found = make(sample)
-            except (InputError, GraphError) as error:
-                left_out[sample_id] = str(error)
-                continue
-            ids = {keys.SAMPLE: sample_id, keys.PATIENT: sample.patient_id}
-            write_parquet(pd.DataFrame(ids, index=found.index).join(found), path)
+            write_parquet(of_sample(found, sample), path)
         tables.append(pd.read_parquet(path))
     if progress is not None:
         progress(len(cohort.samples), len(cohort.samples), "done")
-    reasons = [why for why in left_out.values() if not why.startswith("no cell has")]
-    if not tables and reasons:
-        raise InputError(f"Cohort {cohort.name}: no sample could be used. {reasons[0]}")
-    if not tables:
-        columns = cohort.load(cohort.samples.index[0]).cells.columns
-        raise InputError(
-            f"Cohort {cohort.name}: expected samples whose cells have a {types}, found none. {nearest(types, columns)}"
-            f"Columns of the first sample: {listed(columns)}."
-        )
+    refuse_if_none(len(tables), left_out)
     return pd.concat(tables, ignore_index=True), left_out
+
+
+def of_sample(table: pd.DataFrame, sample: PreparedSample) -> pd.DataFrame:
+    """The table with the ids of its sample and patient in front."""
+    ids = {keys.SAMPLE: sample.sample_id, keys.PATIENT: sample.patient_id}
+    return pd.DataFrame(ids, index=table.index).join(table)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from metaniche.communicate import communicate_sample, expression_of, named
+from metaniche.communicate import (
+    Analysis,
+    attempt,
+    communicate_sample,
+    expression_of,
+    named,
+    of_sample,
+    refuse_if_none,
+)
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
@@ -18,12 +27,14 @@ from metaniche.graph import CellGraph, GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.record import own_record
+from metaniche.io.wording import listed
 from metaniche.ops import LigandReceptor
 from metaniche.signaling import (
     GRAPH,
     PairExpression,
     Resource,
     SignalConfig,
+    global_scores,
     local_scores,
     pair_expression,
     signal_problem,
@@ -31,6 +42,8 @@ from metaniche.signaling import (
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+log = logging.getLogger(__name__)
 
 OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 
@@ -45,24 +58,38 @@ def communicate_anndata(
     types: str = keys.CELL_TYPE,
     feature_kind: str = "counts",
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict]:
-    """Signals of the samples of an AnnData: their table with `sample_id` in front, per-cell tables in its row order, and
-    what they were made with. Cells that are dropped on reading have NaN. See `tl.communicate`.
+    """Signals of the samples of an AnnData: their table with `sample_id` and `patient_id` in front, per-cell tables in its row
+    order, and what they were made with. Cells that are dropped on reading, and those of a sample that is left out, have NaN.
+    See `tl.communicate`.
     """
     samples = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
-    tables, of_samples, about = [], {}, {}
+    tables, of_samples, left_out, about = [], {}, {}, {}
     per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
     for sample in samples:
-        found = communicate_sample(sample, resource, config)
-        tables.append(found.table.assign(**{keys.SAMPLE: sample.sample_id}))
+        found = attempt(lambda each: communicate_sample(each, resource, config), sample, keys.CELL_TYPE)
+        if isinstance(found, str):
+            left_out[sample.sample_id] = found
+            continue
+        tables.append(of_sample(found.table, sample))
         for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
             per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
         about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
         of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
-    table = pd.concat(tables, ignore_index=True)
-    table.insert(0, keys.SAMPLE, table.pop(keys.SAMPLE))
+    _say_left_out(left_out, len(samples))
     cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
     made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph), keys.UM_PER_UNIT: um_per_unit}
-    return table, cells, {**about, **made_from, "samples": of_samples}
+    return (
+        pd.concat(tables, ignore_index=True),
+        cells,
+        {**about, **made_from, "samples": of_samples, "left_out": left_out},
+    )
+
+
+def _say_left_out(left_out: dict[str, str], n_samples: int) -> None:
+    """A warning where samples were left out; InputError where all were."""
+    refuse_if_none(n_samples - len(left_out), left_out)
+    if left_out:
+        log.warning("Left out %d of %d samples: %s", len(left_out), n_samples, listed(set(left_out.values())))
 
 
 def samples_of(
@@ -88,19 +115,21 @@ def local_anndata(
     config: SignalConfig,
     statistic: str,
     pairs: Sequence[tuple[str, str]] | None = None,
-) -> pd.DataFrame:
-    """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair; NaN where a cell was
-    dropped on reading. `pairs` None: all that are measured. Raises InputError for a pair that is not measured.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair, NaN where a cell was
+    dropped on reading; and `signaling.global_scores` of its samples. `pairs` None: all that are measured. Raises InputError
+    for a pair that is not measured.
     """
-    parts = []
+    parts, tables = [], []
     for sample in samples:
         with named(sample):
             expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
             if pairs is not None:
                 expression = expression.select([expression.position(*pair) for pair in pairs])
             found = local_scores(expression, sample.graph, config, statistic)
+            tables.append(of_sample(global_scores(expression, sample.graph, config, statistic), sample))
         parts.append(found.set_axis(sample.file_order, axis=0))
-    return _at_cells(adata, parts)
+    return _at_cells(adata, parts), pd.concat(tables, ignore_index=True)
 
 
 def _at_cells(adata: AnnData, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -120,36 +149,33 @@ def storable(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.rename(columns=lambda name: str(name).replace("/", "|")).astype(np.float32)
 
 
-def table_of_anndata(
-    adata: AnnData,
-    name: str,
-    make: Callable[[PreparedSample], pd.DataFrame],
-    graph: GraphConfig,
-    about: dict,
-    **reading,
-) -> None:
-    """Write what `make` finds in every sample of `adata`, with `sample_id` in front, as `record_table`; see `samples_of`."""
-    tables = []
-    for sample in samples_of(adata, graph, **reading):
-        found = make(sample)
-        found.insert(0, keys.SAMPLE, sample.sample_id)
-        tables.append(found)
-    made_from = reading | {"graph": asdict(graph)}
-    record_table(adata, name, pd.concat(tables, ignore_index=True), about | made_from)
+def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, about: dict, **reading) -> None:
+    """Write an analysis of every sample of `adata`, with `sample_id` and `patient_id` in front, as `record_table`; see
+    `samples_of` for `reading`.
+    """
+    samples = samples_of(adata, graph, **reading)
+    tables, left_out = [], {}
+    for sample in samples:
+        found = attempt(analysis.make, sample, analysis.types)
+        if isinstance(found, str):
+            left_out[sample.sample_id] = found
+        else:
+            tables.append(of_sample(found, sample))
+    _say_left_out(left_out, len(samples))
+    made_from = reading | {"graph": asdict(graph), "left_out": left_out}
+    record_table(adata, analysis.name, pd.concat(tables, ignore_index=True), about | made_from)
 
 
 def record_table(adata: AnnData, name: str, table: pd.DataFrame, about: dict) -> None:
-    """Write a table and what it was made with below uns["metaniche"], in types that anndata can store."""
+    """Write a table, and as JSON what it was made with, below uns["metaniche"], in types that anndata can store."""
     text = table.select_dtypes(exclude="number").columns
     stored = table.assign(**{c: table[c].astype(object).fillna("").astype(str) for c in text})
-    record_parameters(adata, name, about)
-    adata.uns[keys.UNS][name] = stored.set_axis(stored.index.astype(str), axis=0)
-
-
-def record_parameters(adata: AnnData, name: str, about: dict) -> None:
-    """Write what a result was made with, as JSON below uns["metaniche"]."""
     record = own_record(adata, where="adata")
-    adata.uns[keys.UNS] = {**record, f"{name}_parameters": json.dumps(about, default=str)}
+    adata.uns[keys.UNS] = {
+        **record,
+        f"{name}_parameters": json.dumps(about, default=str),
+        name: stored.set_axis(stored.index.astype(str), axis=0),
+    }
 
 
 class PairInTissue(NamedTuple):
@@ -174,13 +200,14 @@ def pair_in_tissue(
 ) -> PairInTissue:
     """One pair in an AnnData of one sample as `communicate_anndata` saw it, where that has been recorded; else by default.
 
-    `signaling_type` None: what the table of signals says of the pair, else "unknown". `reach_um` asks for all edges up to
+    `signaling_type` None: what the recorded resource says of the pair, else "unknown". `reach_um` asks for all edges up to
     there instead of the graph.
     """
     record = adata.uns.get(keys.UNS, {})
     about = json.loads(record.get(f"{keys.COMMUNICATION}_parameters", "{}"))
     if signaling_type is None:
-        signaling_type = _signaling_type(record.get(keys.COMMUNICATION), ligand, receptor)
+        kinds = about.get("signaling_types", {}).items()
+        signaling_type = next((kind for kind, names in kinds if f"{ligand} - {receptor}" in names), "unknown")
     graph = GraphConfig(**about["graph"]) if "graph" in about else GRAPH
     if reach_um is not None:
         graph = GraphConfig(contact_um=min(20.0, reach_um / 2), radius_um=reach_um, max_paracrine=None)
@@ -203,11 +230,3 @@ def pair_in_tissue(
     weight = config.decay(signaling_type).weights(sample.graph.distance_um)
     carrying = sample.graph.keep(weight > 0)
     return PairInTissue(sample, expression, carrying, signal_problem(expression, carrying, weight[weight > 0], config))
-
-
-def _signaling_type(table: pd.DataFrame | None, ligand: str, receptor: str) -> str:
-    """What the table of signals says of the pair."""
-    if table is None:
-        return "unknown"
-    rows = (table["ligand"].astype(str) == ligand) & (table["receptor"].astype(str) == receptor)
-    return str(table.loc[rows, "signaling_type"].iloc[0]) if rows.any() else "unknown"

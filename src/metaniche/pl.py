@@ -247,22 +247,22 @@ def length_scale(
     `metaniche.signaling.length_scale`). Parameters and errors as in `signal_edges`; `sender` and `receiver` are types,
     `edges_um` ascending bounds of the rings, up to which neighbours are searched.
     """
-    import torch
-
     from metaniche.signaling import length_profile
     from metaniche.signaling import length_scale as fitted
+    from metaniche.signaling.csr import type_codes
 
     reach = float(max(edges_um, default=0.0))
     how = {"types": types, "feature_kind": feature_kind, "um_per_unit": um_per_unit, "reach_um": reach}
     shown = _pair_in_tissue(adata, ligand, receptor, sample, signaling_type="unknown", **how)
     cell_types = shown.sample.cell_types
-    names = [] if cell_types is None else list(map(str, cell_types.categories))
-    absent = [t for t in (sender, receiver) if t not in names]
+    found = type_codes(pd.Categorical([]) if cell_types is None else cell_types)
+    absent = [t for t in (sender, receiver) if t not in found.names]
     if absent:
-        raise InputError(f"Expected cell types among {listed(names)}, found {listed(absent)}. Name types of the cells.")
-    codes = torch.from_numpy(np.where(cell_types.codes < 0, len(names), cell_types.codes).astype(np.int32))
-    ends = names.index(sender), names.index(receiver)
-    profile = length_profile(shown.expression, shown.sample.graph, codes, len(names) + 1, *ends, tuple(edges_um))
+        raise InputError(
+            f"Expected cell types among {listed(found.names)}, found {listed(absent)}. Name types of the cells."
+        )
+    ends = found.names.index(sender), found.names.index(receiver)
+    profile = length_profile(shown.expression, shown.sample.graph, found.code_N, found.n, *ends, tuple(edges_um))
     scale = fitted(profile)
     text = "no decay" if np.isnan(scale.length_um) else "{:.0f} µm ({:.0f} to {:.0f})".format(*scale)
     return figures.length_scale(profile.assign(pair=f"{text}: {sender} to {receiver}"))
@@ -312,7 +312,7 @@ def _signals(
     if not table["q"].notna().any():
         raise InputError(
             f"Expected tested signals (with q) in the table, found none in {len(table)} rows. Signals are tested with "
-            "null_model='positions', 'labels' or 'shifts', where cells of two types stand within reach of each other."
+            "any null_model but 'none', where cells of two types stand within reach of each other."
         )
     return table
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from metaniche.data.sample import PreparedSample
     from metaniche.graph import GraphConfig
     from metaniche.signaling import Resource, SignalConfig
 
@@ -65,8 +64,8 @@ def communicate(
     """Score and test ligand-receptor signals between the cell types of every sample. Research use only.
 
     Writes in place: uns["metaniche"]["communication"], the table of `metaniche.signaling.Communication` with `sample_id`
-    in front; obsm["metaniche_sent"] and obsm["metaniche_received"], per cell and pathway; and the parameters with the
-    resource's provenance in uns["metaniche"]["communication_parameters"].
+    and `patient_id` in front; obsm["metaniche_sent"] and obsm["metaniche_received"], per cell and pathway; and the parameters
+    with the resource's provenance in uns["metaniche"]["communication_parameters"].
 
     Parameters
     ----------
@@ -85,7 +84,8 @@ def communicate(
     config
         Settings of `metaniche.signaling.SignalConfig`, such as null_model="labels".
 
-    Raises InputError for input that cannot be right, ConfigError for an unknown setting.
+    A sample that is refused is left out with a warning. Raises InputError for input that cannot be right and where no sample
+    is left, ConfigError for an unknown setting.
     """
     from metaniche.communicate_anndata import annotated, communicate_anndata
 
@@ -109,23 +109,19 @@ def compete(
     """How much each pair moves between cell types when all pairs share what cells make. Research use only.
 
     COMMOT's model, collective optimal transport over cells up to `reach_um` micrometres apart; no test. Writes the table of
-    `metaniche.signaling.competing_signals` with `sample_id` in front to uns["metaniche"]["competition"]. Other parameters
-    and errors as in `communicate`.
+    `metaniche.signaling.competing_signals` with `sample_id` and `patient_id` in front to uns["metaniche"]["competition"].
+    Other parameters and errors as in `communicate`.
     """
-    from metaniche.communicate import compete_sample
+    from metaniche.communicate import competition_analysis
     from metaniche.communicate_anndata import table_of_anndata
 
     if not reach_um > 0:
         raise ConfigError(f"Expected reach_um above 0, found {reach_um}.")
     near = {"radius_um": reach_um, "contact_um": min(20.0, reach_um / 2)}
     pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, near)
-
-    def flows(sample: PreparedSample) -> pd.DataFrame:
-        return compete_sample(sample, pairs, reach_um, settings)
-
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     about = {**pairs.provenance(), "reach_um": reach_um, "complexes": complexes}
-    table_of_anndata(adata, "competition", flows, neighbours, about, **how)
+    table_of_anndata(adata, competition_analysis(pairs, reach_um, settings), neighbours, about, **how)
 
 
 def relays(
@@ -141,7 +137,7 @@ def relays(
 ) -> None:
     """Which cells answer one signal with another (ligand - receptor - target - ligand - receptor). Research use only.
 
-    Writes the table of `metaniche.signaling.relays` with `sample_id` in front to uns["metaniche"]["relays"].
+    Writes the table of `metaniche.signaling.relays` with `sample_id` and `patient_id` in front to uns["metaniche"]["relays"].
 
     Parameters
     ----------
@@ -151,19 +147,15 @@ def relays(
 
     Other parameters and errors as in `communicate`.
     """
-    from metaniche.communicate import relay_sample
+    from metaniche.communicate import relay_analysis
     from metaniche.communicate_anndata import table_of_anndata
     from metaniche.signaling import read_targets
 
     pairs, settings, neighbours = _settings(resource, config, graph)
     links = read_targets(targets) if isinstance(targets, (str, Path)) else targets
-
-    def chains(sample: PreparedSample) -> pd.DataFrame:
-        return relay_sample(sample, pairs, links, settings)
-
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     about = {**pairs.provenance(), "n_links": len(links)}
-    table_of_anndata(adata, "relays", chains, neighbours, about, **how)
+    table_of_anndata(adata, relay_analysis(pairs, links, settings), neighbours, about, **how)
 
 
 def local_association(
@@ -180,7 +172,8 @@ def local_association(
 ) -> None:
     """Where in the tissue ligand and receptor of a pair stand together, cell by cell. Research use only.
 
-    Writes obsm["metaniche_local"], a column per pair (see `metaniche.signaling.local_association`: moran, lee or cosine).
+    Writes obsm["metaniche_local"], a column per pair (see `metaniche.signaling.local_association`: moran, lee or cosine), and
+    to uns["metaniche"]["association"] the value of each pair in every sample with its p and q (`signaling.global_scores`).
 
     Parameters
     ----------
@@ -191,14 +184,16 @@ def local_association(
     """
     from dataclasses import asdict
 
-    from metaniche.communicate_anndata import local_anndata, record_parameters, samples_of, storable
+    from metaniche.communicate_anndata import local_anndata, record_table, samples_of, storable
     from metaniche.io import keys
 
     known, settings, neighbours = _settings(resource, config, graph)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     samples = samples_of(adata, neighbours, **how, typed=False)
-    adata.obsm[keys.LOCAL] = storable(local_anndata(adata, samples, known, settings, statistic, pairs))
-    record_parameters(adata, "local", known.provenance() | {"statistic": statistic, "graph": asdict(neighbours)})
+    cells, table = local_anndata(adata, samples, known, settings, statistic, pairs)
+    adata.obsm[keys.LOCAL] = storable(cells)
+    about = known.provenance() | how | {"statistic": statistic, "graph": asdict(neighbours)}
+    record_table(adata, keys.ASSOCIATION, table, about)
 
 
 def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | None = None) -> None:

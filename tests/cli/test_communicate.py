@@ -39,7 +39,7 @@ def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
     status, said = run("communicate", tmp_path, *COHORT, "competition_um=40", f"targets={tmp_path / 'links.csv'}")
     assert status == 0, said
     assert "Cells that receive one signal and send another" in said
-    assert "(communication, patients, competition, relays)" in said
+    assert "(communication, competition, relays, patients)" in said
     for name, column in (("competition", "amount"), ("relays", "relay_type")):
         table = pd.read_parquet(tmp_path / RUN / f"{name}.parquet")
         assert column in table
@@ -73,12 +73,12 @@ def test_recipes_of_other_verbs_fit(tmp_path):
             "compare=metastasi",
             "ConfigError: Expected compare to be a column of the patient table, found 'metastasi'. Did you",
         ),
-        ("compare=age", "Expected compare to be a column of two values"),
+        ("compare=age", "Expected compare to be a column of two values with at least 3 patients each"),
         ("types=cell_typ", "Did you mean 'cell_type'"),
         ("resource=nothing.csv", "nothing.csv"),
         ("signaling.score=sum", "ConfigError: Expected signaling.score in"),
         ("signaling.null=labels", "Unknown key `signaling.null`. Did you mean"),
-        ("value=z", "Expected value in ('enrichment', 'score')"),
+        ("value=z", "Expected value to be one of ('enrichment', 'score')"),
         ("competition_um=500", "at most graph.radius_um, found 500 um and 100 um"),
         ("targets=nothing.csv", "nothing.csv: expected a table"),
         ("signaling.null_model=shifts", "give n_permutations, such as 999"),

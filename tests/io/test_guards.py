@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 from slide import make_slide
 
 from metaniche.errors import ConfigError, InputError
-from metaniche.io.guards import check_sample, require_column, suspicions
+from metaniche.io.guards import check_sample, named_categories, require_column, suspicions
 
 
 def test_units_may_stand_in_the_sample():
@@ -51,3 +52,9 @@ def test_suspicions_are_sentences():
 def test_an_absent_column_is_named_with_its_nearest():
     with pytest.raises(InputError, match=r"obs\['patient'\].*Did you mean 'patient_id'"):
         require_column(make_slide().obs, "patient", "s")
+
+
+def test_words_for_a_missing_name_are_missing():
+    found = named_categories(pd.Series(["T cell", "", "nan", " NA ", None, "None", "none", "Unknown"]))
+    assert list(found.cat.categories) == ["T cell", "Unknown", "none"]
+    assert found.isna().tolist() == [False, True, True, True, True, True, False, False]

@@ -6,7 +6,7 @@ import torch
 from metaniche.errors import GraphError, InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.signaling import Resource
-from metaniche.signaling.competition import compete, flows_between_types
+from metaniche.signaling.competition import compete, competing_signals, flows_between_types
 from metaniche.signaling.expression import pair_expression
 
 GRAPH = GraphConfig(contact_um=2.0, radius_um=50.0, max_paracrine=None)
@@ -51,6 +51,25 @@ def test_flows_between_types_add_up_to_the_amounts():
         by_type = torch.zeros(3, 3, dtype=torch.float64).index_add_(0, types.long(), amounts)
         torch.testing.assert_close(flows.amount.sum(axis), by_type, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(flows.total_P, received.sum(0), rtol=1e-6, atol=1e-9)
+
+
+def test_the_table_counts_edges_in_reach_and_leaves_out_cells_without_a_type():
+    rng = np.random.default_rng(1)
+    x = rng.gamma(1.0, 1.0, (30, 4))
+    places = np.sort(rng.random(30)) * 300
+    expression, graph = line(x, list("ABRS"), [["A", "R"], ["B", "S"]], at=places)
+    codes = rng.integers(-1, 2, 30)
+    table = competing_signals(expression, pd.Categorical.from_codes(codes, ["a", "b"]), graph, 40.0)
+    apart = np.abs(places[:, None] - places)
+    near = (apart <= 40) & ~np.eye(30, dtype=bool)
+    for row in table.itertuples():
+        senders, receivers = (codes == "ab".index(name) for name in (row.sender, row.receiver))
+        assert row.n_edges == near[np.ix_(senders, receivers)].sum()
+        assert row.share == pytest.approx(row.amount / x[senders, "AB".index(row.ligand)].sum(), rel=1e-5)
+    assert set(zip(table["sender"], table["receiver"])) == {("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")}
+    everyone = competing_signals(expression, pd.Categorical.from_codes(codes + 1, ["none", "a", "b"]), graph, 40.0)
+    typed = everyone[(everyone["sender"] != "none") & (everyone["receiver"] != "none")]
+    assert typed["amount"].sum() == pytest.approx(table["amount"].sum(), rel=1e-6)
 
 
 def test_what_cannot_be_is_refused():

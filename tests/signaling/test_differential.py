@@ -57,6 +57,16 @@ def test_a_difference_is_found_with_its_size():
     assert (found["effect"].head(3) > 2).all()
 
 
+def test_the_effect_is_hedges_g():
+    table, groups = cohort(7, n_patients=8, n_pairs=1, effect=1.0, samples=1)
+    values = table.set_index("patient_id")["score"]
+    a, b = (values[groups.index[groups == name]] for name in ("no", "yes"))
+    pooled = np.sqrt((3 * a.var() + 3 * b.var()) / 6)
+    expected = (b.mean() - a.mean()) / pooled * (1 - 3 / (4 * 8 - 9))
+    found = differential_communication(table, groups, n_boot=10)["effect"].iloc[0]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_more_samples_or_cells_of_the_same_patients_change_nothing():
     table, groups = cohort(1, samples=1)
     copies = [table.assign(sample_id=table["sample_id"] + f"_{k}", n_edges=table["n_edges"] * 50) for k in range(20)]

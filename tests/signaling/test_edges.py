@@ -32,13 +32,15 @@ def signals(x, graph, weight):
     return weight * x[graph.indices.numpy(), PAIR] * x[graph.receivers().numpy(), 4 + PAIR]
 
 
-@pytest.mark.parametrize("half_saturation", [None, 2.0])
-def test_the_strongest_edges_are_those_of_all(given, half_saturation):
+@pytest.mark.parametrize(("half_saturation", "exponent"), [(None, 1.0), (2.0, 1.0), (2.0, 2.0)])
+def test_the_strongest_edges_are_those_of_all(given, half_saturation, exponent):
     x, graph, problem = given
     weight = problem.weight_E.numpy()
     product = signals(x, graph, 1.0)
-    every = weight * (product if half_saturation is None else product / (half_saturation + product))
-    found = strongest_edges(replace(problem, half_saturation=half_saturation), PAIR, k=20)
+    if half_saturation is not None:
+        product = product**exponent / (half_saturation**exponent + product**exponent)
+    every = weight * product
+    found = strongest_edges(replace(problem, half_saturation=half_saturation, exponent=exponent), PAIR, k=20)
     np.testing.assert_allclose(found.signal, np.sort(every)[::-1][:20], rtol=1e-5)
     place = {(int(s), int(r)): v for s, r, v in zip(graph.indices, graph.receivers(), every)}
     assert all(place[int(s), int(r)] == pytest.approx(float(v), rel=1e-5) for s, r, v in zip(*found))

@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 
 from metaniche.errors import ConfigError, GraphError
 from metaniche.graph import GraphConfig, build_graph, concat
-from metaniche.signaling import Resource, SignalConfig
+from metaniche.signaling import DECAYS, Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
-from metaniche.signaling.local import PAIRS_A_BLOCK, STATISTICS, global_association, local_association, local_scores
+from metaniche.signaling.local import (
+    PAIRS_AT_ONCE,
+    STATISTICS,
+    global_association,
+    global_scores,
+    local_association,
+    local_scores,
+)
 
-N_PAIRS = PAIRS_A_BLOCK + 3
+N_PAIRS = PAIRS_AT_ONCE + 3
 
 
 def tissue(seed, n=60, order=None, constant=False, rare=False):
@@ -210,3 +217,22 @@ def test_a_signaling_type_out_of_reach_has_no_scores_and_the_others_have(caplog)
     assert found["A - B"].isna().all()
     assert found["C - D"].notna().all()
     assert "No edge carries signals of contact" in caplog.text
+    table = global_scores(expression, graph, SignalConfig(decays={"contact": {"length_um": 1e-6}}), "lee")
+    assert table["ligand"].tolist() == ["C"]
+    silent = SignalConfig(decays={kind: {"kind": "cut", "length_um": 1e-6} for kind in ("contact", "secreted")})
+    assert global_scores(expression, graph, silent, "lee").empty
+
+
+def test_the_global_table_is_that_of_every_signaling_type_with_q_over_all():
+    rng = np.random.default_rng(1)
+    pos = torch.from_numpy(rng.random((80, 2)) * 100).float()
+    graph = build_graph(pos, torch.tensor([0, 80]), GraphConfig(radius_um=40.0, max_paracrine=None))
+    pairs = pd.DataFrame({"ligand": list("ACA"), "receptor": list("BDD"), "signaling_type": ["contact", "ecm", "ecm"]})
+    x = rng.gamma(1.0, 1.0, (80, 4)).astype(np.float32)
+    x[:, 3] = 1.0  # D does not vary: no p, and not counted among the tests
+    expression = pair_expression(x, list("ABCD"), Resource(pairs, "invented"))
+    found = global_scores(expression, graph, SignalConfig()).set_index(["ligand", "receptor"])
+    alone = global_association(expression.select([0]), graph, DECAYS["contact"].weights(graph.distance_um))
+    assert found.loc[("A", "B"), "p"] == pytest.approx(alone["p"].item())
+    assert found.loc[("A", "B"), "q"] == pytest.approx(alone["p"].item())
+    assert found.loc[[("C", "D"), ("A", "D")], ["p", "q"]].isna().all(axis=None)

@@ -8,7 +8,7 @@ from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
-from metaniche.signaling.matched_pairs import BINS, matched_pairs_p
+from metaniche.signaling.matched_pairs import BINS, matched_pairs_null
 from metaniche.signaling.scoring import signal_problem
 
 GENES = [f"g{i}" for i in range(400)]
@@ -35,7 +35,7 @@ def test_random_pairs_are_not_special():
     for seed in range(120):
         rng, x, graph, types = tissue(seed)
         pair = [GENES[i] for i in rng.permutation(len(GENES))[:2]]
-        drawn.append(matched_pairs_p(problem(x, graph, [pair]), x, types, 2, n_random=99, seed=seed)[0, 1, 0])
+        drawn.append(matched_pairs_null(problem(x, graph, [pair]), x, types, 2, n_random=99, seed=seed).p[0, 1, 0])
     assert stats.kstest(drawn, "uniform").pvalue > 0.001
 
 
@@ -46,14 +46,16 @@ def test_a_pair_that_stands_together_is():
     rows = np.argsort(-field)  # both genes where the field is high
     for gene in (10, 70):
         x[rows, gene] = np.sort(x[:, gene])[::-1]
-    p = matched_pairs_p(problem(x, graph, [["g10", "g70"], ["g11", "g71"]]), x, types, 2, n_random=199)
+    found = matched_pairs_null(problem(x, graph, [["g10", "g70"], ["g11", "g71"]]), x, types, 2, n_random=199)
+    p = found.p
     assert p[0, 1, 0] < 0.05 < p[0, 1, 1]
+    assert found.z[0, 1, 0] > 2 > found.z[0, 1, 1]
 
 
 def test_the_same_seed_draws_the_same_pairs():
     _, x, graph, types = tissue(2)
     given = problem(x, graph, [["g1", "g61"]])
-    one, two = (matched_pairs_p(given, x, types, 2, n_random=30, seed=4) for _ in range(2))
+    one, two = (matched_pairs_null(given, x, types, 2, n_random=30, seed=4).p for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert np.allclose(one * 31, np.round(one * 31))
 
@@ -62,12 +64,23 @@ def test_genes_that_nobody_expresses_are_a_bin_as_any_other():
     _, x, graph, types = tissue(3)
     x = x.copy()
     x[:, :100] = 0  # five bins
-    p = matched_pairs_p(problem(x, graph, [["g1", "g110"]]), x, types, 2, n_random=20)
+    p = matched_pairs_null(problem(x, graph, [["g1", "g110"]]), x, types, 2, n_random=20).p
     assert (p == 1).all()
+
+
+def test_random_genes_come_from_the_bins_of_both_sides():
+    """Weak genes are expressed on the left and strong ones on the right: other bins would meet far more often, or never."""
+    rng, x, graph, types = tissue(5)
+    left = graph.pos_um[:, :1].numpy() < 125
+    half = x.shape[1] // 2
+    level = np.linspace(0.1, 3.0, x.shape[1], dtype=np.float32) * rng.gamma(50.0, 0.02, x.shape).astype(np.float32)
+    x = np.where(np.hstack([left.repeat(half, 1), ~left.repeat(half, 1)]), level, 0).astype(np.float32)
+    found = matched_pairs_null(problem(x, graph, [["g5", "g395"], ["g395", "g5"]]), x, types, 2, n_random=50)
+    np.testing.assert_allclose(found.mean, found.score, rtol=0.1)
 
 
 @pytest.mark.parametrize(("genes", "n"), [(BINS - 1, 10), (40, 0)])
 def test_a_panel_too_small_to_draw_from_is_refused(genes, n):
     _, x, graph, types = tissue(4)
     with pytest.raises(ConfigError, match="at least 20 genes and n_random"):
-        matched_pairs_p(problem(x, graph, [["g1", "g2"]]), x[:, :genes], types, 2, n_random=n)
+        matched_pairs_null(problem(x, graph, [["g1", "g2"]]), x[:, :genes], types, 2, n_random=n)

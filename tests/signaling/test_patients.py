@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from metaniche.errors import InputError
 from metaniche.signaling import consistent_signals
@@ -51,6 +52,20 @@ def test_signals_of_most_patients_come_first():
     assert found.loc["M", "low"] < 1 < found.loc["M", "high"]
     assert found["n_found"].tolist() == [8, 0]
     assert found["n_patients"].tolist() == [8, 8]
+
+
+def test_interval_and_p_are_students_of_the_patients():
+    values = np.random.default_rng(3).normal(1.3, 0.4, 7)
+    rows = [row(f"s{i}", f"p{i}", "L", value) for i, value in enumerate(values)]
+    found = consistent_signals(pd.DataFrame(rows)).iloc[0]
+    expected = stats.ttest_1samp(values, 1.0)
+    interval = expected.confidence_interval(0.95)
+    assert found[["low", "high", "p"]].tolist() == pytest.approx([interval.low, interval.high, expected.pvalue])
+
+
+def test_patients_who_are_all_at_the_null_have_no_p_to_speak_of():
+    found = consistent_signals(pd.DataFrame([row(f"s{i}", f"p{i}", "L", 1.0) for i in range(4)])).iloc[0]
+    assert (found["p"], found["low"], found["high"]) == (1, 1, 1)
 
 
 def test_more_samples_of_the_same_patients_make_no_more_evidence():

@@ -7,7 +7,7 @@ import pytest
 
 from metaniche.errors import InputError
 from metaniche.signaling import readers
-from metaniche.signaling.readers import liana_resources, read_liana, read_resource
+from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource
 
 FORMS = {
     "liana": "ligand,receptor\nCXCL12,CXCR4\nTGFB1,TGFBR1_TGFBR2\n",
@@ -91,7 +91,7 @@ class Metadata(dict):
     """What importlib.metadata gives: a mapping with `get`."""
 
 
-def test_a_resource_of_liana_carries_version_and_licence(stand_in):
+def test_a_resource_of_liana_carries_version_and_licence(stand_in, caplog):
     assert liana_resources() == ("consensus", "mouseconsensus")
     found = read_liana("Consensus")
     assert len(found.pairs) == 1
@@ -99,6 +99,7 @@ def test_a_resource_of_liana_carries_version_and_licence(stand_in):
     assert "BSD" in found.licence
     assert "more" not in found.licence
     assert read_liana("mouseconsensus").organism == "mouse"
+    assert "names no signaling types" in caplog.text
     with pytest.raises(InputError, match="Did you mean 'consensus'"):
         read_liana("consensuss")
 
@@ -116,3 +117,9 @@ def test_the_real_package_has_the_consensus_resource():
     assert len(found.pairs) > 4000
     assert {"CXCL12", "CXCR4"} <= found.genes
     assert found.overlap(["CXCL12", "CXCR4"]).n_measured == 1
+
+
+def test_a_path_without_a_suffix_is_a_path(tmp_path):
+    (tmp_path / "pairs").write_text("ligand,receptor\nA,B\n")
+    with pytest.raises(InputError, match="pairs: expected a csv, tsv or parquet table"):
+        open_resource(tmp_path / "pairs")

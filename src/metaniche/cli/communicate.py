@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +13,12 @@ from rich.table import Table
 
 from metaniche import __version__
 from metaniche.cli import verb
-from metaniche.communicate import communicate_cohort, compete_cohort, relay_cohort
+from metaniche.communicate import Analysis, competition_analysis, relay_analysis, signal_analysis, table_of_cohort
 from metaniche.config import number, open_cohort, plain, read_pairs, read_signaling
 from metaniche.data.prepare import PreparedCohort
 from metaniche.errors import ConfigError
-from metaniche.io.keys import RESEARCH_USE_ONLY
-from metaniche.io.progress import Progress, Tell
+from metaniche.io import keys
+from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import replacing, write_json, write_parquet
 from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
@@ -26,12 +26,12 @@ from metaniche.report.figures.style import to_bytes
 from metaniche.signaling import (
     RELAY,
     SIGNAL,
-    Resource,
     SignalConfig,
     consistent_signals,
     differential_communication,
     read_targets,
 )
+from metaniche.signaling.patients import MIN_PATIENTS, VALUES
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +51,19 @@ def main(config: DictConfig) -> None:
     signaling, resource = read_signaling(config), read_pairs(config)
     targets = None if config.targets is None else read_targets(config.targets)
     cohort = open_cohort(config)
-    groups = _groups(config, cohort.patients)
+    groups = _groups(config, cohort)
     run_dir = Path(config.paths.run_dir)
-    with Progress() as progress:
-        table, left_out = communicate_cohort(cohort, resource, signaling, run_dir, config.types, progress)
-        more = _more(cohort, resource, signaling, config.types, run_dir, progress, reach_um=reach_um, targets=targets)
-    write_parquet(table, run_dir / "communication.parquet")
+    how = {"config": signaling, "types": config.types}
+    analyses = {"communication": signal_analysis(resource, **how)}
+    if reach_um is not None:
+        analyses[keys.COMPETITION] = competition_analysis(resource, reach_um, **how)
+    if targets is not None:
+        analyses[keys.RELAYS] = relay_analysis(resource, targets, **how)
+    tables, left_out = _tables(cohort, analyses, run_dir)
+    table = tables["communication"]
     _warn_of_few_permutations(table, signaling)
     consistent = consistent_signals(table)
     write_parquet(consistent, run_dir / "patients.parquet")
-    if left_out:
-        log.warning("Left out %d of %d samples: %s", len(left_out), len(cohort.samples), listed(set(left_out.values())))
     differences = None
     if groups is not None:
         differences = differential_communication(table, groups, value=config.value, seed=config.seed)
@@ -71,13 +73,13 @@ def main(config: DictConfig) -> None:
         "graph": plain(config.graph), "types": config.types, "compare": config.compare, "left_out": left_out,
         "competition_um": reach_um, "targets": config.targets,
         "n_samples": int(table["sample_id"].nunique()), "n_patients": int(table["patient_id"].nunique()),
-        "duration_s": round(time.monotonic() - started, 1), "notice": RESEARCH_USE_ONLY,
+        "duration_s": round(time.monotonic() - started, 1), "notice": keys.RESEARCH_USE_ONLY,
     }  # fmt: skip
     write_json(run_dir / "run.json", about)
     _draw(table, run_dir)
     _print(consistent, "Signals that differ from their null, patient by patient", "enrichment", about["n_patients"])
     if targets is not None:
-        answers = consistent_signals(more["relays"], by=RELAY, weight="n_cells")
+        answers = consistent_signals(tables[keys.RELAYS], by=RELAY, weight="n_cells")
         _print(
             answers,
             "Cells that receive one signal and send another (association)",
@@ -89,7 +91,7 @@ def main(config: DictConfig) -> None:
         first, second = differences.attrs["groups"]
         title = f"Signals that differ: {config.compare} {second} against {first}"
         _print(differences, title, "difference", about["n_patients"])
-    written = ["communication", "patients", *more, *(["differential"] if differences is not None else [])]
+    written = [*tables, "patients", *(["differential"] if differences is not None else [])]
     log.info(
         "%d signals tested in %d samples of %d patients; wrote tables (%s) and pictures to %s",
         len(table), about["n_samples"], about["n_patients"], ", ".join(written), run_dir,
@@ -112,26 +114,19 @@ def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> N
         )  # fmt: skip
 
 
-def _more(
-    cohort: PreparedCohort,
-    resource: Resource,
-    signaling: SignalConfig,
-    types: str,
-    run_dir: Path,
-    progress: Tell,
-    *,
-    reach_um: float | None,
-    targets: pd.DataFrame | None,
-) -> dict[str, pd.DataFrame]:
-    """The tables that were asked for beside the signals, written below `run_dir`."""
-    tables = {}
-    if reach_um is not None:
-        tables["competition"], _ = compete_cohort(cohort, resource, reach_um, signaling, run_dir, types, progress)
-    if targets is not None:
-        tables["relays"], _ = relay_cohort(cohort, resource, targets, signaling, run_dir, types, progress)
-    for name, table in tables.items():
-        write_parquet(table, run_dir / f"{name}.parquet")
-    return tables
+def _tables(
+    cohort: PreparedCohort, analyses: Mapping[str, Analysis], run_dir: Path
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """The table of every analysis, written below `run_dir`, and the samples that were left out of any with the reason."""
+    tables, left_out = {}, {}
+    with Progress() as progress:
+        for name, analysis in analyses.items():
+            tables[name], without = table_of_cohort(cohort, analysis, run_dir, progress)
+            write_parquet(tables[name], run_dir / f"{name}.parquet")
+            left_out = without | left_out
+    if left_out:
+        log.warning("Left out %d of %d samples: %s", len(left_out), len(cohort.samples), listed(set(left_out.values())))
+    return tables, left_out
 
 
 def _draw(table: pd.DataFrame, run_dir: Path) -> None:
@@ -143,20 +138,28 @@ def _draw(table: pd.DataFrame, run_dir: Path) -> None:
             temporary.write_bytes(to_bytes(draw(table), "png"))
 
 
-def _groups(config: DictConfig, patients: pd.DataFrame) -> pd.Series | None:
+def _groups(config: DictConfig, cohort: PreparedCohort) -> pd.Series | None:
     """The column of the patient table that is compared, looked at before anything is computed."""
     name = config.compare
     if name is None:
         return None
+    if config.value not in VALUES:
+        raise ConfigError(f"Expected value to be one of {VALUES}, found {config.value!r}.")
+    patients = cohort.patients
     if name not in patients:
         raise ConfigError(
             f"Expected compare to be a column of the patient table, found {name!r}. {nearest(name, patients.columns)}"
             f"Columns: {listed(patients.columns, 20)}."
         )
-    n = patients[name].nunique()
-    if n != 2:
-        raise ConfigError(f"Expected compare to be a column of two values, found {n} in {name!r}.")
-    return patients[name]
+    groups = patients.loc[patients.index.isin(cohort.samples[keys.PATIENT]), name].dropna()
+    sizes = groups.value_counts()
+    if len(sizes) != 2 or sizes.min() < MIN_PATIENTS:
+        found = listed([f"{value}: {n}" for value, n in sizes.items()])
+        raise ConfigError(
+            f"Expected compare to be a column of two values with at least {MIN_PATIENTS} patients each, found {found} in "
+            f"{name!r}. Choose another column, or leave it out."
+        )
+    return groups
 
 
 def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Sequence[str] = SIGNAL) -> None:

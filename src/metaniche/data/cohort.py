@@ -18,7 +18,7 @@ from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.datasets.registry import digest
 from metaniche.io.download import check_sha256
 from metaniche.io.features import ORGANISMS
-from metaniche.io.guards import FEATURE_KINDS, check_sample, require_column
+from metaniche.io.guards import FEATURE_KINDS, check_sample, named_categories, require_column
 from metaniche.io.manifest import PATH, SHA256, check_patients, check_samples, files_version, read_manifest
 from metaniche.io.read import read_sample
 from metaniche.io.record import own_record
@@ -248,7 +248,7 @@ def _with_types(adata: AnnData, config: CohortConfig, where: str) -> AnnData:
         require_column(adata.obs, config.cell_type_key, where, "cell_type_key")
     if config.cell_type_key not in adata.obs:
         return adata
-    types = adata.obs[config.cell_type_key].astype("category")
+    types = named_categories(adata.obs[config.cell_type_key])
     names = {name: config.type_aliases.get(str(name), str(name)) for name in types.cat.categories}
     types = types.map(names).astype("category")
     dropped = types.isin(config.drop_types).to_numpy()

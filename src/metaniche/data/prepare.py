@@ -24,6 +24,7 @@ from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.io.guards import named_categories
 from metaniche.io.manifest import PATH
 from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, refusal
@@ -31,7 +32,7 @@ from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1  # of the files of a prepared sample; raise it when they change
+LAYOUT = 2  # of the files of a prepared sample; raise it when they change
 KEPT_BYTES = 2_000_000_000  # of loaded samples
 
 
@@ -215,7 +216,7 @@ def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
     cells = pd.DataFrame(index=adata.obs_names.astype(str).rename("cell_id"))
     for key in dict.fromkeys((keys.CELL_TYPE, keys.CLONE, *config.annotations)):
         if key in adata.obs:
-            cells[key] = adata.obs[key].astype("category").cat.remove_unused_categories()
+            cells[key] = named_categories(adata.obs[key])
     if config.malignant_types and keys.CELL_TYPE in cells:
         cells[keys.MALIGNANT] = cells[keys.CELL_TYPE].isin(config.malignant_types)
     elif keys.MALIGNANT in adata.obs:

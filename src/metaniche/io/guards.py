@@ -15,6 +15,8 @@ from metaniche.io.features import check_features
 from metaniche.io.matrices import check_compressed, check_matrix, has_negative
 from metaniche.io.wording import listed, nearest, refusal
 
+# What a missing name became where a table was written as text.
+NOT_A_NAME = frozenset({"", "nan", "NaN", "NA", "N/A", "<NA>", "None", "null"})
 FEATURE_KINDS = ("counts", "intensity", "none")
 
 
@@ -134,3 +136,10 @@ def require_column(obs: pd.DataFrame, name: str, where: object, setting: str | N
             found=f"columns {listed(sorted(map(str, obs.columns)))}",
             fix=f"{nearest(name, obs.columns)}{fix}",
         )
+
+
+def named_categories(values: pd.Series) -> pd.Series:
+    """As a categorical of the categories in use, in which words for "missing" (NOT_A_NAME) are missing."""
+    of_all = values.astype("category")
+    words = [name for name in of_all.cat.categories if str(name).strip() in NOT_A_NAME]
+    return of_all.cat.remove_categories(words).cat.remove_unused_categories()

@@ -26,6 +26,7 @@ LOCAL = "metaniche_local"
 COMMUNICATION = "communication"
 COMPETITION = "competition"
 RELAYS = "relays"
+ASSOCIATION = "association"
 UNS = "metaniche"
 
 RESEARCH_USE_ONLY = "Research use only. Not a medical device."

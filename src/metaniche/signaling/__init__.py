@@ -9,23 +9,15 @@ from metaniche.signaling.differential import differential_communication
 from metaniche.signaling.edges import EdgeSignals, sent_direction, strongest_edges
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.length_scale import LengthScale, length_profile, length_scale
-from metaniche.signaling.local import global_association, local_association, local_scores
-from metaniche.signaling.matched_pairs import matched_pairs_p
+from metaniche.signaling.local import global_association, global_scores, local_association, local_scores
+from metaniche.signaling.matched_pairs import matched_pairs_null
 from metaniche.signaling.patients import SIGNAL, consistent_signals
 from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource, read_targets
 from metaniche.signaling.relay import RELAY, relay, relay_chains, relays
 from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, subunits
-from metaniche.signaling.scoring import (
-    GRAPH,
-    NULL_MODELS,
-    SCORES,
-    Communication,
-    SignalConfig,
-    communicate,
-    estimate_memory,
-    signal_problem,
-)
+from metaniche.signaling.scoring import Communication, communicate, estimate_memory, signal_problem
 from metaniche.signaling.shifts import shift_null
+from metaniche.signaling.signal_config import GRAPH, NULL_MODELS, SCORES, SignalConfig
 
 __all__ = [
     "DECAYS",
@@ -52,12 +44,13 @@ __all__ = [
     "estimate_memory",
     "flows_between_types",
     "global_association",
+    "global_scores",
     "length_profile",
     "length_scale",
     "liana_resources",
     "local_association",
     "local_scores",
-    "matched_pairs_p",
+    "matched_pairs_null",
     "open_resource",
     "pair_expression",
     "read_liana",

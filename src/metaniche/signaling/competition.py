@@ -19,10 +19,14 @@ from metaniche.signaling.expression import PairExpression
 
 
 class TypeFlows(NamedTuple):
-    """Amounts that move between cell types; (T, T, P) float64, sender type first, and what of each pair moves at all."""
+    """What moves between cell types, sender type first."""
 
     amount: Tensor
+    """(T, T, P) float64."""
     total_P: Tensor
+    """(P,) what of each pair moves at all."""
+    n_edges: Tensor
+    """(T, T) int64 within reach."""
 
 
 def compete(
@@ -70,7 +74,8 @@ def flows_between_types(
     key = type_N[within.indices.long()].long() * n_types + type_N[within.receivers()].long()
     amounts = [torch.bincount(key, weights=solved.plan(pair), minlength=n_types**2) for pair in pairs]
     amount = torch.stack(amounts, 1).reshape(n_types, n_types, len(amounts))
-    return TypeFlows(amount, amount.sum((0, 1)))
+    n_edges = torch.bincount(key, minlength=n_types**2).reshape(n_types, n_types)
+    return TypeFlows(amount, amount.sum((0, 1)), n_edges)
 
 
 def competing_signals(
@@ -95,9 +100,6 @@ def competing_signals(
     types = type_codes(cell_types)
     solved = compete(expression, graph, reach_um, eps=eps, rho=rho)
     flows = flows_between_types(solved, graph, reach_um, types.code_N, types.n, range(expression.n_pairs))
-    within = graph.keep(graph.distance_um <= reach_um)
-    key = types.code_N[within.indices.long()].long() * types.n + types.code_N[within.receivers()].long()
-    n_edges = torch.bincount(key, minlength=types.n**2).reshape(types.n, types.n).numpy()
     ligand = expression.ligand_NL
     made = sums_by_type(ligand, ligand.values(), types.code_N, types.n)[:, expression.lig_P.numpy()]
     named = slice(len(types.names))
@@ -106,5 +108,7 @@ def competing_signals(
     pairs = expression.pairs[["ligand", "receptor", "signaling_type", "pathway"]].iloc[p].reset_index(drop=True)
     pairs.insert(0, "sender", pd.Categorical.from_codes(a, types.names))
     pairs.insert(1, "receiver", pd.Categorical.from_codes(b, types.names))
-    table = pairs.assign(amount=amount[a, b, p], share=amount[a, b, p] / made[a, p], n_edges=n_edges[a, b])
+    table = pairs.assign(
+        amount=amount[a, b, p], share=amount[a, b, p] / made[a, p], n_edges=flows.n_edges.numpy()[a, b]
+    )
     return table.sort_values("amount", ascending=False, kind="stable", ignore_index=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,14 +43,24 @@ class PairExpression:
     def n_pairs(self) -> int:
         return len(self.pairs)
 
+    @property
+    def names(self) -> list[str]:
+        """ligand - receptor of each pair."""
+        return list(self.pairs["ligand"] + " - " + self.pairs["receptor"])
+
+    def by_signaling_type(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(signaling type, positions of its pairs) in the order of their names; "unknown" where the resource names none."""
+        kinds = self.pairs["signaling_type"].fillna("unknown").to_numpy(str)
+        for kind in np.unique(kinds):
+            yield str(kind), np.flatnonzero(kinds == kind)
+
     def position(self, ligand: str, receptor: str) -> int:
         """Of a pair among those measured. Raises InputError, with the nearest, for one that is not."""
         found = np.flatnonzero((self.pairs["ligand"] == ligand) & (self.pairs["receptor"] == receptor))
         if not len(found):
-            names = self.pairs["ligand"] + " - " + self.pairs["receptor"]
             raise InputError(
-                f"Expected a measured pair, found {ligand} - {receptor}. {nearest(f'{ligand} - {receptor}', names)}"
-                f"{self.n_pairs} pairs are measured: {listed(names)}."
+                f"Expected a measured pair, found {ligand} - {receptor}. {nearest(f'{ligand} - {receptor}', self.names)}"
+                f"{self.n_pairs} pairs are measured: {listed(self.names)}."
             )
         return int(found[0])
 

@@ -16,7 +16,8 @@ from metaniche.errors import ConfigError, InputError
 from metaniche.graph import CellGraph
 from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.nulls import position_null
-from metaniche.signaling.scoring import SignalConfig, signal_problem
+from metaniche.signaling.scoring import signal_problem
+from metaniche.signaling.signal_config import SignalConfig
 
 
 class LengthScale(NamedTuple):

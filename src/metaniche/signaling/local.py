@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from scipy import sparse
 from scipy.special import erfc
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from metaniche.errors import ConfigError, GraphError
@@ -18,12 +19,13 @@ from metaniche.io.wording import listed
 from metaniche.ops import bivariate_moran
 from metaniche.signaling.csr import to_scipy
 from metaniche.signaling.expression import PairExpression
-from metaniche.signaling.scoring import SignalConfig
+from metaniche.signaling.signal_config import SignalConfig
 
 log = logging.getLogger(__name__)
 
 STATISTICS = ("moran", "lee", "cosine")
-PAIRS_A_BLOCK = 16
+ASSOCIATION = ("ligand", "receptor", "value", "expected", "variance", "z", "p")
+PAIRS_AT_ONCE = 16
 COSINE_FLOOR = float(np.finfo(np.float32).eps)
 
 
@@ -109,17 +111,40 @@ def local_scores(
     """`local_association` of all pairs, each over the reach of its signaling type: a row per cell, a column
     "ligand - receptor" per pair.
     """
-    names = expression.pairs["ligand"] + " - " + expression.pairs["receptor"]
-    out = pd.DataFrame(index=range(graph.n_cells), columns=list(names), dtype=np.float32)
-    kinds = expression.pairs["signaling_type"].fillna("unknown").to_numpy()
-    for kind in sorted(set(kinds)):
-        mine = np.flatnonzero(kinds == kind)
-        weight = config.decay(kind).weights(graph.distance_um)
-        if not bool((weight > 0).any()):
-            log.warning("No edge carries signals of %s: their %d pairs have no local score.", kind, len(mine))
-            continue
+    out = pd.DataFrame(index=range(graph.n_cells), columns=expression.names, dtype=np.float32)
+    for mine, weight in _within_reach(expression, graph, config):
         out.iloc[:, mine] = local_association(expression, graph, weight, mine, statistic).numpy()
     return out
+
+
+def global_scores(
+    expression: PairExpression, graph: CellGraph, config: SignalConfig, statistic: str = "moran"
+) -> pd.DataFrame:
+    """`global_association` of all pairs, each over the reach of its signaling type, with `q` (Benjamini and Hochberg) over
+    those that have a p; smallest p first. Pairs out of reach are left out.
+    """
+    parts = [
+        global_association(expression.select(mine), graph, weight, statistic)
+        for mine, weight in _within_reach(expression, graph, config)
+    ]
+    if not parts:
+        return pd.DataFrame(columns=[*ASSOCIATION, "q"])
+    table = pd.concat(parts, ignore_index=True)
+    tested = table["p"].notna()
+    table.loc[tested, "q"] = false_discovery_control(table.loc[tested, "p"]) if tested.any() else np.nan
+    return table.sort_values("p", kind="stable", ignore_index=True)
+
+
+def _within_reach(
+    expression: PairExpression, graph: CellGraph, config: SignalConfig
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """(positions of the pairs, weight of every edge) of each signaling type of which an edge carries any signal."""
+    for kind, mine in expression.by_signaling_type():
+        weight = config.decay(kind).weights(graph.distance_um)
+        if bool((weight > 0).any()):
+            yield mine, weight
+        else:
+            log.warning("No edge carries signals of %s: their %d pairs are not scored.", kind, len(mine))
 
 
 def global_association(
@@ -153,9 +178,9 @@ def global_association(
     does not vary (moran, lee), and for the null of the cosine.
     """
     weight = _weights(expression, graph, weight_E, statistic, self_weight, clip)
-    columns = ["value", "expected", "variance", "z", "p"]
-    table = expression.pairs[["ligand", "receptor"]].reset_index(drop=True)
-    found = np.full((expression.n_pairs, len(columns)), np.nan)
+    names, numbers = ASSOCIATION[:2], ASSOCIATION[2:]
+    table = expression.pairs[list(names)].reset_index(drop=True)
+    found = np.full((expression.n_pairs, len(numbers)), np.nan)
     for block, x, y in _blocks(expression):
         if statistic == "moran":
             found[block] = _global_moran(weight, x, y)
@@ -163,7 +188,7 @@ def global_association(
             found[block] = _global_lee(weight, _standardised(x, clip), _standardised(y, clip))
         else:
             found[block, 0] = _local_cosine(weight, x, y).mean(0)
-    return table.join(pd.DataFrame(found, columns=columns))
+    return table.join(pd.DataFrame(found, columns=list(numbers)))
 
 
 def _local_moran(weight: sparse.csr_array, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -209,8 +234,8 @@ def _standardised(x: np.ndarray, clip: float) -> np.ndarray:
 def _blocks(expression: PairExpression) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """(pairs, their ligands, their receptors), dense (N, at most 16) float64."""
     ligand, receptor = (to_scipy(side).tocsc() for side in (expression.ligand_NL, expression.receptor_NR))
-    for first in range(0, expression.n_pairs, PAIRS_A_BLOCK):
-        block = slice(first, min(first + PAIRS_A_BLOCK, expression.n_pairs))
+    for first in range(0, expression.n_pairs, PAIRS_AT_ONCE):
+        block = slice(first, min(first + PAIRS_AT_ONCE, expression.n_pairs))
         columns = expression.lig_P[block].numpy(), expression.rec_P[block].numpy()
         yield block, *(side[:, c].toarray().astype(np.float64) for side, c in zip((ligand, receptor), columns))
 

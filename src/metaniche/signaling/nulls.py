@@ -119,11 +119,11 @@ def permutation_null(
     score = type_pair_sums(problem, type_N, n_types)[0].numpy()
     rng = np.random.default_rng(seed)
     draws = (_permuted(problem, type_N, n_types, null, rng) for _ in range(n_permutations))
-    tell = progress and partial(told, progress, n_permutations, f"permutations of {null}")
+    tell = progress and partial(tell_draws, progress, n_permutations, f"permutations of {null}")
     return judged_by_draws(score, draws, stop_after, tell)
 
 
-def told(progress: Tell, total: int, text: str, done: int) -> None:
+def tell_draws(progress: Tell, total: int, text: str, done: int) -> None:
     """`progress` as what counts draws calls it."""
     progress(done, total, text)
 

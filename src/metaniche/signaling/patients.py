@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control, t, ttest_1samp
+from scipy.stats import false_discovery_control, t
 
 from metaniche.errors import InputError
 from metaniche.io import keys
@@ -42,15 +42,15 @@ def consistent_signals(
     wide = of_patients(table, "enrichment", list(by), weight)
     n = wide.notna().sum()
     wide = wide.loc[:, n >= MIN_PATIENTS]
-    n, mean = wide.notna().sum(), wide.mean()
-    half = wide.std() / np.sqrt(n) * t.ppf(0.975, n - 1)
+    n, mean, error = (part.to_numpy(float) for part in (wide.notna().sum(), wide.mean(), wide.sem()))
+    half = error * t.ppf(0.975, n - 1)
     out = wide.columns.to_frame(index=False)
-    out["enrichment"], out["low"], out["high"] = mean.to_numpy(), (mean - half).to_numpy(), (mean + half).to_numpy()
+    out["enrichment"], out["low"], out["high"] = mean, mean - half, mean + half
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = np.asarray(ttest_1samp(wide, 1.0, nan_policy="omit").pvalue, dtype=float) if len(out) else np.empty(0)
+        p = 2 * t.sf(np.abs((mean - 1) / error), n - 1)
     out["p"] = np.where(np.isnan(p), 1.0, p)
     out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
-    out["n_patients"] = n.to_numpy()
+    out["n_patients"] = n.astype(int)
     hits = table[table["q"] < alpha].groupby([keys.PATIENT, *by], observed=True).size().unstack(list(by))
     hit = hits.reindex(index=wide.index, columns=wide.columns).notna()
     out["n_found"] = (hit & wide.notna()).sum().to_numpy(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import PackageNotFoundError, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,8 @@ from metaniche.errors import InputError
 from metaniche.io.manifest import read_table
 from metaniche.io.wording import listed, nearest, refusal
 from metaniche.signaling.resources import COLUMNS, Resource
+
+log = logging.getLogger(__name__)
 
 # What other tables call our columns.
 ALIASES = {
@@ -42,7 +45,8 @@ def liana_resources() -> tuple[str, ...]:
 
 def open_resource(source: str | Path) -> Resource:
     """A table of pairs by its path (csv, tsv, parquet), or one of LIANA's resources by its name."""
-    return read_resource(source) if Path(source).suffix else read_liana(str(source))
+    is_table = Path(source).suffix or Path(source).is_file() or len(Path(source).parts) > 1
+    return read_resource(source) if is_table else read_liana(str(source))
 
 
 def read_liana(name: str = "consensus") -> Resource:
@@ -64,6 +68,11 @@ def read_liana(name: str = "consensus") -> Resource:
     about = metadata("liana")
     licence = about.get("License-Expression") or str(about.get("License", "unknown")).splitlines()[0]
     organism = "mouse" if name.lower().startswith("mouse") else "human"
+    log.warning(
+        "liana %s names no signaling types: all its pairs reach as far as those of type unknown (signaling.decays.unknown). "
+        "A table of your own with a column signaling_type, such as CellChat's annotation, tells contact from secreted.",
+        name.lower(),
+    )
     note = f"liana package: {licence.strip()}; each database has a licence of its own"
     return Resource(
         pairs, f"liana {name.lower()}", version=f"liana {about['Version']}", licence=note, organism=organism

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,107 +14,26 @@ from scipy import sparse
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from metaniche.errors import ConfigError, InputError
+from metaniche.errors import InputError
 from metaniche.graph import CellGraph, GraphConfig, kept_pointers
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
 from metaniche.signaling.csr import TypeCodes, map_values, sums_by_type, type_codes
-from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.expression import PairExpression, pair_expression
-from metaniche.signaling.nulls import NULLS, SignalNull, label_null, permutation_null, position_null
+from metaniche.signaling.matched_pairs import matched_pairs_null
+from metaniche.signaling.nulls import SignalNull, label_null, permutation_null, position_null
 from metaniche.signaling.resources import Resource
 from metaniche.signaling.shifts import shift_null
+from metaniche.signaling.signal_config import SignalConfig
 
 log = logging.getLogger(__name__)
 
-NULL_MODELS = (*NULLS, "shifts", "none")
-COMPLEXES = ("minimum", "geometric_mean")
-SCORES = ("product", "geometric_mean", "hill", "mass_action")
 COLUMNS = (
     "sender", "receiver", "ligand", "receptor", "signaling_type", "pathway", "score", "expected", "sd", "z", "p", "q",
     "n_edges", "sender_share", "receiver_share",
 )  # fmt: skip
 # All neighbours within reach of the longest default decay: a draw of some would make signals noisy.
 GRAPH = GraphConfig(contact_um=20.0, radius_um=100.0, max_paracrine=None)
-
-
-@dataclass(frozen=True)
-class SignalConfig:
-    """How signals are scored and tested.
-
-    Parameters
-    ----------
-    score
-        product of ligand and receptor; geometric_mean of the two; hill: both saturated, `x / (K + x)`; mass_action: their
-        product saturated on every edge (CellChat's form), whose null needs permutations.
-    complexes
-        minimum or geometric_mean over subunits.
-    half_saturation
-        K, in units of the expression (of the product for mass_action).
-    null_model
-        positions, labels, shifts or none; see `signaling.nulls` and `signaling.shifts` for the question that each asks.
-    n_permutations
-        0: exact moments with a gamma tail; else at most as many permutations (or shifts), fewer where all tests are
-        decided. No p is below 1 / (n_permutations + 1), so q of thousands of tests needs thousands.
-    stop_after
-        Times that a permuted signal must reach a test to decide it.
-    min_share
-        A pair is tested between two types when at least this share of each expresses its side (not for
-        null_model=labels: permuting labels would not be valid after such a choice).
-    decays
-        Changes to `DECAYS`: signaling type -> {kind, length_um}.
-    seed
-        Of the permutations.
-    """
-
-    score: str = "product"
-    complexes: str = "minimum"
-    half_saturation: float = 0.5
-    null_model: str = "positions"
-    n_permutations: int = 0
-    stop_after: int = 20
-    min_share: float = 0.05
-    decays: Mapping[str, Mapping] = field(default_factory=dict)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.score not in SCORES:
-            raise ConfigError(f"Expected signaling.score in {SCORES}, found {self.score!r}.")
-        if self.complexes not in COMPLEXES:
-            raise ConfigError(f"Expected signaling.complexes in {COMPLEXES}, found {self.complexes!r}.")
-        for name in ("n_permutations", "stop_after", "seed"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ConfigError(
-                    f"Expected signaling.{name} to be a whole number of 0 or above, found {getattr(self, name)!r}."
-                )
-        if self.null_model not in NULL_MODELS:
-            raise ConfigError(f"Expected signaling.null_model in {NULL_MODELS}, found {self.null_model!r}.")
-        if self.null_model == "shifts" and not self.n_permutations:
-            raise ConfigError("null_model=shifts has no closed form: give n_permutations, such as 999.")
-        if self.score == "mass_action" and self.null_model != "none" and not self.n_permutations:
-            raise ConfigError("score=mass_action has no closed-form null: give n_permutations, or take score=hill.")
-        if not 0 <= self.min_share < 1 or self.n_permutations < 0 or self.stop_after < 1 or self.half_saturation <= 0:
-            raise ConfigError(
-                "Expected 0 <= min_share < 1, n_permutations >= 0, stop_after >= 1 and half_saturation > 0, found "
-                f"{self.min_share}, {self.n_permutations}, {self.stop_after}, {self.half_saturation}."
-            )
-        unknown = set(self.decays) - set(DECAYS)
-        if unknown:
-            raise ConfigError(f"Expected signaling.decays of {tuple(DECAYS)}, found {sorted(unknown)}.")
-        self.decay("unknown")
-
-    def decay(self, signaling_type: str) -> Decay:
-        """The rule for a signaling type, with the changes of `decays`. Raises ConfigError for a type that there is not."""
-        if signaling_type not in self._rules:
-            raise ConfigError(f"Expected a signaling type in {tuple(self._rules)}, found {signaling_type!r}.")
-        return self._rules[signaling_type]
-
-    @cached_property
-    def _rules(self) -> dict[str, Decay]:
-        try:
-            return {name: replace(rule, **dict(self.decays.get(name, {}))) for name, rule in DECAYS.items()}
-        except TypeError as error:
-            raise ConfigError(f"Expected kind and length_um in signaling.decays: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -185,7 +104,7 @@ def communicate(
         if progress is not None:
             progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
         tell = progress and partial(_inside, progress, number, len(parts), kind)
-        tables.append(_tested(part, problem, kind, types, graph.pos_um, config, tell))
+        tables.append(_tested(part, problem, kind, types, x, graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
         group_P = torch.from_numpy(codes).to(torch.int32)
@@ -209,6 +128,7 @@ def communicate(
         "half_saturation": config.half_saturation if config.score in ("hill", "mass_action") else None,
         "min_share": config.min_share,
         "decays": {kind: f"{config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind, _, _ in parts},
+        "signaling_types": {kind: part.names for kind, part, _ in parts},
         "n_cells": graph.n_cells,
         "n_untyped": graph.n_cells - n_typed,
         "n_tested": len(table),
@@ -248,9 +168,8 @@ def by_signaling_type(
     expression: PairExpression, graph: CellGraph, config: SignalConfig
 ) -> Iterator[tuple[str, PairExpression, LigandReceptor]]:
     """(signaling type, its pairs, their signal problem): types differ in how far they reach."""
-    kinds = expression.pairs["signaling_type"].fillna("unknown")
-    for kind in sorted(kinds.unique()):
-        part = expression.select((kinds == kind).to_numpy())
+    for kind, mine in expression.by_signaling_type():
+        part = expression.select(mine)
         weight = config.decay(kind).weights(graph.distance_um)
         yield kind, part, signal_problem(part, graph, weight, config)
 
@@ -284,21 +203,22 @@ def _tested(
     problem: LigandReceptor,
     kind: str,
     types: TypeCodes,
+    x: np.ndarray | sparse.csr_array,
     pos_um: Tensor,
     config: SignalConfig,
     progress: Tell | None,
 ) -> pd.DataFrame:
     """The rows of one signaling type."""
     names, type_N, n_types = types
-    found = _null(problem, pos_um, type_N, n_types, config, progress)
+    found = _null(problem, x, pos_um, type_N, n_types, config, progress)
     weight, n_edges = (part.numpy() for part in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
         _shares(side, type_N, n_types)[:, columns.numpy()]
         for side, columns in ((problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P))
     ]
     sender_share, receiver_share = share[0][:, None, :], share[1][None, :, :]
-    tested = (n_edges > 0)[:, :, None] & np.ones(expression.n_pairs, bool)
-    if config.null_model != "labels":
+    tested = (n_edges > 0)[:, :, None] & (sender_share.max(0) > 0) & (receiver_share.max(1) > 0)
+    if not config.tests_all_types:
         tested &= (sender_share >= max(config.min_share, 1e-12)) & (receiver_share >= max(config.min_share, 1e-12))
     tested[len(names) :] = tested[:, len(names) :] = False
     a, b, p = np.nonzero(tested)
@@ -328,6 +248,7 @@ def _tested(
 
 def _null(
     problem: LigandReceptor,
+    x: np.ndarray | sparse.csr_array,
     pos_um: Tensor,
     type_N: Tensor,
     n_types: int,
@@ -337,6 +258,8 @@ def _null(
     if config.null_model == "none":
         score = type_pair_sums(problem, type_N, n_types)[0].numpy()
         return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
+    if config.null_model == "matched_pairs":
+        return matched_pairs_null(problem, x, type_N, n_types, config.n_permutations, config.seed)
     n_draws, how = config.n_permutations, {"stop_after": config.stop_after, "seed": config.seed, "progress": progress}
     if config.null_model == "shifts":
         return shift_null(problem, pos_um, type_N, n_types, n_draws, **how)

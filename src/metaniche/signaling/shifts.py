@@ -18,7 +18,7 @@ from metaniche.errors import ConfigError, GraphError
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_scipy, to_torch
-from metaniche.signaling.nulls import SignalNull, judged_by_draws, told
+from metaniche.signaling.nulls import SignalNull, judged_by_draws, tell_draws
 
 PLACES_TRIED = 8
 
@@ -89,7 +89,7 @@ def shift_null(
     sources = shifts_of_cells(pos_um.double().numpy(), type_N.numpy(), n_shifts, once, seed)
     shifted = (replace(problem, ligand_NL=to_torch(ligand[cell])) for cell in sources)
     draws = (type_pair_sums(there, type_N, n_types)[0].numpy() for there in shifted)
-    tell = progress and partial(told, progress, n_shifts, "shifts of ligands against receptors")
+    tell = progress and partial(tell_draws, progress, n_shifts, "shifts of ligands against receptors")
     return judged_by_draws(score, draws, stop_after, tell)
 
 

@@ -1,0 +1,37 @@
+import pytest
+
+from metaniche.errors import ConfigError
+from metaniche.signaling import DECAYS, SignalConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"score": "sum"}, "signaling.score"),
+        ({"null_model": "cells"}, "signaling.null_model"),
+        ({"score": "mass_action"}, "n_permutations"),
+        ({"null_model": "shifts"}, "such as 999"),
+        ({"null_model": "matched_pairs"}, "such as 999"),
+        ({"null_model": "matched_pairs", "n_permutations": 9, "score": "hill"}, "take score=product"),
+        ({"complexes": "mean"}, "signaling.complexes"),
+        ({"seed": -1}, "signaling.seed"),
+        ({"n_permutations": 1.5}, "signaling.n_permutations"),
+        ({"min_share": 1.0}, "min_share"),
+        ({"half_saturation": 0.0}, "half_saturation"),
+        ({"decays": {"secret": {}}}, "secret"),
+        ({"decays": {"ecm": {"length": 3}}}, "length_um"),
+        ({"decays": {"ecm": {"kind": "linear"}}}, "a decay of kind"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        SignalConfig(**settings)
+
+
+def test_decays_are_the_defaults_but_for_what_is_changed():
+    config = SignalConfig(decays={"ecm": {"length_um": 5.0}})
+    assert config.decay("ecm").length_um == 5.0
+    assert config.decay("ecm").kind == DECAYS["ecm"].kind
+    assert config.decay("contact") == DECAYS["contact"]
+    with pytest.raises(ConfigError, match="a signaling type in"):
+        config.decay("smell")
