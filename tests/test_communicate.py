@@ -43,7 +43,7 @@ def test_a_cohort_is_one_table_and_what_is_there_is_not_made_again(cohort, tmp_p
 
 
 def test_samples_without_the_column_are_left_out_and_named(cohort, tmp_path):
-    with pytest.raises(InputError, match=r"signals between cell types, found none in .*'annotation'"):
+    with pytest.raises(InputError, match=r"in any of \d+ samples, found none. Sample .*: no cell has a annotation"):
         table_of_cohort(cohort, signal_analysis(resource(), types="annotation"), tmp_path)
 
 
@@ -124,7 +124,9 @@ def test_a_sample_that_is_refused_is_left_out_and_the_others_stay(cohort, tmp_pa
     assert left_out == {bad: "Expected more, found less."}
     assert set(table[keys.SAMPLE]) == set(cohort.samples.index) - {bad}
     far = SignalConfig(decays={k: {"kind": "cut", "length_um": 0.01} for k in ("contact", "secreted")})
-    with pytest.raises(InputError, match=f"found none in {len(cohort.samples)}. Sample .*: Expected edges"):
+    with pytest.raises(
+        InputError, match=f"any of {len(cohort.samples)} samples, found none. Sample .*: Expected edges"
+    ):
         table_of_cohort(cohort, signal_analysis(resource(), far), tmp_path)
 
 
@@ -140,5 +142,5 @@ def test_a_sample_in_which_no_cell_has_a_type_is_left_out(cohort, tmp_path):
 
     bare_cohort = Bare(**vars(cohort))
     table, left_out = table_of_cohort(bare_cohort, signal_analysis(resource()), tmp_path)
-    assert left_out == {bare: f"Sample {bare}: no cell has a cell_type"}
+    assert left_out == {bare: "no cell has a cell_type."}
     assert bare not in set(table[keys.SAMPLE])

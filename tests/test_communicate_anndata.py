@@ -156,11 +156,11 @@ def test_a_sample_that_is_refused_is_left_out_and_said(synthetic, caplog):
     joined.obs.loc[first, keys.CELL_TYPE] = np.nan
     table, cells, about = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
     assert set(table[keys.SAMPLE]) == {names[1]}
-    assert about["left_out"] == {names[0]: f"Sample {names[0]}: no cell has a cell_type"}
-    assert "Left out 1 of 2 samples" in caplog.text
+    assert about["left_out"] == {names[0]: "no cell has a cell_type."}
+    assert f"Left out 1 of 2 samples. '{names[0]}': no cell has" in caplog.text
     assert cells[keys.SENT].isna().all(axis=1).tolist() == first.tolist()
     joined.obs[keys.CELL_TYPE] = np.nan
-    with pytest.raises(InputError, match="found none in 2"):
+    with pytest.raises(InputError, match="any of 2 samples, found none"):
         communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
 
 

@@ -22,6 +22,7 @@ from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
 from metaniche.io.progress import Tell
+from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
 from metaniche.signaling import (
     Communication,
@@ -107,7 +108,11 @@ def named(sample: PreparedSample) -> Iterator[None]:
     try:
         yield
     except (InputError, GraphError) as error:
-        raise type(error)(f"Sample {sample.sample_id}: {error}") from error
+        raise type(error)(f"{_of(sample)}{error}") from error
+
+
+def _of(sample: PreparedSample) -> str:
+    return f"Sample {sample.sample_id}: "
 
 
 class Analysis(NamedTuple):
@@ -154,19 +159,26 @@ def relay_analysis(
 
 def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, types: str) -> Found | str:
     """What `make` finds in a sample, or in words why the sample is left out: no cell has a type, or `make` refuses it."""
-    if types in sample.cells and sample.cells[types].isna().all():
-        return f"Sample {sample.sample_id}: no cell has a {types}"
+    if types not in sample.cells or sample.cells[types].isna().all():
+        meant = "" if types in sample.cells else nearest(types, sample.cells.columns)
+        return f"no cell has a {types}. {meant}".strip()
     try:
         return make(sample)
     except (InputError, GraphError) as error:
-        return str(error)
+        return str(error).removeprefix(_of(sample))
 
 
-def refuse_if_none(n_found: int, left_out: Mapping[str, str]) -> None:
-    """InputError, with the first reason, where every sample was left out."""
-    if not n_found:
-        first = next(iter(left_out.values()), "there is none")
-        raise InputError(f"Expected samples with signals between cell types, found none in {len(left_out)}. {first}")
+def say_left_out(left_out: Mapping[str, str], n_samples: int) -> None:
+    """A warning that gives the reasons, each with its samples; InputError, with the first, where nothing is left."""
+    if len(left_out) == n_samples:
+        sample, why = next(iter(left_out.items()), ("none", "there is no sample."))
+        raise InputError(
+            f"Expected signals between cell types in any of {n_samples} samples, found none. Sample {sample}: {why}"
+        )
+    if left_out:
+        reasons = pd.Series(left_out).groupby(list(left_out.values())).groups
+        words = " ".join(f"{listed(list(samples))}: {why}" for why, samples in reasons.items())
+        log.warning("Left out %d of %d samples. %s", len(left_out), n_samples, words)
 
 
 def table_of_cohort(
@@ -176,7 +188,7 @@ def table_of_cohort(
     samples that were left out with the reason (see `attempt`).
 
     Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort with the same settings.
-    Raises InputError where no sample could be used.
+    They are said, too. Raises InputError where no sample could be used.
     """
     content = json.dumps(
         [LAYOUT, cohort.folder.name, analysis.name, analysis.made_with, analysis.types], default=str, sort_keys=True
@@ -197,7 +209,7 @@ def table_of_cohort(
         tables.append(pd.read_parquet(path))
     if progress is not None:
         progress(len(cohort.samples), len(cohort.samples), "done")
-    refuse_if_none(len(tables), left_out)
+    say_left_out(left_out, len(cohort.samples))
     return pd.concat(tables, ignore_index=True), left_out
 
 

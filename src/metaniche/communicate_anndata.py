@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +17,7 @@ from metaniche.communicate import (
     expression_of,
     named,
     of_sample,
-    refuse_if_none,
+    say_left_out,
 )
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.prepare import prepare_anndata
@@ -27,7 +26,6 @@ from metaniche.graph import CellGraph, GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.record import own_record
-from metaniche.io.wording import listed
 from metaniche.ops import LigandReceptor
 from metaniche.signaling import (
     GRAPH,
@@ -42,8 +40,6 @@ from metaniche.signaling import (
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-log = logging.getLogger(__name__)
 
 OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 
@@ -75,7 +71,7 @@ def communicate_anndata(
             per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
         about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
         of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
-    _say_left_out(left_out, len(samples))
+    say_left_out(left_out, len(samples))
     cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
     made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph), keys.UM_PER_UNIT: um_per_unit}
     return (
@@ -83,13 +79,6 @@ def communicate_anndata(
         cells,
         {**about, **made_from, "samples": of_samples, "left_out": left_out},
     )
-
-
-def _say_left_out(left_out: dict[str, str], n_samples: int) -> None:
-    """A warning where samples were left out; InputError where all were."""
-    refuse_if_none(n_samples - len(left_out), left_out)
-    if left_out:
-        log.warning("Left out %d of %d samples: %s", len(left_out), n_samples, listed(set(left_out.values())))
 
 
 def samples_of(
@@ -161,7 +150,7 @@ def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, abo
             left_out[sample.sample_id] = found
         else:
             tables.append(of_sample(found, sample))
-    _say_left_out(left_out, len(samples))
+    say_left_out(left_out, len(samples))
     made_from = reading | {"graph": asdict(graph), "left_out": left_out}
     record_table(adata, analysis.name, pd.concat(tables, ignore_index=True), about | made_from)
 

@@ -124,8 +124,6 @@ def _tables(
             tables[name], without = table_of_cohort(cohort, analysis, run_dir, progress)
             write_parquet(tables[name], run_dir / f"{name}.parquet")
             left_out = without | left_out
-    if left_out:
-        log.warning("Left out %d of %d samples: %s", len(left_out), len(cohort.samples), listed(set(left_out.values())))
     return tables, left_out
 
 
