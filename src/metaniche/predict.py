@@ -22,7 +22,7 @@ from metaniche.data.batch import Batch, collate
 from metaniche.data.clinical import ClinicalFeatures, clinical_table
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import Features
-from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, ensemble_risk
+from metaniche.data.outcome import cell_potential, cox_survival, discrete_survival, ensemble_risk, of_event
 from metaniche.data.pairs import PairFeatures
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
@@ -273,16 +273,20 @@ class Predictor:
     def _forward(self, batch: Batch) -> Forward:
         outs = [m(*batch.tissue) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
-        terms = self.members[0].terms
+        names = self.members[0].terms
+
+        def terms(of_members: list[torch.Tensor]) -> dict[str, np.ndarray]:
+            """(..., T, K) of every member -> the mean over members and outputs of each term."""
+            mean = of_event(self.task, torch.stack(of_members)).mean(-1).mean(0) / temperature
+            return dict(zip(names, mean.movedim(-1, 0).numpy()))
+
         return Forward(
             torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
             torch.stack([o.cell_logits.float() for o in outs]) / temperature,
             torch.stack([o.attention.float() for o in outs]),
             torch.stack([o.embedding.float() for o in outs]).mean(0).numpy(),
-            dict(zip(terms, torch.stack([o.terms.mean(2) for o in outs]).mean(0).T.numpy() / temperature))
-            if terms
-            else {},
-            dict(zip(terms, torch.stack([o.of_bag() for o in outs]).mean(0).numpy() / temperature)) if terms else {},
+            terms([o.terms for o in outs]) if names else {},
+            terms([o.of_bag() for o in outs]) if names else {},
         )
 
     def _unit_row(self, logits: torch.Tensor) -> dict[str, float]:

@@ -249,7 +249,7 @@ def test_pixels_of_public_cohorts_declared_as_micrometres_are_noticed(name, mirr
 
 
 SHIPPED = {
-    "crc_codex": ("cll_dii", "crc_dfs", "crc_os", "pn2", "stage_iv"),
+    "crc_codex": ("cll_dii", "crc_dfs", "crc_dfs_competing", "crc_os", "pn2", "stage_iv"),
     "tnbc_mibi": ("recurrence", "rfs", "rfs_discrete", "node_positive", "tnbc_os"),
     "her2st": ("nodal_status",),
 }

@@ -9,7 +9,9 @@ from metaniche.data.outcome import (
     cell_potential,
     cox_survival,
     discrete_survival,
+    incidence,
     n_outputs,
+    of_event,
     unit_risk,
 )  # fmt: skip
 from metaniche.data.task import Targets, Task
@@ -17,11 +19,12 @@ from metaniche.data.task import Targets, Task
 BINARY = Task("b", "b", label="y", positive=(1,))
 COX = Task("c", "c", kind="cox", time="time", event="event")
 DISCRETE = Task("d", "d", kind="discrete_time", time="time", event="event", n_bins=4)
+COMPETING = Task("r", "r", kind="discrete_time", time="time", event="event", competing="died", n_bins=4)
 SITES = Task("s", "s", kind="sites", sites=("liver", "lung"))
 
 
 def test_number_of_outputs():
-    assert [n_outputs(t) for t in (BINARY, COX, DISCRETE, SITES)] == [1, 1, 4, 2]
+    assert [n_outputs(t) for t in (BINARY, COX, DISCRETE, COMPETING, SITES)] == [1, 1, 4, 8, 2]
 
 
 @pytest.mark.parametrize("task", [BINARY, COX, DISCRETE, SITES])
@@ -37,6 +40,26 @@ def test_discrete_survival_falls_from_one():
     assert list(survival.columns) == [1.0, 2.0, 3.0]
     assert (survival.to_numpy() <= 1).all()
     assert (np.diff(survival.to_numpy(), axis=1) <= 0).all()
+
+
+def test_incidences_of_both_events_and_of_none_sum_to_one():
+    logits = torch.randn(6, 8, dtype=torch.float64)
+    swapped = torch.cat([logits[:, 4:], logits[:, :4]], 1)
+    odds = logits.exp()
+    none = torch.cumprod(1 / (1 + odds[:, :4] + odds[:, 4:]), 1)
+    torch.testing.assert_close(incidence(logits, 4) + incidence(swapped, 4) + none, torch.ones(6, 4).double())
+    survival = discrete_survival(logits.numpy(), [1.0, 2.0, 3.0], pd.RangeIndex(6))
+    np.testing.assert_allclose(survival, 1 - incidence(logits, 4)[:, :3])
+    torch.testing.assert_close(unit_risk(COMPETING, logits), incidence(logits, 4)[:, -1])
+
+
+def test_who_is_likely_to_die_first_is_less_likely_to_recur():
+    logits = torch.zeros(1, 8)
+    frail = logits.clone()
+    frail[:, 4:] = 2.0
+    assert unit_risk(COMPETING, frail) < unit_risk(COMPETING, logits) < 1 - 0.5**4
+    assert of_event(COMPETING, frail).tolist() == [[0.0] * 4]
+    assert of_event(DISCRETE, frail).shape == (1, 8)
 
 
 def test_bins_hold_alike_many_events():

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.data.task import Task, make_targets
+from metaniche.data.task import Task, event_kind, make_targets
 from metaniche.errors import ConfigError, InputError
 
 
@@ -45,6 +47,19 @@ def test_survival_needs_a_time_above_zero(small_cohort):
     patients = patients.assign(time=[0.0, np.nan, *patients["time"][2:]])
     targets = make_targets(Task("c", "c", kind="cox", time="time", event="event"), patients, table)
     assert list(targets.left_out) == ["p0", "p1"]
+
+
+def test_a_competing_event_counts_where_the_event_itself_did_not_come(small_cohort):
+    _, patients, table = small_cohort
+    n = len(patients)
+    patients = patients.assign(event=[1, 1, 0, 0, 0] + [0] * (n - 5), died=[1, 0, 1, 0, np.nan] + [0] * (n - 5))
+    task = Task("r", "r", kind="discrete_time", time="time", event="event", competing="died")
+    targets = make_targets(task, patients, table)
+    assert list(targets.left_out) == ["p4"]  # free of the event, or dead: nobody knows
+    assert event_kind(targets.table).tolist() == [1, 1, 2, 0] + [0] * (n - 5)
+    assert event_kind(targets.table.drop(columns="competing")).tolist() == [1, 1, 0, 0] + [0] * (n - 5)
+    with pytest.raises(ConfigError, match=r"expected kind .discrete_time. for task\.competing"):
+        replace(task, kind="cox")
 
 
 def test_a_patient_with_one_known_site_stays(small_cohort):

@@ -96,6 +96,30 @@ def test_concordance_by_hand():
     )
 
 
+def test_who_had_a_competing_event_is_compared_as_one_who_never_has_this_one():
+    """By its definition, pair by pair: censoring it there, or calling it the event, gives other numbers."""
+    rng = np.random.default_rng(5)
+    time, event, risk = rng.integers(1, 9, 40).astype(float), rng.integers(0, 3, 40), rng.normal(size=40)
+    won = total = 0
+    for i in range(40):
+        for j in range(40):
+            if event[i] == 1 and (
+                event[j] == 2 or time[j] > time[i] or (time[j] == time[i] and event[j] == 0 and i != j)
+            ):
+                won, total = won + (risk[i] > risk[j]), total + 1
+    assert harrell_c(time, event, risk) == pytest.approx(won / total)
+    assert harrell_c(time, event == 1, risk) != pytest.approx(won / total)
+
+
+def test_without_censoring_brier_counts_competing_events_as_free_of_the_event():
+    rng = np.random.default_rng(6)
+    time, event = rng.uniform(1, 9, 30), rng.integers(1, 3, 30)
+    grid, curves = np.linspace(2, 8, 5), rng.random((30, 5))
+    had = (time[:, None] <= grid) & (event == 1)[:, None]
+    expected = np.trapezoid(((1 - had) - curves) ** 2, grid, axis=1).mean() / 6
+    assert integrated_brier(time, event, curves, grid, time, event) == pytest.approx(expected)
+
+
 def test_undefined_is_nan():
     time = np.array([1.0, 2.0])
     assert np.isnan(harrell_c(time, np.zeros(2), time))

@@ -115,13 +115,15 @@ def test_a_patient_in_training_and_validation_is_refused(parts):
         BINARY,
         Task("c", "c", kind="cox", time="time", event="event"),
         Task("d", "d", kind="discrete_time", time="time", event="event", n_bins=3),
+        Task("r", "r", kind="discrete_time", time="time", event="event", competing="died", n_bins=3),
         Task("s", "s", kind="sites", sites=("liver", "lung")),
         Task("k", "k", level="cell", label="cell_type", positive=("malignant",)),
     ],
-    ids=lambda t: t.kind + ":" + t.level,
+    ids=lambda t: f"{t.kind}:{t.level}{t.competing or ''}",
 )
 def test_every_architecture_takes_every_task(small_cohort, tmp_path, name, task):
     samples, patients, table = small_cohort
+    patients = patients.assign(died=np.arange(12) % 2)
     targets = make_targets(task, patients, table, samples)
     config = replace(CONFIG, architecture=name, parameters={"width": 8}, epochs=1, use_clinical=bool(task.clinical))
     bundle = fit_bundle(samples, targets, config, patients=patients)

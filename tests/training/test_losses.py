@@ -79,6 +79,27 @@ def test_discrete_time_is_the_likelihood_of_the_hazards():
     assert discrete_time_loss(logits, time, event, edges).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_competing_events_share_the_hazard_of_an_interval():
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(5, 8))
+    edges, time = np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.5, 9.0, 3.5])
+    event, competing = np.array([1.0, 0, 0, 0, 1]), np.array([0.0, 1, 0, 1, 0])
+    expected = 0.0
+    for row, t, e, c in zip(z, time, event, competing):
+        last = np.digitize(t, edges)
+        for k in range(last + 1):
+            odds = np.exp(row[k]), np.exp(row[4 + k])
+            share = (1.0, *odds) / (1 + sum(odds))
+            if k < last:
+                expected -= np.log(share[0])
+            elif e or c:
+                expected -= np.log(share[1 if e else 2])
+    tensors = [torch.from_numpy(a) for a in (z, time, event, edges, competing)]
+    assert discrete_time_loss(*tensors).item() == pytest.approx(expected / 5, rel=1e-9)
+    logits = tensors[0].requires_grad_()
+    assert gradcheck(lambda z: discrete_time_loss(z, *tensors[1:]), (logits,))
+
+
 def test_missing_labels_carry_no_loss():
     logits = torch.randn(6, 3, requires_grad=True)
     target = torch.tensor([[1.0, torch.nan, 0.0]] * 6)

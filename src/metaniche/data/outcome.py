@@ -13,8 +13,15 @@ INTERVAL_Z = 1.645  # 90 % of a normal
 
 
 def n_outputs(task: Task) -> int:
-    """K of the network."""
-    return {"discrete_time": task.n_bins, "sites": len(task.sites)}.get(task.kind, 1)
+    """K of the network: of discrete time a hazard per interval, and with competing events one more for these."""
+    if task.kind == "discrete_time":
+        return task.n_bins * (2 if task.competing else 1)
+    return len(task.sites) if task.kind == "sites" else 1
+
+
+def of_event(task: Task, outputs: Tensor) -> Tensor:
+    """(..., K) -> the outputs that speak of the event itself, and not of competing ones."""
+    return outputs[..., : task.n_bins] if task.competing else outputs
 
 
 def bin_edges(targets: Targets) -> list[float]:
@@ -34,7 +41,29 @@ def unit_risk(task: Task, logits: Tensor) -> Tensor:
         return logits[:, 0]
     if task.kind == "sites":
         return torch.sigmoid(logits).mean(1)
-    return 1.0 - torch.sigmoid(-logits).prod(1)
+    return incidence(logits, task.n_bins)[:, -1]
+
+
+def incidence(logits: Tensor, n_bins: int) -> Tensor:
+    r"""(B, T) cumulative incidence of the event by the end of each interval.
+
+    .. math:: F_t = \sum_{k \le t} h_k \prod_{l < k} (1 - h_l - g_l), \quad
+        h = \frac{e^z}{1 + e^z + e^u}, \; g = \frac{e^u}{1 + e^z + e^u}
+
+    with T logits z, and u of competing events where there are 2 T (Tutz and Schmid 2016, doi:10.1007/978-3-319-28158-2,
+    chapter 8); without them it is one minus survival.
+    """
+    own = logits[:, :n_bins]
+    total = log_total(logits, n_bins)
+    free = torch.exp(-torch.cumsum(total, 1) + total)  # of any event, up to the start of each interval
+    return torch.cumsum(torch.exp(own - total) * free, 1)
+
+
+def log_total(logits: Tensor, n_bins: int) -> Tensor:
+    """(B, T) minus the logarithm of the probability of no event of either kind in an interval."""
+    own = logits[:, :n_bins]
+    both = torch.logaddexp(own, logits[:, n_bins:]) if logits.shape[1] > n_bins else own
+    return torch.nn.functional.softplus(both)
 
 
 def cell_potential(task: Task, logits: Tensor) -> Tensor:
@@ -55,9 +84,9 @@ def ensemble_risk(task: Task, logits: Tensor, *, of_cells: bool = False) -> tupl
 
 
 def discrete_survival(logits: np.ndarray, edges: list[float], index: pd.Index) -> pd.DataFrame:
-    """(B, T) hazards' logits -> survival at each inner edge: a row per unit, a column per time."""
-    hazard = 1.0 / (1.0 + np.exp(-logits[:, :-1]))
-    return pd.DataFrame(np.cumprod(1.0 - hazard, axis=1), index=index, columns=list(edges))
+    """(B, K) hazards' logits -> probability of no event by each inner edge: a row per unit, a column per time."""
+    by_edge = incidence(torch.as_tensor(logits, dtype=torch.float64), len(edges) + 1)[:, :-1]
+    return pd.DataFrame(1.0 - by_edge.numpy(), index=index, columns=list(edges))
 
 
 def breslow(risk: np.ndarray, time: np.ndarray, event: np.ndarray) -> tuple[list[float], list[float]]:

@@ -34,6 +34,9 @@ class Task:
         takes every value that is present and not positive.
     time, event
         Columns of a time-to-event label; `event` is 1 for an event and 0 for censored.
+    competing
+        Column that is 1 where follow-up ended by another event after which this one cannot come, such as death before
+        recurrence (kind discrete_time). Risks are then cumulative incidences: who died cannot recur.
     sites
         Columns of 0/1/missing, one per organ site.
     clinical
@@ -51,6 +54,7 @@ class Task:
     negative: Sequence = ()
     time: str | None = None
     event: str | None = None
+    competing: str | None = None
     sites: Sequence[str] = ()
     clinical: Sequence[str] = ()
     n_bins: int = 8
@@ -76,6 +80,12 @@ class Task:
                     f"Needed are {', '.join(f'task.{n}' for n in names)}."
                 )
 
+        if self.competing and self.kind != "discrete_time":
+            raise ConfigError(
+                f"Task {self.name!r}: expected kind 'discrete_time' for task.competing, found {self.kind!r}. Set task.kind, "
+                "or leave competing events out: they are then censored."
+            )
+
     @property
     def is_survival(self) -> bool:
         return self.kind in SURVIVAL
@@ -91,8 +101,8 @@ class Targets:
         The Task they belong to.
     table
         One row per labelled unit, indexed by `unit_id` (patient id, sample id, or `sample_id:cell_id`), with `patient_id`,
-        `sample_id` where the unit has one, and the label columns: `y` (0/1) for binary, `time` and `event` for survival,
-        one column per site (0/1/NaN) for sites.
+        `sample_id` where the unit has one, and the label columns: `y` (0/1) for binary, `time` and `event` (and
+        `competing`) for survival, one column per site (0/1/NaN) for sites.
     left_out
         unit_id -> why it has no label.
     groups
@@ -141,6 +151,12 @@ class Targets:
         return f"{units}, {len(self.left_out)} left out ({why}): {listed(self.left_out)}"
 
 
+def event_kind(table: pd.DataFrame) -> np.ndarray:
+    """(n,) 0 censored, 1 the event, 2 a competing one: of a table with `event`, and `competing` where there are any."""
+    event = table["event"].to_numpy(float)
+    return np.where(table["competing"] == 1, 2.0, event) if "competing" in table else event
+
+
 def make_targets(
     task: Task,
     patients: pd.DataFrame,
@@ -169,7 +185,7 @@ def make_targets(
     else:
         source = _cell_table(task, prepared or ())
     source.index = source.index.astype(str).rename("unit_id")
-    wanted = [c for c in (task.label, task.time, task.event, *task.sites) if c]
+    wanted = [c for c in (task.label, task.time, task.event, task.competing, *task.sites) if c]
     absent = [c for c in wanted if c not in source]
     if absent:
         raise InputError(
@@ -210,7 +226,11 @@ def _labels(task: Task, source: pd.DataFrame) -> pd.DataFrame:
     if task.is_survival:
         time = pd.to_numeric(source[task.time], errors="coerce").astype(float)
         event = pd.to_numeric(source[task.event], errors="coerce").astype(float)
-        return pd.DataFrame({"time": time, "event": event.where(event.isin((0, 1)))})
+        labels = pd.DataFrame({"time": time, "event": event.where(event.isin((0, 1)))})
+        if task.competing:
+            other = pd.to_numeric(source[task.competing], errors="coerce").astype(float)
+            labels["competing"] = other.where(other.isin((0, 1))).mask(labels["event"] == 1, 0.0)
+        return labels
     values = source[task.label]
     text = values.astype("object").map(_canonical)
     positive = text.isin([_canonical(v) for v in task.positive])

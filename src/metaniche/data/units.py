@@ -93,7 +93,8 @@ def _target(unit: str, targets: Targets | None) -> np.ndarray:
 
 def target_columns(task: Task) -> list[str]:
     """Label columns of a task's target table, in the order of `Bag.target`."""
-    return {"binary": ["y"], "sites": list(task.sites)}.get(task.kind, ["time", "event"])
+    survival = ["time", "event", *(["competing"] if task.competing else [])]
+    return {"binary": ["y"], "sites": list(task.sites)}.get(task.kind, survival)
 
 
 def _clinical(patient: str, clinical: tuple[ClinicalFeatures, pd.DataFrame] | None) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import logit
 
 from metaniche.data.splits import Fold
-from metaniche.data.task import Targets
+from metaniche.data.task import Targets, event_kind
 from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.fusion import CLIP, on_grid
 from metaniche.evaluation.sites import per_label
@@ -64,7 +64,7 @@ def evaluation_grid(targets: Targets) -> np.ndarray:
     10 % of the cohort is still uncensored. Empty for other tasks. Models never see it."""
     if not targets.task.is_survival:
         return np.zeros(0)
-    time, event = (targets.table[c].to_numpy(float) for c in ("time", "event"))
+    time, event = targets.table["time"].to_numpy(float), event_kind(targets.table)
     uncensored = censoring_survival(time, event, time)
     tau = time[uncensored >= LEAST_UNCENSORED].max(initial=time.min())
     return np.unique(np.quantile(time[time <= tau], np.linspace(0.0, 1.0, GRID_POINTS)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from metaniche.data.task import Task
+from metaniche.data.task import Task, event_kind
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.metrics import (
     auprc,
@@ -94,7 +94,7 @@ def score_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]
 
 def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]:
     """Censoring is estimated on the training side of each row's fold; calibration is read at the middle of the grid."""
-    time, event, risk = (rows[c].to_numpy(float) for c in ("time", "event", "risk"))
+    time, risk, event = rows["time"].to_numpy(float), rows["risk"].to_numpy(float), event_kind(rows)
     own, on_grid = _censoring(cv, rows)
     tau = float(cv.grid[-1])
     pair_weight = uno_weight(time, own, tau)
@@ -107,14 +107,15 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
     curves = np.stack(rows["survival"].to_numpy())
     errors = brier_contributions(time, event, curves, cv.grid, own, on_grid)
     middle = cv.grid.size // 2
+    until = np.where(event == 2, time.max(), time)  # free of the event to the end
     horizon, at_horizon = cv.grid[middle], np.clip(curves[:, middle], CLIP, 1.0 - CLIP)
     log_hazard = np.log(-np.log(at_horizon))
     had_event = (time <= horizon) & (event == 1)
-    known = np.where(had_event, own, np.where(time > horizon, on_grid[:, middle], 0.0))
+    known = np.where(time > horizon, on_grid[:, middle], np.where(event > 0, own, 0.0))
     inverse = np.nan_to_num(ratio(np.ones(time.size), known))
     return functions | {
         "ibs": lambda w: _weighted_mean(errors, w),
-        "calibration_slope": lambda w: cox_calibration_slope(time, event, log_hazard, w),
+        "calibration_slope": lambda w: cox_calibration_slope(until, event == 1, log_hazard, w),
         "ece": lambda w: ece(had_event, 1.0 - at_horizon, weight=inverse if w is None else w * inverse),
     }
 
@@ -127,7 +128,7 @@ def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.
     for fold in set(key):
         table = cv.targets.of(train[fold]).table
         members = np.array([k == fold for k in key])
-        trained = table["time"].to_numpy(float), table["event"].to_numpy(float)
+        trained = table["time"].to_numpy(float), event_kind(table)
         own[members] = censoring_survival(*trained, rows["time"].to_numpy(float)[members])
         on_grid[members] = censoring_survival(*trained, cv.grid)
     return own, on_grid

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from metaniche.data.batch import Batch
+from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Task
 from metaniche.errors import ConfigError
 from metaniche.models import MIL
 from metaniche.ops import LigandReceptor, type_pair_sums
@@ -52,7 +54,9 @@ def pair_contributions(
     for unit, members, batch in predictor.batches(samples, patients):
         names, codes = _types(members)
         type_N = torch.from_numpy(codes)
-        found = np.mean([_of_member(m, batch, pairs, type_N, len(names)) for m in predictor.members], axis=0)
+        found = np.mean(
+            [_of_member(m, predictor.task, batch, pairs, type_N, len(names)) for m in predictor.members], axis=0
+        )
         sender, receiver, pair = np.nonzero(found)
         rows = pairs.iloc[pair].reset_index(drop=True)
         rows.insert(0, "unit_id", unit)
@@ -62,12 +66,12 @@ def pair_contributions(
     return pd.concat(tables, ignore_index=True)
 
 
-def _of_member(network: MIL, batch: Batch, pairs: pd.DataFrame, type_N: Tensor, n_types: int) -> np.ndarray:
+def _of_member(network: MIL, task: Task, batch: Batch, pairs: pd.DataFrame, type_N: Tensor, n_types: int) -> np.ndarray:
     """(T, T, P) contributions to the one bag of the batch."""
     attention = network(*batch.tissue).attention
     out = np.zeros((n_types, n_types, len(pairs)))
     for part in network.edge_effects(batch.signals, batch.graph):
-        weight = attention[part.graph.receivers()] * part.effect.mean(1)
+        weight = attention[part.graph.receivers()] * of_event(task, part.effect).mean(1)
         problem = LigandReceptor(
             batch.signals, batch.signals, part.ligand, part.receptor, part.graph.indptr, part.graph.indices, weight
         )

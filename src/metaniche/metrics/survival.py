@@ -17,7 +17,8 @@ def harrell_c(
     Parameters
     ----------
     time, event, risk
-        (n,) time to event or censoring, 1 for an event, and a risk where higher means sooner.
+        (n,) time to event or censoring; 1 for an event, 2 for a competing one after which it cannot come, 0 for censored;
+        and a risk where higher means sooner.
     weight
         None, (n,), or (B, n) for B weightings at once.
 
@@ -60,15 +61,17 @@ def concordance(
 ) -> float | np.ndarray:
     """Weighted share of comparable pairs in which the earlier event has the higher risk; ties in risk count one half.
 
-    A pair (i, j) is comparable when i has an event before j's time, or at it while j is censored. `pair_weight` (n,)
-    weights the pairs that unit i leads.
+    A pair (i, j) is comparable when i has an event before j's time, or at it while j is censored, or when j had a competing
+    event: it will never have this one (Wolbers et al. 2009, doi:10.1097/EDE.0b013e3181a39056). `pair_weight` (n,) weights
+    the pairs that unit i leads.
     """
     time, risk = np.asarray(time, dtype=float), np.asarray(risk, dtype=float)
     happened = np.asarray(event, dtype=float) == 1
+    until = np.where(np.asarray(event, dtype=float) == 2, np.inf, time)
     rows = as_rows(weight, time.size)
     if np.isnan(risk).any():
         return unwrap(np.full(rows.shape[0], np.nan), weight)
-    later = (time[:, None] < time[None]) | ((time[:, None] == time[None]) & ~happened[None])
+    later = (time[:, None] < until[None]) | ((time[:, None] == until[None]) & ~happened[None])
     pairs = (happened[:, None] & later).astype(float)
     if pair_weight is not None:
         pairs *= np.asarray(pair_weight, dtype=float)[:, None]
@@ -94,7 +97,7 @@ def integrated_brier(
     time, event
         (n,) test units.
     survival
-        (n, T) probability of no event by each time of `grid`.
+        (n, T) probability of no event by each time of `grid`; with competing events one minus the cumulative incidence.
     grid
         (T,) ascending times, T >= 2.
     train_time, train_event
@@ -115,24 +118,28 @@ def brier_contributions(
     censoring_at_time: np.ndarray,
     censoring_at_grid: np.ndarray,
 ) -> np.ndarray:
-    """(n,) each unit's term of the integrated Brier score; its mean over units is the score.
+    """(n,) each unit's term of the integrated Brier score; its mean over units is the score. After a competing event a unit is
+    known to stay without this one (Schoop et al. 2011, doi:10.1002/bimj.201000073).
 
     `censoring_at_time` (n,) and `censoring_at_grid` (n, T) are G at each unit's own time and at the grid; they may come
     from another training fold for every unit.
     """
     time, grid = np.asarray(time, dtype=float), np.asarray(grid, dtype=float)
-    had_event = (time[:, None] <= grid) & (np.asarray(event, dtype=float) == 1)[:, None]
-    at_risk = time[:, None] > grid
+    kind, past = np.asarray(event, dtype=float)[:, None], time[:, None] <= grid
+    had_event, had_other, at_risk = past & (kind == 1), past & (kind == 2), ~past
     inverse_time = np.nan_to_num(ratio(np.ones(time.size), np.asarray(censoring_at_time)))[:, None]
     inverse_grid = np.nan_to_num(ratio(np.ones(np.shape(survival)), np.asarray(censoring_at_grid)))
-    brier = survival**2 * had_event * inverse_time + (1.0 - survival) ** 2 * at_risk * inverse_grid
+    without = had_other * inverse_time + at_risk * inverse_grid
+    brier = survival**2 * had_event * inverse_time + (1.0 - survival) ** 2 * without
     return np.trapezoid(brier, grid, axis=1) / (grid[-1] - grid[0])
 
 
 def censoring_survival(train_time: np.ndarray, train_event: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Kaplan-Meier probability G(t) of being uncensored at each of `times`; events come before censorings at ties."""
+    """Kaplan-Meier probability G(t) of being uncensored at each of `times`; events (of any kind) come before censorings at
+    ties.
+    """
     train_time = np.asarray(train_time, dtype=float)
-    happened = np.asarray(train_event, dtype=float) == 1
+    happened = np.asarray(train_event, dtype=float) > 0
     unique, index = np.unique(train_time, return_inverse=True)
     censored = np.bincount(index, weights=~happened, minlength=unique.size)
     events = np.bincount(index, weights=happened, minlength=unique.size)

@@ -24,8 +24,8 @@ class MILOutput(NamedTuple):
     penalty: Tensor | None = None
 
     def of_bag(self) -> Tensor:
-        """(T,) terms of the logit of a batch's one bag, mean over outputs; clinical variables are none of them."""
-        return (self.attention[:, None, None] * self.terms).sum(0).mean(1)
+        """(T, K) terms of the logits of a batch's one bag; clinical variables are none of them."""
+        return (self.attention[:, None, None] * self.terms).sum(0)
 
 
 class MIL(nn.Module):

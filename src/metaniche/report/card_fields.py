@@ -73,6 +73,7 @@ def _outcome(run: Run) -> str:
     task, kind = run.task, fact(run, "outcome", "task", "kind")
     if run.is_survival:
         what = f"time to event, from columns {task.get('time')} and {task.get('event')}"
+        what += f"; competing events from {task['competing']}" if task.get("competing") else ""
     elif kind == "sites":
         what = f"one label per organ site: {as_words(task.get('sites') or ())}; missing sites are masked"
     else:

@@ -24,7 +24,13 @@ _MAX_VARIABLES, _MAX_LEVELS, _LARGEST_CODE = 12, 6, 10
 def task_rows(run: Run) -> Rows:
     """What was asked."""
     task = run.task
-    columns = [task.get("label"), task.get("time"), task.get("event"), *(task.get("sites") or ())]
+    columns = [
+        task.get("label"),
+        task.get("time"),
+        task.get("event"),
+        task.get("competing"),
+        *(task.get("sites") or ()),
+    ]
     return _filled(
         ("Question", task.get("title") or task.get("name")),
         ("Predicted for", _LEVELS.get(task.get("level"), task.get("level"))),

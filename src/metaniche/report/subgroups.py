@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from metaniche.data.task import event_kind
 from metaniche.io import keys
 from metaniche.metrics import auroc, bootstrap_ci, harrell_c
 from metaniche.report.run import Run
@@ -69,7 +70,7 @@ def _score(rows: pd.DataFrame, outcome: str, n_boot: int) -> dict:
     def mean_score(weight: np.ndarray | None) -> float | np.ndarray:
         if outcome == "y":
             return np.mean([auroc(units["y"], risks[r], weight) for r in risks], axis=0)
-        time, event = units["time"].to_numpy(), units["event"].to_numpy()
+        time, event = units["time"].to_numpy(), event_kind(units)
         return np.mean([harrell_c(time, event, risks[r].to_numpy(), weight) for r in risks], axis=0)
 
     value, low, high = bootstrap_ci(mean_score, units[keys.PATIENT].to_numpy(), n_boot)

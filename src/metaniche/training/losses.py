@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from metaniche.data.outcome import log_total
 
 
 def masked_binary_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -59,15 +61,22 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
     return (log_terms.sum() - risk[event].sum()) / deaths.sum()
 
 
-def discrete_time_loss(logits: Tensor, time: Tensor, event: Tensor, bin_edges: Tensor) -> Tensor:
-    """Mean negative log likelihood of logistic hazards (Gensheimer & Narasimhan 2019, 10.7717/peerj.6257).
+def discrete_time_loss(
+    logits: Tensor, time: Tensor, event: Tensor, bin_edges: Tensor, competing: Tensor | None = None
+) -> Tensor:
+    """Mean negative log likelihood of logistic hazards (Gensheimer & Narasimhan 2019, 10.7717/peerj.6257); with competing
+    events, of the multinomial hazards of `data.outcome.incidence`.
 
-    Shapes: logits (B, T), one hazard per interval; time, event (B,); bin_edges (T - 1,) inner edges, ascending. A patient
-    counts in every interval survived, and in the interval of the event.
+    Shapes: logits (B, T), one hazard per interval, or (B, 2 T), those of competing events last; time, event, competing (B,);
+    bin_edges (T - 1,) inner edges, ascending. A patient counts in every interval survived, and in the interval of an event.
     """
+    n_bins = len(bin_edges) + 1
     interval = torch.bucketize(time.contiguous(), bin_edges)
-    before = torch.arange(logits.shape[1], device=logits.device)[None] < interval[:, None]
-    survived = (logsigmoid(-logits) * before).sum(1)
-    own = logits.gather(1, interval[:, None]).squeeze(1)
-    last = torch.where(event > 0, logsigmoid(own), torch.zeros_like(own))
-    return -(survived + last).mean()
+    total = log_total(logits, n_bins)
+    before = torch.arange(n_bins, device=logits.device)[None] < interval[:, None]
+    loss = (total * before).sum(1)
+    in_last = total.gather(1, interval[:, None]).squeeze(1)
+    for happened, first in ((event, 0), *(() if competing is None else ((competing, n_bins),))):
+        own = logits.gather(1, first + interval[:, None]).squeeze(1)
+        loss = loss + torch.where(happened > 0, in_last - own, 0.0)
+    return loss.mean()

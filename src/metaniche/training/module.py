@@ -99,7 +99,8 @@ class NetworkModule(pl.LightningModule):
             return cell_loss(out.cell_logits[:, 0].float(), batch.cell_target, batch.bag_ptr)
         logits = out.bag_logits.float()
         if self.task.kind == "discrete_time":
-            return discrete_time_loss(logits, batch.target[:, 0], batch.target[:, 1], self.bin_edges)
+            time, event, *competing = batch.target.unbind(1)
+            return discrete_time_loss(logits, time, event, self.bin_edges, *competing)
         return masked_binary_loss(logits, batch.target)
 
     def _stop_unless_finite(self, loss: Tensor, batch: Batch) -> None:
