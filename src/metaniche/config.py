@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from metaniche.data.cohort import Cohort, CohortConfig
 from metaniche.data.features import FeatureConfig
+from metaniche.data.gene_sets import read_gene_sets
 from metaniche.data.prepare import PreparedCohort, prepare
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task
@@ -219,7 +220,7 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
     return FitConfig(
         architecture=architecture,
         parameters=values,
-        features=build(FeatureConfig, plain(config.data).get("features"), "data.features"),
+        features=read_features(config),
         sampling=build(SamplingConfig, plain(config.data).get("sampling"), "data.sampling"),
         epochs=number(config, "trainer.max_epochs", least=1),
         members=number(config, "members", least=1),
@@ -229,6 +230,14 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         pretrain=read_pretraining(config),
         optimizer=_optimizer(config),
     )
+
+
+def read_features(config: DictConfig) -> FeatureConfig:
+    """The features of `config.data`; its gene sets are read where they are named."""
+    values = plain(config.data).get("features") or {}
+    if isinstance(values.get("gene_sets"), str):
+        values["gene_sets"] = read_gene_sets(values["gene_sets"])
+    return build(FeatureConfig, {k: v for k, v in values.items() if k != "gene_sets" or v}, "data.features")
 
 
 def _pairs_to_hear(config: DictConfig) -> Resource | None:

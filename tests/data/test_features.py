@@ -99,6 +99,51 @@ def test_every_patient_weighs_the_same_in_the_fit(monkeypatch):
     assert means[0] == pytest.approx(means[1], rel=0.1)
 
 
+STATES = {"bright": ["g0", "g1", "g2", "NOT MEASURED"], "dim": ["g3", "g4", "g5"], "absent": ["X", "Y", "Z"]}
+
+
+@pytest.mark.parametrize("kind", ["counts", "intensity"])
+def test_a_state_is_the_mean_of_its_standardised_genes_whatever_else_is_kept(kind, caplog):
+    panel = tuple(f"g{i}" for i in range(12))
+    samples = [make_sample(f"s{i}", f"p{i}", seed=i, kind=kind, markers=panel) for i in range(3)]
+    config = FeatureConfig(use_types=False, n_top=4, n_components=2, gene_sets=STATES)
+    with caplog.at_level("INFO"):
+        features = Features.fit(samples, config)
+    assert features.names == ("PC1", "PC2", "state: bright", "state: dim")
+    assert "absent (0 of 3)" in caplog.text
+    all_genes = Features.fit(samples, FeatureConfig(use_types=False))
+    scaled = np.concatenate([all_genes.transform(s) for s in samples])
+    expected = np.stack([scaled[:, :3].mean(1), scaled[:, 3:6].mean(1)], 1)
+    expected = (expected - expected.mean(0)) / expected.std(0)
+    found = np.concatenate([features.transform(s)[:, 2:] for s in samples])
+    np.testing.assert_allclose(found, np.clip(expected, -8, 8), atol=1e-3)
+    shuffled = replace(samples[0], x=samples[0].x[:, ::-1], features=samples[0].features[::-1])
+    np.testing.assert_allclose(features.state_scores(shuffled), features.state_scores(samples[0]), atol=1e-6)
+    again = Features.from_state(features.state(), features.arrays)
+    assert np.array_equal(again.transform(samples[1]), features.transform(samples[1]))
+
+
+def test_a_gene_of_a_state_that_is_not_measured_reads_as_the_training_mean():
+    panel = tuple(f"g{i}" for i in range(6))
+    samples = [make_sample(f"s{i}", f"p{i}", seed=i, markers=panel) for i in range(3)]
+    features = Features.fit(samples, FeatureConfig(use_types=False, gene_sets={"one": ["g0", "g1", "g2"]}))
+    silent = replace(samples[0], x=samples[0].x[:, 3:], features=samples[0].features[3:])
+    centre = -features.arrays["state_centre"] / features.arrays["state_spread"]
+    np.testing.assert_allclose(features.state_scores(silent), np.tile(centre, (silent.n_cells, 1)), atol=1e-5)
+
+
+def test_states_without_any_measured_feature_are_said(caplog):
+    Features.fit(cohort("none"), FeatureConfig(gene_sets=STATES))
+    assert "Cell states are not scored" in caplog.text
+
+
+def test_bundles_of_before_states_are_read():
+    features = Features.fit(cohort(), FeatureConfig())
+    state = features.state()
+    del state["states"], state["state_genes"], state["config"]["gene_sets"]
+    assert Features.from_state(state, features.arrays).names == features.names
+
+
 def test_state_round_trip():
     features = Features.fit(cohort(), FeatureConfig(n_components=2))
     again = Features.from_state(features.state(), features.arrays)

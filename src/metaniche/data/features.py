@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -10,11 +11,16 @@ import pandas as pd
 from scipy import sparse
 from sklearn.decomposition import PCA
 
+from metaniche.data.gene_sets import measured_sets
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import log_normalised
+from metaniche.io.wording import listed
+
+log = logging.getLogger(__name__)
 
 FIT_CELLS = 50_000  # statistics are fitted on at most this many cells, the same number from every patient
+LEAST_GENES = 3  # of a set that must be measured to score it
 CLIP = 8.0  # standard deviations; keeps one bright pixel from owning a network
 
 
@@ -32,12 +38,16 @@ class FeatureConfig:
         Most variable features kept, chosen on the fitted samples; 0 keeps all.
     n_components
         Principal components after standardisation; 0 keeps the features themselves.
+    gene_sets
+        Cell states by name (see `data.gene_sets`): each adds the mean of its standardised genes, standardised again, whether
+        the genes are among the `n_top` or not.
     """
 
     use_types: bool = True
     use_expression: bool = True
     n_top: int = 0
     n_components: int = 0
+    gene_sets: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class Features:
     kind: str
     types: tuple[str, ...] = ()
     genes: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    state_genes: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -67,6 +79,8 @@ class Features:
             types = tuple(sorted({str(t) for column in named for t in column.remove_unused_categories().categories}))
         arrays = {"type_share": _type_shares(samples, types)} if types else {}
         if not config.use_expression or kind == "none":
+            if config.gene_sets:
+                log.warning("Cell states are not scored: no gene or marker is used of these samples.")
             if not types:
                 raise InputError(
                     "Expected cell types or measured features, found neither. Give obs['cell_type'] or a matrix X."
@@ -75,6 +89,11 @@ class Features:
         genes, values = _training_matrix(samples, kind, seed)
         cofactor = _positive_median(values) if kind == "intensity" else None
         values = values if cofactor is None else np.arcsinh(values / cofactor)
+        states: tuple[str, ...] = ()
+        state_genes: tuple[str, ...] = ()
+        if config.gene_sets:
+            states, state_genes, of_states = _fit_states(config.gene_sets, genes, values, cofactor)
+            arrays |= of_states
         keep = _most_variable(values, config.n_top)
         genes, values = tuple(genes[i] for i in keep), values[:, keep]
         if cofactor is not None:
@@ -87,14 +106,16 @@ class Features:
             pca = PCA(n, svd_solver="covariance_eigh" if scaled.shape[1] <= 1000 else "randomized", random_state=seed)
             scores = pca.fit_transform(scaled)
             arrays["components"] = pca.components_ / np.maximum(scores.std(0), 1e-3)[:, None]
-        return cls(config, kind, types, genes, {k: v.astype(np.float32) for k, v in arrays.items()})
+        arrays = {k: v.astype(np.float32) for k, v in arrays.items()}
+        return cls(config, kind, types, genes, states, state_genes, arrays)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the F columns."""
+        expression = self.genes
         if "components" in self.arrays:
-            return (*self.types, *(f"PC{i + 1}" for i in range(len(self.arrays["components"]))))
-        return (*self.types, *self.genes)
+            expression = tuple(f"PC{i + 1}" for i in range(len(self.arrays["components"])))
+        return (*self.types, *expression, *(f"state: {name}" for name in self.states))
 
     def transform(self, sample: PreparedSample) -> np.ndarray:
         """(N, F) float32 for one sample, whatever the order of its features."""
@@ -103,7 +124,15 @@ class Features:
             blocks.append(self._types(sample))
         if self.genes:
             blocks.append(self._expression(sample))
+        if self.states:
+            blocks.append(self.state_scores(sample))
         return np.concatenate(blocks, axis=1)
+
+    def state_scores(self, sample: PreparedSample) -> np.ndarray:
+        """(N, S) float32 score of each cell state, in standard deviations of the training cells."""
+        scaled = self._scaled(sample.x, sample.features, self.state_genes, "state_")
+        scores = (scaled @ self.arrays["state_weight"] - self.arrays["state_centre"]) / self.arrays["state_spread"]
+        return np.clip(scores, -CLIP, CLIP).astype(np.float32)
 
     def coverage(self, sample: PreparedSample) -> float:
         """The smallest of `coverages`: how much of what the features need was measured, in [0, 1]."""
@@ -122,6 +151,7 @@ class Features:
         """Everything but the arrays, as plain JSON types."""
         return {
             "config": asdict(self.config), "kind": self.kind, "types": list(self.types), "genes": list(self.genes),
+            "states": list(self.states), "state_genes": list(self.state_genes),
         }  # fmt: skip
 
     @classmethod
@@ -129,7 +159,8 @@ class Features:
         """The inverse of `state`; `arrays` are those of the fitted object."""
         try:
             config = FeatureConfig(**state["config"])
-            return cls(config, state["kind"], tuple(state["types"]), tuple(state["genes"]), dict(arrays))
+            names = [tuple(state.get(key, ())) for key in ("states", "state_genes")]  # bundles of before have none
+            return cls(config, state["kind"], tuple(state["types"]), tuple(state["genes"]), *names, dict(arrays))
         except (KeyError, TypeError) as error:
             raise ConfigError(f"Expected the state of Features, found keys {sorted(state)}: {error}.") from error
 
@@ -143,25 +174,30 @@ class Features:
     def standardised(self, sample: PreparedSample, rows: slice = slice(None)) -> np.ndarray:
         """(n, M) float32 of the `rows` in graph order and the M genes or markers that were measured: standard deviations
         from the training mean, clipped at CLIP."""
-        return self._scaled(sample.x[rows], sample.features)[:, np.isin(self.genes, sample.features)]
+        return self._scaled(sample.x[rows], sample.features, self.genes)[:, np.isin(self.genes, sample.features)]
 
     def _expression(self, sample: PreparedSample) -> np.ndarray:
-        scaled = self._scaled(sample.x, sample.features)
+        scaled = self._scaled(sample.x, sample.features, self.genes)
         if "components" in self.arrays:
             scaled = scaled @ self.arrays["components"].T
         return scaled.astype(np.float32)
 
-    def _scaled(self, x: np.ndarray | sparse.csr_array, names: Sequence[str]) -> np.ndarray:
-        """(n, G): raw values of features `names` as standardised genes; one that was not measured is 0."""
+    def _scaled(
+        self, x: np.ndarray | sparse.csr_array, names: Sequence[str], genes: Sequence[str], of: str = ""
+    ) -> np.ndarray:
+        """(n, G): raw values of features `names` as standardised `genes`, whose arrays begin with `of`; one that was not
+        measured is 0.
+        """
+        arrays = {key: self.arrays[of + key] for key in ("mean", "scale")}
         column = {name: i for i, name in enumerate(names)}
-        measured = np.array([g in column for g in self.genes])
-        source = np.array([column[g] for g in self.genes if g in column], dtype=np.int64)
-        values = np.tile(self.arrays["mean"], (x.shape[0], 1))
+        measured = np.array([g in column for g in genes])
+        source = np.array([column[g] for g in genes if g in column], dtype=np.int64)
+        values = np.tile(arrays["mean"], (x.shape[0], 1))
         if source.size:
             values[:, measured] = _dense(_normalised(x, self.kind)[:, source])
             if self.kind == "intensity":
-                values[:, measured] = np.arcsinh(values[:, measured] / self.arrays["cofactor"][measured])
-        return _standardise(values, self.arrays)
+                values[:, measured] = np.arcsinh(values[:, measured] / self.arrays[f"{of}cofactor"][measured])
+        return _standardise(values, arrays)
 
 
 def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
@@ -183,6 +219,33 @@ def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) ->
         x = _normalised(sample.x[np.sort(rows)], kind)
         blocks.append(_dense(x[:, np.array([column[g] for g in genes])]))
     return genes, np.concatenate(blocks)
+
+
+def _fit_states(
+    sets: Mapping[str, Sequence[str]], genes: Sequence[str], values: np.ndarray, cofactor: np.ndarray | None
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, np.ndarray]]:
+    """Names of the states that the panel measures, their genes, and what scores them: weights (G, S), a mean over each set's
+    genes that vary, and the mean and spread of that over the training cells."""
+    varying = {gene: i for i, gene in enumerate(genes) if values[:, i].std() > 0}
+    here, few = measured_sets(sets, varying, LEAST_GENES)
+    if few:
+        log.info("Cell states without %d genes that are measured and vary are left out: %s", LEAST_GENES, listed(few))
+    used = tuple(dict.fromkeys(gene for of_one in here.values() for gene in of_one))
+    columns = [varying[gene] for gene in used]
+    arrays = {"state_mean": values[:, columns].mean(0), "state_scale": np.maximum(values[:, columns].std(0), 1e-3)}
+    if cofactor is not None:
+        arrays["state_cofactor"] = cofactor[columns]
+    place = {gene: i for i, gene in enumerate(used)}
+    weight = np.zeros((len(used), len(here)))
+    for number, of_one in enumerate(here.values()):
+        weight[[place[gene] for gene in of_one], number] = 1 / len(of_one)
+    scores = _standardise(values[:, columns], {k: arrays[f"state_{k}"] for k in ("mean", "scale")}) @ weight
+    arrays |= {
+        "state_weight": weight,
+        "state_centre": scores.mean(0),
+        "state_spread": np.maximum(scores.std(0), 1e-3),
+    }
+    return tuple(here), used, arrays
 
 
 def _type_shares(samples: Sequence[PreparedSample], types: tuple[str, ...]) -> np.ndarray:

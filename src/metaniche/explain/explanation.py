@@ -16,6 +16,7 @@ from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
 from metaniche.explain.deletion import deletion_curves
 from metaniche.explain.pairs import pair_contributions
+from metaniche.explain.states import state_associations
 from metaniche.io import run_files
 from metaniche.io.write import replacing, write_parquet
 from metaniche.metrics.shares import variance_shares
@@ -31,16 +32,21 @@ class Explanation(NamedTuple):
 
     `terms`: a row per unit, a column per term of its logit. `pairs`: as `pair_contributions`, empty for a network that
     hears none. `curves`: as `deletion_curves` for the ranking of pairs, with a column `shuffled` for the ranking by a network
-    whose weights were shuffled; empty likewise.
+    whose weights were shuffled; empty likewise. `states`: as `state_associations`.
     """
 
     terms: pd.DataFrame
     pairs: pd.DataFrame
     curves: pd.DataFrame
+    states: pd.DataFrame
 
     def save(self, run_dir: Path) -> None:
         """Files of a run folder, each whole or not at all."""
-        for name, table in ((run_files.TERMS, self.terms), (run_files.CURVES, self.curves)):
+        for name, table in (
+            (run_files.TERMS, self.terms),
+            (run_files.CURVES, self.curves),
+            (run_files.STATES, self.states),
+        ):
             with replacing(run_dir / name) as temporary:
                 table.to_csv(temporary)
         write_parquet(self.pairs, run_dir / run_files.PAIRS)
@@ -70,7 +76,7 @@ def explained(
     except InputError as error:
         log.warning("Nothing is explained: %s", error)
         return None
-    return Explanation(scores.units[terms], pairs, curves)
+    return Explanation(scores.units[terms], pairs, curves, state_associations(predictor, samples, scores))
 
 
 def pair_order(predictor: Predictor, contributions: pd.DataFrame) -> list[int]:

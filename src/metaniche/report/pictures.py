@@ -143,6 +143,13 @@ def explanation_pictures(run: Run) -> list[Picture]:
         "what the network computes, not what caused the outcome."
     )
     made = [_picture(figures.shares(variance_shares(run.terms), "Terms"), "Share of each term in the risk", words)]
+    if run.states is not None and not run.states.empty:
+        words = (
+            "How the potential of held-out malignant cells goes with their states, within patients; 95 % intervals over "
+            "patients. An association: the network may have read something else that goes with a state."
+        )
+        figure = figures.associations(run.states, "Cell states")
+        made.append(_picture(figure, "Cell states and the potential", words))
     if run.pairs is None or run.pairs.empty or run.curves is None:
         return made
     named = run.pairs.assign(pair=run.pairs["ligand"] + " - " + run.pairs["receptor"])

@@ -40,8 +40,8 @@ class Run:
         data_checks.json: check, status, detail; caption.json: what must stand below the table; folds.json.
     repeats
         repeats.csv, the estimates of every repeat.
-    terms, pairs, curves
-        terms.csv, pairs.parquet and deletion.csv of `explain.Explanation`.
+    terms, pairs, curves, states
+        terms.csv, pairs.parquet, deletion.csv and states.csv of `explain.Explanation`.
     """
 
     folder: Path
@@ -58,6 +58,7 @@ class Run:
     terms: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
+    states: pd.DataFrame | None = None
 
     @property
     def task(self) -> dict[str, Any]:
@@ -108,6 +109,7 @@ def read_run(run_dir: Path) -> Run:
         "terms": (run_files.TERMS, _indexed),
         "pairs": (run_files.PAIRS, pd.read_parquet),
         "curves": (run_files.CURVES, _indexed),
+        "states": (run_files.STATES, _indexed),
     }
     found = {}
     for name, (file, reader) in readers.items():

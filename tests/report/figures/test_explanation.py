@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from metaniche.report.figures import deletion, shares
+from metaniche.report.figures import associations, deletion, shares
 
 
 def curves():
@@ -31,3 +31,15 @@ def test_the_largest_share_stands_on_top_and_one_below_zero_has_another_color():
 def test_nothing_to_draw_is_said():
     for figure in (deletion(pd.DataFrame()), shares(pd.Series(dtype=float), "Terms")):
         assert figure.axes or figure.texts
+
+
+def test_associations_are_drawn_with_their_intervals_the_strongest_on_top():
+    table = pd.DataFrame({"correlation": [0.5, -0.2], "low": [0.4, -0.4], "high": [0.6, 0.0]}, index=["hypoxia", "EMT"])
+    (axes,) = associations(table, "Cell states").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["EMT", "hypoxia"]
+    (bars,) = axes.containers
+    ends = bars.lines[2][0].get_segments()
+    np.testing.assert_allclose(ends[1][:, 0], [0.4, 0.6])
+    assert (
+        associations(table.iloc[:0], "Cell states").texts or associations(table.iloc[:0], "Cell states").axes[0].texts
+    )

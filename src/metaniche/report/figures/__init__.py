@@ -3,7 +3,7 @@
 from metaniche.report.figures.communication import chord, length_scale, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.comparison import forest, permutation_control
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc
-from metaniche.report.figures.explanation import deletion, shares
+from metaniche.report.figures.explanation import associations, deletion, shares
 from metaniche.report.figures.search import search_history
 from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
@@ -12,6 +12,7 @@ from metaniche.report.figures.training import training_curve
 from metaniche.report.figures.uncertainty import conformal
 
 __all__ = [
+    "associations",
     "calibration",
     "chord",
     "conformal",

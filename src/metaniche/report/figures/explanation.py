@@ -47,3 +47,21 @@ def deletion(table: pd.DataFrame) -> Figure:
     figure.axes[0].set(ylabel="Left of the differences between units")
     figure.axes[1].legend(loc="center", fontsize=8)
     return figure
+
+
+@styled
+def associations(table: pd.DataFrame, title: str) -> Figure:
+    """Correlations with their intervals, the strongest on top. `table`: name -> correlation, low, high."""
+    if table.empty:
+        return said("No cell state was scored in enough patients.", 7.0)
+    figure = new_figure(7.0, 1.0 + 0.34 * len(table))
+    axes = figure.add_subplot()
+    rows = table.iloc[::-1]
+    reach = [rows["correlation"] - rows["low"], rows["high"] - rows["correlation"]]
+    axes.errorbar(rows["correlation"], range(len(rows)), xerr=reach, fmt="o", color=CYCLE[0], ms=4, lw=1.4)
+    axes.set_yticks(range(len(rows)), rows.index.astype(str))
+    axes.axvline(0, color=SOFT, lw=0.8)
+    axes.set(xlim=(-1, 1), xlabel="Spearman's correlation with the potential, mean over patients", title=title)
+    axes.grid(axis="x", color=HAIR, lw=0.6)
+    axes.set_axisbelow(True)
+    return figure
