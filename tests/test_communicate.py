@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -9,12 +11,13 @@ from metaniche.communicate import (
     relay_sample,
     signal_analysis,
     table_of_cohort,
+    within,
 )
 from metaniche.data.prepare import prepare
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
 from metaniche.errors import InputError
 from metaniche.io import keys
-from metaniche.signaling import GRAPH, SignalConfig
+from metaniche.signaling import GRAPH, Resource, SignalConfig
 
 CONFIG = SyntheticConfig(n_patients=6, n_cells=300, max_samples=2)
 
@@ -43,7 +46,9 @@ def test_a_cohort_is_one_table_and_what_is_there_is_not_made_again(cohort, tmp_p
 
 
 def test_samples_without_the_column_are_left_out_and_named(cohort, tmp_path):
-    with pytest.raises(InputError, match=r"in any of \d+ samples, found none. Sample .*: no cell has a annotation"):
+    with pytest.raises(
+        InputError, match=r"in any of \d+ samples, found none. Sample .*: no cell has a type in 'annotation'"
+    ):
         table_of_cohort(cohort, signal_analysis(resource(), types="annotation"), tmp_path)
 
 
@@ -136,11 +141,48 @@ def test_a_sample_in_which_no_cell_has_a_type_is_left_out(cohort, tmp_path):
     class Bare(type(cohort)):
         def load(self, sample_id):
             sample = load(sample_id)
-            if sample_id == bare:
-                sample.cells["cell_type"] = pd.Categorical([None] * sample.n_cells)
-            return sample
+            untyped = sample.cells.assign(cell_type=pd.Categorical([None] * sample.n_cells))
+            return replace(sample, cells=untyped) if sample_id == bare else sample
 
     bare_cohort = Bare(**vars(cohort))
     table, left_out = table_of_cohort(bare_cohort, signal_analysis(resource()), tmp_path)
-    assert left_out == {bare: "no cell has a cell_type."}
+    assert left_out == {bare: "no cell has a type in 'cell_type'."}
     assert bare not in set(table[keys.SAMPLE])
+
+
+def test_every_ingredient_of_a_table_makes_another_one(cohort, tmp_path):
+    """What is kept of one setting must never be given back for another."""
+    other = Resource(resource().pairs.iloc[:-1], "fewer")
+    hill = SignalConfig(score="hill")
+    analyses = [
+        signal_analysis(resource()),
+        signal_analysis(other),
+        signal_analysis(resource(), hill),
+        signal_analysis(resource(), types="region"),
+        competition_analysis(resource(), 40.0),
+        competition_analysis(other, 40.0),
+        competition_analysis(resource(), 30.0),
+        competition_analysis(resource(), 40.0, SignalConfig(complexes="geometric_mean")),
+        competition_analysis(resource(), 40.0, types="region"),
+        relay_analysis(resource(), LINKS),
+        relay_analysis(other, LINKS),
+        relay_analysis(resource(), pd.concat([LINKS, LINKS.assign(target="CCL5")])),
+        relay_analysis(resource(), LINKS, hill),
+        relay_analysis(resource(), LINKS, types="region"),
+    ]
+    for analysis in analyses:
+        made = analysis._replace(make=lambda sample, progress: pd.DataFrame({"n": [sample.n_cells]}))
+        table_of_cohort(cohort, made, tmp_path)
+    assert len(list((tmp_path / "samples").iterdir())) == len(analyses)
+
+
+def test_steps_within_a_sample_are_told(cohort, tmp_path):
+    told = []
+    shifts = SignalConfig(null_model="shifts", n_permutations=3)
+    table_of_cohort(cohort, signal_analysis(resource(), shifts), tmp_path, lambda *a: told.append(a))
+    first = cohort.samples.index[0]
+    assert any(text.startswith(f"{first}: ") and "shifts" in text for _, _, text in told)
+    assert within(None, 0, 1, "s") is None
+    seen = []
+    within(lambda *a: seen.append(a), 0, 1, "s")(3, 9, "shifts")
+    assert seen == [(3, 9, "s: shifts")]

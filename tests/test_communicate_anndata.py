@@ -14,7 +14,7 @@ from metaniche.communicate_anndata import (
     table_of_anndata,
 )
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
-from metaniche.errors import InputError
+from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.read import read_sample
@@ -92,7 +92,7 @@ def test_intensities_are_used_as_they_are(adata):
 
 
 def test_a_table_of_samples_is_written_with_what_it_was_made_with(adata):
-    def counted(sample):
+    def counted(sample, progress):
         return pd.DataFrame({"kind": ["all"], "n": [sample.n_cells]})
 
     table_of_anndata(adata, Analysis("counted", counted, [], keys.CELL_TYPE), GRAPH, {"by": "hand"}, **PLAIN)
@@ -156,11 +156,11 @@ def test_a_sample_that_is_refused_is_left_out_and_said(synthetic, caplog):
     joined.obs.loc[first, keys.CELL_TYPE] = np.nan
     table, cells, about = communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
     assert set(table[keys.SAMPLE]) == {names[1]}
-    assert about["left_out"] == {names[0]: "no cell has a cell_type."}
+    assert about["left_out"] == {names[0]: "no cell has a type in 'cell_type'."}
     assert f"Left out 1 of 2 samples. '{names[0]}': no cell has" in caplog.text
     assert cells[keys.SENT].isna().all(axis=1).tolist() == first.tolist()
     joined.obs[keys.CELL_TYPE] = np.nan
-    with pytest.raises(InputError, match="any of 2 samples, found none"):
+    with pytest.raises(InputError, match=r"cell types in obs\['cell_type'\], found none"):
         communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
 
 
@@ -171,3 +171,13 @@ def test_a_pair_that_was_measured_and_not_tested_keeps_its_reach(adata):
     contact = pairs[pairs["signaling_type"] == "contact"].iloc[0]
     shown = pair_in_tissue(adata, contact["ligand"], contact["receptor"])
     assert float(shown.carrying.distance_um.max()) <= 20.0
+
+
+def test_pairs_to_look_at_are_named_once_and_as_pairs(adata):
+    given = adata, samples_of(adata, GRAPH, **PLAIN), resource(), SignalConfig(), "moran"
+    cells, table = local_anndata(*given, [("CXCL12", "CXCR4"), ["CXCL12", "CXCR4"]])
+    assert list(cells) == ["CXCL12 - CXCR4"]
+    assert len(table) == 1
+    for wrong in (("CXCL12", "CXCR4"), "CXCL12 - CXCR4", ["CXCL12 - CXCR4"], [("CXCL12",)], []):
+        with pytest.raises(ConfigError, match=r"pairs as \[\(ligand, receptor\), ...\], found"):
+            local_anndata(*given, wrong)

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_predict import as_anndata, bundle  # noqa: F401
 from tissue import make_sample
@@ -43,7 +44,7 @@ def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
     assert (
         near.uns[keys.UNS][keys.COMPETITION]["n_edges"].sum() < adata.uns[keys.UNS][keys.COMPETITION]["n_edges"].sum()
     )
-    with pytest.raises(ConfigError, match="reach_um above 0"):
+    with pytest.raises(ConfigError, match="a number above 0"):
         metaniche.tl.compete(adata, resource(), reach_um=0)
     (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,VEGFA\n")
     metaniche.tl.relays(adata, tmp_path / "links.csv", resource())
@@ -52,8 +53,52 @@ def test_competition_relays_and_local_scores_are_written_in_place(tmp_path):
     metaniche.tl.local_association(adata, resource(), pairs=[("CXCL12", "CXCR4")])
     assert adata.obsm[keys.LOCAL].shape == (adata.n_obs, 1)
     assert adata.obsm[keys.LOCAL].notna().all(axis=None)
-    assert json.loads(adata.uns[keys.UNS]["association_parameters"])["statistic"] == "lee"
+    assert json.loads(adata.uns[keys.UNS]["association_parameters"])["statistic"] == "moran"
     assert adata.uns[keys.UNS][keys.ASSOCIATION]["p"].notna().all()
+
+
+@pytest.fixture
+def adata():
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    return synthetic.read(synthetic.samples.index[0])
+
+
+LINKS = pd.DataFrame({"receptor": ["CXCR4"], "target": ["VEGFA"]})
+
+
+def test_settings_reach_the_scores_and_are_recorded(adata):
+    complexes = resource().pairs.assign(receptor=lambda t: t["receptor"].mask(t["receptor"] == "CXCR4", "CXCR4_KDR"))
+    tables = {}
+    for how in ("minimum", "geometric_mean"):
+        metaniche.tl.compete(adata, complexes, reach_um=40.0, complexes=how)
+        tables[how] = adata.uns[keys.UNS][keys.COMPETITION]["amount"].sum()
+    assert tables["minimum"] != pytest.approx(tables["geometric_mean"], rel=1e-3)
+    scores = {}
+    for score in ("product", "hill"):
+        metaniche.tl.relays(adata, LINKS, resource(), score=score)
+        scores[score] = adata.uns[keys.UNS][keys.RELAYS]["score"].sum()
+        about = json.loads(adata.uns[keys.UNS]["relays_parameters"])["signaling"]
+        assert (about["score"], about["null_model"]) == (score, "positions")
+    assert scores["product"] != pytest.approx(scores["hill"], rel=1e-3)
+    metaniche.tl.relays(adata, LINKS, resource(), null_model="shifts", n_permutations=19)
+    shifted = adata.uns[keys.UNS][keys.RELAYS]["p"]
+    assert np.allclose(shifted * 20, np.round(shifted * 20))
+    for statistic in ("lee", "cosine"):
+        metaniche.tl.local_association(adata, resource(), statistic, pairs=[("CXCL12", "CXCR4")])
+        scores[statistic] = adata.obsm[keys.LOCAL].to_numpy().sum()
+    assert scores["lee"] != pytest.approx(scores["cosine"], rel=1e-3)
+
+
+def test_settings_that_would_not_be_used_are_refused(adata):
+    with pytest.raises(ConfigError, match="null_model in"):
+        metaniche.tl.relays(adata, LINKS, resource(), null_model="labels")
+    with pytest.raises(ConfigError, match=r"complexes and decays, found .'null_model'"):
+        metaniche.tl.local_association(adata, resource(), null_model="labels")
+    with pytest.raises(ConfigError, match="a number above 0, found '40'"):
+        metaniche.tl.compete(adata, resource(), reach_um="40")
+    adata.obs["empty"] = np.nan
+    with pytest.raises(InputError, match=r"cell types in obs\['empty'\]"):
+        metaniche.tl.communicate(adata, resource(), types="empty")
 
 
 def test_communication_reads_a_table_by_its_path(tmp_path):

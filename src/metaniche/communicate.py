@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -119,7 +120,7 @@ class Analysis(NamedTuple):
     """What is made of every sample of a cohort or an AnnData: one table."""
 
     name: str
-    make: Callable[[PreparedSample], pd.DataFrame]
+    make: Callable[[PreparedSample, Tell | None], pd.DataFrame]
     made_with: list
     """All that the table depends on beside the sample, as plain values."""
     types: str
@@ -129,10 +130,10 @@ class Analysis(NamedTuple):
 def signal_analysis(resource: Resource, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE) -> Analysis:
     """`communicate_sample` of every sample."""
 
-    def signals(sample: PreparedSample) -> pd.DataFrame:
-        return communicate_sample(sample, resource, config, types).table
+    def signals(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
+        return communicate_sample(sample, resource, config, types, progress).table
 
-    return Analysis("signals", signals, [resource.sha256, asdict(config)], types)
+    return Analysis(keys.COMMUNICATION, signals, [resource.sha256, asdict(config)], types)
 
 
 def competition_analysis(
@@ -140,7 +141,7 @@ def competition_analysis(
 ) -> Analysis:
     """`compete_sample` of every sample."""
 
-    def flows(sample: PreparedSample) -> pd.DataFrame:
+    def flows(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
         return compete_sample(sample, resource, reach_um, config, types)
 
     return Analysis(keys.COMPETITION, flows, [resource.sha256, reach_um, config.complexes], types)
@@ -151,7 +152,7 @@ def relay_analysis(
 ) -> Analysis:
     """`relay_sample` of every sample."""
 
-    def chains(sample: PreparedSample) -> pd.DataFrame:
+    def chains(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
         return relay_sample(sample, resource, targets, config, types)
 
     return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
@@ -161,7 +162,7 @@ def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, typ
     """What `make` finds in a sample, or in words why the sample is left out: no cell has a type, or `make` refuses it."""
     if types not in sample.cells or sample.cells[types].isna().all():
         meant = "" if types in sample.cells else nearest(types, sample.cells.columns)
-        return f"no cell has a {types}. {meant}".strip()
+        return f"no cell has a type in {types!r}. {meant}".strip()
     try:
         return make(sample)
     except (InputError, GraphError) as error:
@@ -201,7 +202,8 @@ def table_of_cohort(
         path = Path(run_dir) / "samples" / key / f"{sample_id}.parquet"
         if not path.exists():
             sample = cohort.load(sample_id)
-            found = attempt(analysis.make, sample, analysis.types)
+            inside = within(progress, number, len(cohort.samples), sample_id)
+            found = attempt(partial(analysis.make, progress=inside), sample, analysis.types)
             if isinstance(found, str):
                 left_out[sample_id] = found
                 continue
@@ -211,6 +213,15 @@ def table_of_cohort(
         progress(len(cohort.samples), len(cohort.samples), "done")
     say_left_out(left_out, len(cohort.samples))
     return pd.concat(tables, ignore_index=True), left_out
+
+
+def within(progress: Tell | None, number: int, total: int, sample_id: str) -> Tell | None:
+    """For the steps within a sample: which one it is where there are several, how far it is where it is the only one."""
+    if progress is None:
+        return None
+    if total == 1:
+        return lambda done, of, text: progress(done, of, f"{sample_id}: {text}")
+    return lambda done, of, text: progress(number, total, f"{sample_id}: {text}")
 
 
 def of_sample(table: pd.DataFrame, sample: PreparedSample) -> pd.DataFrame:

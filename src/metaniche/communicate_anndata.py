@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,23 +13,29 @@ import pandas as pd
 
 from metaniche.communicate import (
     Analysis,
+    Found,
     attempt,
     communicate_sample,
     expression_of,
     named,
     of_sample,
     say_left_out,
+    within,
 )
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
+from metaniche.errors import ConfigError
 from metaniche.graph import CellGraph, GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
+from metaniche.io.progress import Progress, Tell
 from metaniche.io.record import own_record
+from metaniche.io.wording import refusal
 from metaniche.ops import LigandReceptor
 from metaniche.signaling import (
     GRAPH,
+    Communication,
     PairExpression,
     Resource,
     SignalConfig,
@@ -59,19 +66,19 @@ def communicate_anndata(
     See `tl.communicate`.
     """
     samples = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
-    tables, of_samples, left_out, about = [], {}, {}, {}
+
+    def signals(sample: PreparedSample, progress: Tell | None) -> Communication:
+        return communicate_sample(sample, resource, config, progress=progress)
+
+    kept, left_out = _of_each(samples, signals)
+    tables, of_samples, about = [], {}, {}
     per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
-    for sample in samples:
-        found = attempt(lambda each: communicate_sample(each, resource, config), sample, keys.CELL_TYPE)
-        if isinstance(found, str):
-            left_out[sample.sample_id] = found
-            continue
+    for sample, found in kept:
         tables.append(of_sample(found.table, sample))
         for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
             per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
         about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
         of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
-    say_left_out(left_out, len(samples))
     cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
     made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph), keys.UM_PER_UNIT: um_per_unit}
     return (
@@ -79,6 +86,24 @@ def communicate_anndata(
         cells,
         {**about, **made_from, "samples": of_samples, "left_out": left_out},
     )
+
+
+def _of_each(
+    samples: Sequence[PreparedSample], make: Callable[[PreparedSample, Tell | None], Found]
+) -> tuple[list[tuple[PreparedSample, Found]], dict[str, str]]:
+    """What is made of every sample, with progress, and the samples that are left out with the reason."""
+    kept, left_out = [], {}
+    with Progress() as progress:
+        for number, sample in enumerate(samples):
+            found = attempt(
+                partial(make, progress=within(progress, number, len(samples), sample.sample_id)), sample, keys.CELL_TYPE
+            )
+            if isinstance(found, str):
+                left_out[sample.sample_id] = found
+            else:
+                kept.append((sample, found))
+    say_left_out(left_out, len(samples))
+    return kept, left_out
 
 
 def samples_of(
@@ -93,6 +118,8 @@ def samples_of(
     """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`."""
     if typed:
         require_column(adata.obs, types, "adata")
+        if adata.obs[types].isna().all():
+            raise refusal("adata", expected=f"cell types in obs[{types!r}]", found="none", fix="Name another column.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     return prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
 
@@ -109,16 +136,25 @@ def local_anndata(
     dropped on reading; and `signaling.global_scores` of its samples. `pairs` None: all that are measured. Raises InputError
     for a pair that is not measured.
     """
+    chosen = None if pairs is None else _checked_pairs(pairs)
     parts, tables = [], []
     for sample in samples:
         with named(sample):
             expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
-            if pairs is not None:
-                expression = expression.select([expression.position(*pair) for pair in pairs])
+            if chosen is not None:
+                expression = expression.select([expression.position(*pair) for pair in chosen])
             found = local_scores(expression, sample.graph, config, statistic)
             tables.append(of_sample(global_scores(expression, sample.graph, config, statistic), sample))
         parts.append(found.set_axis(sample.file_order, axis=0))
     return _at_cells(adata, parts), pd.concat(tables, ignore_index=True)
+
+
+def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """As a list of different pairs of two names."""
+    named = [pairs] if isinstance(pairs, str) else [p if isinstance(p, str) else tuple(p) for p in pairs]
+    if not named or any(isinstance(p, str) or len(p) != 2 for p in named):
+        raise ConfigError(f"Expected pairs as [(ligand, receptor), ...], found {pairs!r}.")
+    return list(dict.fromkeys(named))
 
 
 def _at_cells(adata: AnnData, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -142,15 +178,8 @@ def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, abo
     """Write an analysis of every sample of `adata`, with `sample_id` and `patient_id` in front, as `record_table`; see
     `samples_of` for `reading`.
     """
-    samples = samples_of(adata, graph, **reading)
-    tables, left_out = [], {}
-    for sample in samples:
-        found = attempt(analysis.make, sample, analysis.types)
-        if isinstance(found, str):
-            left_out[sample.sample_id] = found
-        else:
-            tables.append(of_sample(found, sample))
-    say_left_out(left_out, len(samples))
+    kept, left_out = _of_each(samples_of(adata, graph, **reading), analysis.make)
+    tables = [of_sample(found, sample) for sample, found in kept]
     made_from = reading | {"graph": asdict(graph), "left_out": left_out}
     record_table(adata, analysis.name, pd.concat(tables, ignore_index=True), about | made_from)
 

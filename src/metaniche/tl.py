@@ -53,7 +53,7 @@ def metastatic_potential(
 
 def communicate(
     adata: AnnData,
-    resource: Resource | str | Path = "consensus",
+    resource: Resource | pd.DataFrame | str | Path = "consensus",
     *,
     um_per_unit: float | None = None,
     types: str = "cell_type",
@@ -72,7 +72,8 @@ def communicate(
     adata
         With obsm["spatial"], obs[types], counts in X or layers["counts"], and obs["sample_id"] where there are several.
     resource
-        One of LIANA's names (needs the extra `liana`), the path of a table, or a `metaniche.signaling.Resource`.
+        One of LIANA's names (needs the extra `liana`), a table with columns ligand and receptor or its path, or a
+        `metaniche.signaling.Resource`.
     um_per_unit
         Micrometres per unit of obsm["spatial"]; None: uns["metaniche"]["um_per_unit"].
     types
@@ -98,7 +99,7 @@ def communicate(
 
 def compete(
     adata: AnnData,
-    resource: Resource | str | Path = "consensus",
+    resource: Resource | pd.DataFrame | str | Path = "consensus",
     reach_um: float = 50.0,
     *,
     um_per_unit: float | None = None,
@@ -115,8 +116,8 @@ def compete(
     from metaniche.communicate import competition_analysis
     from metaniche.communicate_anndata import table_of_anndata
 
-    if not reach_um > 0:
-        raise ConfigError(f"Expected reach_um above 0, found {reach_um}.")
+    if not isinstance(reach_um, (int, float)) or not reach_um > 0:
+        raise ConfigError(f"Expected reach_um to be a number above 0, found {reach_um!r}.")
     near = {"radius_um": reach_um, "contact_um": min(20.0, reach_um / 2)}
     pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, near)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
@@ -127,7 +128,7 @@ def compete(
 def relays(
     adata: AnnData,
     targets: pd.DataFrame | str | Path,
-    resource: Resource | str | Path = "consensus",
+    resource: Resource | pd.DataFrame | str | Path = "consensus",
     *,
     um_per_unit: float | None = None,
     types: str = "cell_type",
@@ -144,24 +145,33 @@ def relays(
     targets
         A table, or the path of one, with the columns `receptor` and `target`: genes that signaling through the receptor
         induces. Links from NicheNet, CytoSig or DoRothEA can be written so.
+    config
+        As in `communicate`; null_model is positions, or shifts (with n_permutations).
 
     Other parameters and errors as in `communicate`.
     """
+    from dataclasses import asdict
+
     from metaniche.communicate import relay_analysis
     from metaniche.communicate_anndata import table_of_anndata
-    from metaniche.signaling import read_targets
+    from metaniche.signaling import read_targets, relay_null
 
+    _check_null(config, ("positions", "shifts"))
     pairs, settings, neighbours = _settings(resource, config, graph)
     links = read_targets(targets) if isinstance(targets, (str, Path)) else targets
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
-    about = {**pairs.provenance(), "n_links": len(links)}
+    about = {
+        **pairs.provenance(),
+        "n_links": len(links),
+        "signaling": asdict(settings) | {"null_model": relay_null(settings)},
+    }
     table_of_anndata(adata, relay_analysis(pairs, links, settings), neighbours, about, **how)
 
 
 def local_association(
     adata: AnnData,
-    resource: Resource | str | Path = "consensus",
-    statistic: str = "lee",
+    resource: Resource | pd.DataFrame | str | Path = "consensus",
+    statistic: str = "moran",
     pairs: Sequence[tuple[str, str]] | None = None,
     *,
     um_per_unit: float | None = None,
@@ -174,11 +184,16 @@ def local_association(
 
     Writes obsm["metaniche_local"], a column per pair (see `metaniche.signaling.local_association`: moran, lee or cosine), and
     to uns["metaniche"]["association"] the value of each pair in every sample with its p and q (`signaling.global_scores`).
+    Types are not looked at: a ligand of one type and a receptor of another stand apart wherever cells hold one of the two,
+    which lee, with what a cell has itself, counts and moran does not.
 
     Parameters
     ----------
     pairs
         (ligand, receptor) names; None: all that are measured, which for a large panel are thousands of columns.
+
+    config
+        complexes and decays, as in `communicate`.
 
     Other parameters and errors as in `communicate`; cell types are not needed.
     """
@@ -187,6 +202,10 @@ def local_association(
     from metaniche.communicate_anndata import local_anndata, record_table, samples_of, storable
     from metaniche.io import keys
 
+    if unused := set(config) - {"complexes", "decays"}:
+        raise ConfigError(
+            f"Expected settings among complexes and decays, found {sorted(unused)}: nothing else is used here."
+        )
     known, settings, neighbours = _settings(resource, config, graph)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     samples = samples_of(adata, neighbours, **how, typed=False)
@@ -229,16 +248,25 @@ def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | N
     adata.obs[keys.CLONE] = pd.Categorical([None if pd.isna(clone) else str(clone) for clone in found])
 
 
+def _check_null(config: dict, known: tuple[str, ...]) -> None:
+    if config.get("null_model", known[0]) not in known:
+        raise ConfigError(f"Expected null_model in {known}, found {config['null_model']!r}.")
+
+
 def _settings(
-    resource: Resource | str | Path, config: dict, graph: dict | None
+    resource: Resource | pd.DataFrame | str | Path, config: dict, graph: dict | None
 ) -> tuple[Resource, SignalConfig, GraphConfig]:
     """What was asked for, checked."""
     from dataclasses import asdict
+
+    import pandas as pd
 
     from metaniche.graph import GraphConfig
     from metaniche.io.settings import build
     from metaniche.signaling import GRAPH, Resource, SignalConfig, open_resource
 
+    if isinstance(resource, pd.DataFrame):
+        resource = Resource(resource, "table")
     pairs = resource if isinstance(resource, Resource) else open_resource(resource)
     return (
         pairs,

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 from verbs import TINY, run
 
+import metaniche
+
 COHORT = (
     "data.source.synthetic.n_patients=12",
     "data.source.synthetic.n_cells=250",
@@ -26,12 +28,15 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert (pd.read_parquet(folder / "patients.parquet")["n_patients"] >= 3).all()
     assert all((folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in ("heatmap", "dotplot", "chord"))
     about = json.loads((folder / "run.json").read_text())
-    assert about["resource"] == "synthetic tumours"
+    assert about["resource"]["resource"] == "synthetic tumours"
+    assert about["version"] == metaniche.__version__
+    assert about["graph"]["max_paracrine"] is None
     assert about["signaling"]["null_model"] == "positions"
     kept = {p: p.stat().st_mtime_ns for p in (folder / "samples").rglob("*.parquet")}
     status, said = run("communicate", tmp_path, *COHORT)
     assert status == 0
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
+    assert not (folder / "differential.parquet").exists()  # not of this run
 
 
 def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
@@ -39,11 +44,10 @@ def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
     status, said = run("communicate", tmp_path, *COHORT, "competition_um=40", f"targets={tmp_path / 'links.csv'}")
     assert status == 0, said
     assert "Cells that receive one signal and send another" in said
-    assert "(communication, competition, relays, patients)" in said
-    for name, column in (("competition", "amount"), ("relays", "relay_type")):
+    assert "(communication, competition, relays, patients, relays_patients)" in said
+    for name, column in (("competition", "amount"), ("relays", "relay_type"), ("relays_patients", "n_patients")):
         table = pd.read_parquet(tmp_path / RUN / f"{name}.parquet")
         assert column in table
-        assert table["patient_id"].nunique() == 12
     assert json.loads((tmp_path / RUN / "run.json").read_text())["competition_um"] == 40
 
 
@@ -61,9 +65,17 @@ def test_nothing_to_test_is_said_without_a_traceback(tmp_path):
     assert "Traceback" not in said
 
 
-def test_recipes_of_other_verbs_fit(tmp_path):
-    status, said = run("communicate", tmp_path, "experiment=synthetic", *COHORT[1:], TINY[0])
+def test_recipes_of_other_verbs_fit_and_all_neighbours_are_heard(tmp_path):
+    """Of this one communicates without a null, compares scores, and relays that no pair allows."""
+    (tmp_path / "links.csv").write_text("receptor,target\nCXCR4,NOT_MEASURED\n")
+    more = ("signaling.null_model=none", "compare=metastasis", "value=score", f"targets={tmp_path / 'links.csv'}")
+    status, said = run("communicate", tmp_path, "experiment=synthetic", *COHORT[1:], TINY[0], *more)
     assert status == 0, said
+    assert "graph.max_paracrine=24 is not used" in said
+    assert "No table of relays: " in said
+    assert "signals scored in" in said
+    assert "and pictures" not in said
+    assert not list((tmp_path / RUN).glob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -82,11 +94,12 @@ def test_recipes_of_other_verbs_fit(tmp_path):
         ("competition_um=500", "at most graph.radius_um, found 500 um and 100 um"),
         ("targets=nothing.csv", "nothing.csv: expected a table"),
         ("signaling.null_model=shifts", "give n_permutations, such as 999"),
+        ("signaling.null_model=none", "Take value=score"),
         ("seed=-1", "Expected seed to be a whole number"),
     ],
 )
 def test_a_mistake_ends_in_one_line_of_words(tmp_path, override, words):
-    more = ("compare=metastasis",) if override.startswith("value") else ()
+    more = ("compare=metastasis",) if override.startswith(("value", "signaling.null_model=none")) else ()
     status, said = run("communicate", tmp_path, *COHORT, override, *more)
     assert status == 2, said
     assert words in said

@@ -124,6 +124,16 @@ def test_groups_that_cannot_be_compared_are_refused(spoil, words):
         differential_communication(table, spoil(groups))
 
 
+def test_signals_of_too_few_patients_are_an_empty_table_with_its_columns():
+    table, groups = cohort(8)
+    few = table[table["patient_id"].isin(groups.index[:4])]
+    rest = table[~table["patient_id"].isin(groups.index[:4])].assign(ligand=lambda t: t["ligand"] + t["patient_id"])
+    found = differential_communication(pd.concat([few, rest]), groups)
+    assert found.empty
+    assert {"difference", "low", "high", "p", "q"} <= set(found)
+    assert found.attrs["groups"] == ("no", "yes")
+
+
 def test_p_values_hold_where_a_signal_is_measured_in_few_patients_of_one_group():
     """Of 20 patients in each group, 3 of the first: against groups of that size, not of ten and ten."""
     drawn = []

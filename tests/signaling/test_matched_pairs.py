@@ -8,7 +8,7 @@ from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
-from metaniche.signaling.matched_pairs import BINS, matched_pairs_null
+from metaniche.signaling.matched_pairs import LEAST_GENES, matched_pairs_null
 from metaniche.signaling.scoring import signal_problem
 
 GENES = [f"g{i}" for i in range(400)]
@@ -23,11 +23,16 @@ def tissue(seed, n=300):
     return rng, x, graph, torch.from_numpy(types)
 
 
-def problem(x, graph, pairs):
+def problem_of(x, graph, pairs):
     resource = Resource(pd.DataFrame(pairs, columns=["ligand", "receptor"]), "invented")
     return signal_problem(
-        pair_expression(x, GENES, resource), graph, torch.exp(-graph.distance_um / 30), SignalConfig()
+        pair_expression(x, GENES[: x.shape[1]], resource), graph, torch.exp(-graph.distance_um / 30), SignalConfig()
     )
+
+
+def null_of(x, graph, types, pairs, **how):
+    genes = np.array([[GENES.index(gene) if gene in GENES else -1 for gene in pair] for pair in pairs])
+    return matched_pairs_null(problem_of(x, graph, pairs), x, genes, types, 2, **how)
 
 
 def test_random_pairs_are_not_special():
@@ -35,7 +40,7 @@ def test_random_pairs_are_not_special():
     for seed in range(120):
         rng, x, graph, types = tissue(seed)
         pair = [GENES[i] for i in rng.permutation(len(GENES))[:2]]
-        drawn.append(matched_pairs_null(problem(x, graph, [pair]), x, types, 2, n_random=99, seed=seed).p[0, 1, 0])
+        drawn.append(null_of(x, graph, types, [pair], n_random=99, seed=seed).p[0, 1, 0])
     assert stats.kstest(drawn, "uniform").pvalue > 0.001
 
 
@@ -46,7 +51,7 @@ def test_a_pair_that_stands_together_is():
     rows = np.argsort(-field)  # both genes where the field is high
     for gene in (10, 70):
         x[rows, gene] = np.sort(x[:, gene])[::-1]
-    found = matched_pairs_null(problem(x, graph, [["g10", "g70"], ["g11", "g71"]]), x, types, 2, n_random=199)
+    found = null_of(x, graph, types, [["g10", "g70"], ["g11", "g71"]], n_random=199)
     p = found.p
     assert p[0, 1, 0] < 0.05 < p[0, 1, 1]
     assert found.z[0, 1, 0] > 2 > found.z[0, 1, 1]
@@ -54,8 +59,7 @@ def test_a_pair_that_stands_together_is():
 
 def test_the_same_seed_draws_the_same_pairs():
     _, x, graph, types = tissue(2)
-    given = problem(x, graph, [["g1", "g61"]])
-    one, two = (matched_pairs_null(given, x, types, 2, n_random=30, seed=4).p for _ in range(2))
+    one, two = (null_of(x, graph, types, [["g1", "g61"]], n_random=30, seed=4).p for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert np.allclose(one * 31, np.round(one * 31))
 
@@ -64,7 +68,7 @@ def test_genes_that_nobody_expresses_are_a_bin_as_any_other():
     _, x, graph, types = tissue(3)
     x = x.copy()
     x[:, :100] = 0  # five bins
-    p = matched_pairs_null(problem(x, graph, [["g1", "g110"]]), x, types, 2, n_random=20).p
+    p = null_of(x, graph, types, [["g1", "g110"]], n_random=20).p
     assert (p == 1).all()
 
 
@@ -75,12 +79,49 @@ def test_random_genes_come_from_the_bins_of_both_sides():
     half = x.shape[1] // 2
     level = np.linspace(0.1, 3.0, x.shape[1], dtype=np.float32) * rng.gamma(50.0, 0.02, x.shape).astype(np.float32)
     x = np.where(np.hstack([left.repeat(half, 1), ~left.repeat(half, 1)]), level, 0).astype(np.float32)
-    found = matched_pairs_null(problem(x, graph, [["g5", "g395"], ["g395", "g5"]]), x, types, 2, n_random=50)
+    found = null_of(x, graph, types, [["g5", "g395"], ["g395", "g5"]], n_random=50)
     np.testing.assert_allclose(found.mean, found.score, rtol=0.1)
 
 
-@pytest.mark.parametrize(("genes", "n"), [(BINS - 1, 10), (40, 0)])
+def test_a_small_panel_is_compared_with_all_pairs_of_its_two_bins():
+    """Every other pair of different genes once; moments and p by hand."""
+    rng, x, graph, types = tissue(6)
+    x = x[:, :LEAST_GENES] * np.linspace(0.5, 2, LEAST_GENES, dtype=np.float32)
+    found = matched_pairs_null(problem_of(x, graph, [["g3", "g9"]]), x, np.array([[3, 9]]), types, 2, n_random=10**6)
+    mean = x.mean(0)
+    order = np.argsort(mean, kind="stable")
+    low, high = order[:10], order[10:]
+    bins = [low if gene in low else high for gene in (3, 9)]
+    weight = torch.exp(-graph.distance_um / 30).double().numpy()
+    j, i = graph.indices.numpy(), graph.receivers().numpy()
+    edges = (types.numpy()[j] == 0) & (types.numpy()[i] == 1)
+
+    def signal(a, b):
+        return (weight * x[j, a] * x[i, b])[edges].sum() / (mean[a] * mean[b])
+
+    others = np.array([signal(a, b) for a in bins[0] for b in bins[1] if a != b and (a, b) != (3, 9)])
+    seen = signal(3, 9)
+    assert found.p[0, 1, 0] == pytest.approx(((others >= seen).sum() + 1) / (len(others) + 1))
+    scale = mean[3] * mean[9]
+    assert found.mean[0, 1, 0] == pytest.approx(others.mean() * scale, rel=1e-4)
+    assert found.variance[0, 1, 0] == pytest.approx(others.var() * scale**2, rel=1e-3)
+
+
+def test_p_of_complexes_is_no_smaller_than_pairs_allow():
+    """A complex is in no bin: among few pairs it is often the strongest, and says so no more than so many pairs can."""
+    drawn = []
+    for seed in range(40):
+        _, x, graph, types = tissue(seed)
+        x = x[:, :60]
+        pairs = [[f"g{k}_g{k + 1}", f"g{k + 2}"] for k in range(0, 57, 3)]
+        genes = np.array([[-1, k + 2] for k in range(0, 57, 3)])
+        drawn.append(matched_pairs_null(problem_of(x, graph, pairs), x, genes, types, 2, n_random=999).p[0, 1])
+    assert np.min(drawn) >= 1 / 101
+    assert (np.concatenate(drawn) <= 0.01).mean() < 0.16
+
+
+@pytest.mark.parametrize(("genes", "n"), [(LEAST_GENES - 1, 10), (40, 0)])
 def test_a_panel_too_small_to_draw_from_is_refused(genes, n):
     _, x, graph, types = tissue(4)
     with pytest.raises(ConfigError, match="at least 20 genes and n_random"):
-        matched_pairs_null(problem(x, graph, [["g1", "g2"]]), x[:, :genes], types, 2, n_random=n)
+        matched_pairs_null(problem_of(x, graph, [["g1", "g2"]]), x[:, :genes], np.array([[1, 2]]), types, 2, n_random=n)

@@ -90,7 +90,7 @@ def test_p_is_uniform_where_nobody_answers_and_small_where_cells_do():
     assert stats.kstest(drawn, "uniform").pvalue > 0.001
     expression, problem, types = given(3, answer=True)
     table = relay(problem, relay_chains(expression, LINKS), types, ["one", "two"])
-    assert (table["q"] < 0.01).all()
+    assert (table["p"] < 0.005).all()
     assert table["n_cells"].sum() == len(types)
 
 

@@ -3,11 +3,11 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +16,7 @@ from metaniche.cli import verb
 from metaniche.communicate import Analysis, competition_analysis, relay_analysis, signal_analysis, table_of_cohort
 from metaniche.config import number, open_cohort, plain, read_pairs, read_signaling
 from metaniche.data.prepare import PreparedCohort
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.io import keys
 from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
@@ -30,12 +30,15 @@ from metaniche.signaling import (
     consistent_signals,
     differential_communication,
     read_targets,
+    relay_null,
 )
 from metaniche.signaling.patients import MIN_PATIENTS, VALUES
 
 log = logging.getLogger(__name__)
 
 SHOWN = 15
+TABLES = (keys.COMMUNICATION, keys.COMPETITION, keys.RELAYS, "patients", "relays_patients", "differential")
+PICTURES = {"heatmap": sender_receiver_heatmap, "dotplot": pair_dotplot, "chord": chord}
 
 
 @verb("communicate")
@@ -50,52 +53,63 @@ def main(config: DictConfig) -> None:
         )
     signaling, resource = read_signaling(config), read_pairs(config)
     targets = None if config.targets is None else read_targets(config.targets)
+    _check(config, signaling, targets)
+    if config.graph.max_paracrine is not None:  # a recipe's: networks look at a draw of neighbours
+        log.info(
+            "Signals are heard from all neighbours: graph.max_paracrine=%s is not used", config.graph.max_paracrine
+        )
+        config = OmegaConf.merge(config, {"graph": {"max_paracrine": None}})
     cohort = open_cohort(config)
     groups = _groups(config, cohort)
     run_dir = Path(config.paths.run_dir)
     how = {"config": signaling, "types": config.types}
-    analyses = {"communication": signal_analysis(resource, **how)}
+    analyses = [signal_analysis(resource, **how)]
     if reach_um is not None:
-        analyses[keys.COMPETITION] = competition_analysis(resource, reach_um, **how)
+        analyses.append(competition_analysis(resource, reach_um, **how))
     if targets is not None:
-        analyses[keys.RELAYS] = relay_analysis(resource, targets, **how)
+        analyses.append(relay_analysis(resource, targets, **how))
     tables, left_out = _tables(cohort, analyses, run_dir)
-    table = tables["communication"]
+    table = tables[keys.COMMUNICATION]
     _warn_of_few_permutations(table, signaling)
-    consistent = consistent_signals(table)
-    write_parquet(consistent, run_dir / "patients.parquet")
-    differences = None
+    tables["patients"] = consistent_signals(table)
+    if keys.RELAYS in tables:
+        tables["relays_patients"] = consistent_signals(tables[keys.RELAYS], by=RELAY, weight="n_cells")
     if groups is not None:
-        differences = differential_communication(table, groups, value=config.value, seed=config.seed)
-        write_parquet(differences, run_dir / "differential.parquet")
+        tables["differential"] = differential_communication(table, groups, value=config.value, seed=config.seed)
+    n_patients = int(table["patient_id"].nunique())
     about = {
-        "version": __version__, "cohort": cohort.name, **resource.provenance(), "signaling": plain(config.signaling),
+        "version": __version__, "cohort": cohort.name, "resource": resource.provenance(),
+        "signaling": plain(config.signaling), "relay_null": relay_null(signaling) if targets is not None else None,
         "graph": plain(config.graph), "types": config.types, "compare": config.compare, "left_out": left_out,
-        "competition_um": reach_um, "targets": config.targets,
-        "n_samples": int(table["sample_id"].nunique()), "n_patients": int(table["patient_id"].nunique()),
-        "duration_s": round(time.monotonic() - started, 1), "notice": keys.RESEARCH_USE_ONLY,
+        "competition_um": reach_um, "targets": config.targets, "n_samples": int(table["sample_id"].nunique()),
+        "n_patients": n_patients, "duration_s": round(time.monotonic() - started, 1), "notice": keys.RESEARCH_USE_ONLY,
     }  # fmt: skip
-    write_json(run_dir / "run.json", about)
-    _draw(table, run_dir)
-    _print(consistent, "Signals that differ from their null, patient by patient", "enrichment", about["n_patients"])
-    if targets is not None:
-        answers = consistent_signals(tables[keys.RELAYS], by=RELAY, weight="n_cells")
-        _print(
-            answers,
-            "Cells that receive one signal and send another (association)",
-            "enrichment",
-            about["n_patients"],
-            RELAY,
-        )
-    if differences is not None:
-        first, second = differences.attrs["groups"]
+    _write(tables, about, run_dir)
+    _print(tables["patients"], "Signals that differ from their null, patient by patient", "enrichment", n_patients)
+    if "relays_patients" in tables:
+        title = "Cells that receive one signal and send another (association)"
+        _print(tables["relays_patients"], title, "enrichment", n_patients, RELAY)
+    if groups is not None:
+        first, second = tables["differential"].attrs["groups"]
         title = f"Signals that differ: {config.compare} {second} against {first}"
-        _print(differences, title, "difference", about["n_patients"])
-    written = [*tables, "patients", *(["differential"] if differences is not None else [])]
+        _print(tables["differential"], title, "difference", n_patients)
     log.info(
-        "%d signals tested in %d samples of %d patients; wrote tables (%s) and pictures to %s",
-        len(table), about["n_samples"], about["n_patients"], ", ".join(written), run_dir,
+        "%d signals %s in %d samples of %d patients; wrote tables (%s)%s to %s",
+        len(table), "scored" if signaling.null_model == "none" else "tested", about["n_samples"], n_patients,
+        ", ".join(tables), "" if table["q"].isna().all() else " and pictures", run_dir,
     )  # fmt: skip
+
+
+def _check(config: DictConfig, signaling: SignalConfig, targets: pd.DataFrame | None) -> None:
+    """Raise ConfigError for what would be found out only after all signals were scored."""
+    if config.value not in VALUES:
+        raise ConfigError(f"Expected value to be one of {VALUES}, found {config.value!r}.")
+    if config.compare is not None and signaling.null_model == "none" and config.value == "enrichment":
+        raise ConfigError("Expected a null for value=enrichment, found signaling.null_model=none. Take value=score.")
+    if targets is not None and signaling.score == "mass_action":
+        raise ConfigError(
+            "Expected a score that is a product for targets, found signaling.score=mass_action. Take hill."
+        )
 
 
 def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> None:
@@ -106,34 +120,49 @@ def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> N
         )
         return
     n_tests = int(table.groupby("sample_id", observed=True).size().median())
-    if signaling.null_model != "none" and 0 < signaling.n_permutations < 20 * n_tests - 1:
+    if signaling.null_model in ("none", "matched_pairs"):  # more random pairs than there are say no more
+        return
+    if 0 < signaling.n_permutations < 20 * n_tests:
         log.warning(
             "With signaling.n_permutations=%d no p is below %.2g: a signal alone among the %d tests of a sample cannot reach "
             "q < 0.05. Take at least %d, or look at patients.",
-            signaling.n_permutations, 1 / (signaling.n_permutations + 1), n_tests, 20 * n_tests - 1,
+            signaling.n_permutations, 1 / (signaling.n_permutations + 1), n_tests, 20 * n_tests,
         )  # fmt: skip
 
 
 def _tables(
-    cohort: PreparedCohort, analyses: Mapping[str, Analysis], run_dir: Path
-) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """The table of every analysis, written below `run_dir`, and the samples that were left out of any with the reason."""
+    cohort: PreparedCohort, analyses: Sequence[Analysis], run_dir: Path
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, str]]]:
+    """The table of every analysis, and of each the samples that were left out with the reason. Where signals are found and
+    something else in no sample, the run goes on without it."""
     tables, left_out = {}, {}
     with Progress() as progress:
-        for name, analysis in analyses.items():
-            tables[name], without = table_of_cohort(cohort, analysis, run_dir, progress)
-            write_parquet(tables[name], run_dir / f"{name}.parquet")
-            left_out = without | left_out
+        for analysis in analyses:
+            try:
+                tables[analysis.name], left_out[analysis.name] = table_of_cohort(cohort, analysis, run_dir, progress)
+            except InputError as error:
+                if analysis.name == keys.COMMUNICATION:
+                    raise
+                log.warning("No table of %s: %s", analysis.name, error)
     return tables, left_out
 
 
-def _draw(table: pd.DataFrame, run_dir: Path) -> None:
-    """The pictures of the table; without a null there is nothing to count."""
-    if table["q"].isna().all():
-        return
-    for name, draw in (("heatmap", sender_receiver_heatmap), ("dotplot", pair_dotplot), ("chord", chord)):
+def _write(tables: dict[str, pd.DataFrame], about: dict, run_dir: Path) -> None:
+    """All tables and pictures; what an earlier run with other settings left of them is gone."""
+    for name in TABLES:
+        if name in tables:
+            write_parquet(tables[name], run_dir / f"{name}.parquet")
+        else:
+            (run_dir / f"{name}.parquet").unlink(missing_ok=True)
+    table = tables[keys.COMMUNICATION]
+    untested = table["q"].isna().all()  # without a null there is nothing to count
+    for name, draw in PICTURES.items():
+        if untested:
+            (run_dir / f"{name}.png").unlink(missing_ok=True)
+            continue
         with replacing(run_dir / f"{name}.png") as temporary:
             temporary.write_bytes(to_bytes(draw(table), "png"))
+    write_json(run_dir / "run.json", about)
 
 
 def _groups(config: DictConfig, cohort: PreparedCohort) -> pd.Series | None:
@@ -141,8 +170,6 @@ def _groups(config: DictConfig, cohort: PreparedCohort) -> pd.Series | None:
     name = config.compare
     if name is None:
         return None
-    if config.value not in VALUES:
-        raise ConfigError(f"Expected value to be one of {VALUES}, found {config.value!r}.")
     patients = cohort.patients
     if name not in patients:
         raise ConfigError(
@@ -163,10 +190,13 @@ def _groups(config: DictConfig, cohort: PreparedCohort) -> pd.Series | None:
 def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Sequence[str] = SIGNAL) -> None:
     """The signals with the smallest p on the terminal, with intervals over patients."""
     heads = [name.replace("_", " ") for name in by]
-    shown = Table(*heads, value, "p", "q", title=f"{title}. Research use only")
+    counts = [name for name in ("n_patients", "n_found", "n_first", "n_second") if name in table]
+    words = [name.replace("n_", "") for name in counts]
+    shown = Table(*heads, value, "p", "q", *words, title=f"{title}. Research use only")
     for row in table.head(SHOWN).to_dict("records"):
         interval = f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-        shown.add_row(*(str(row[name]) for name in by), interval, f"{row['p']:.2g}", f"{row['q']:.2g}")
+        numbers = f"{row['p']:.2g}", f"{row['q']:.2g}", *(str(row[name]) for name in counts)
+        shown.add_row(*(str(row[name]) for name in by), interval, *numbers)
     if len(table):
         Console(width=None if sys.stdout.isatty() else 160).print(shown)
     else:

@@ -45,6 +45,8 @@ class Progress:
 
     def __call__(self, done: int, total: int, text: str = "") -> None:
         tenth = 10 * done // max(total, 1)
+        if tenth < self._last:  # other work has begun
+            self._last = -1
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, description=text)
         elif self._shown and tenth > self._last:

@@ -13,7 +13,7 @@ from metaniche.signaling.local import global_association, global_scores, local_a
 from metaniche.signaling.matched_pairs import matched_pairs_null
 from metaniche.signaling.patients import SIGNAL, consistent_signals
 from metaniche.signaling.readers import liana_resources, open_resource, read_liana, read_resource, read_targets
-from metaniche.signaling.relay import RELAY, relay, relay_chains, relays
+from metaniche.signaling.relay import RELAY, relay, relay_chains, relay_null, relays
 from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, subunits
 from metaniche.signaling.scoring import Communication, communicate, estimate_memory, signal_problem
 from metaniche.signaling.shifts import shift_null
@@ -58,6 +58,7 @@ __all__ = [
     "read_targets",
     "relay",
     "relay_chains",
+    "relay_null",
     "relays",
     "sent_direction",
     "shift_null",

@@ -51,9 +51,10 @@ def differential_communication(
 
     Returns
     -------
-    A row per stratum and signal with at least three patients in each group: `difference` (second group less first)
-    with its 95 % bootstrap interval `low`, `high`, Hedges' g `effect`, `p`, `q` (Benjamini and Hochberg over
-    the table) and how many patients of each group were measured. Smallest p first; attrs["groups"] names the two.
+    A row per stratum and signal with at least three patients in each group, none where there is no such signal:
+    `difference` (second group less first) with its 95 % bootstrap interval `low`, `high`, Hedges' g `effect`, `p`, `q`
+    (Benjamini and Hochberg over the table) and how many patients of each group were measured. Smallest p first;
+    attrs["groups"] names the two.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def differential_communication(
     """
     labels, names = _two_groups(groups)
     by = [*strata, *SIGNAL]
-    wide = of_patients(table, value, by)
+    wide = of_patients(table, value, by).value
     labels = labels.reindex(wide.index).dropna()
     wide = wide.loc[labels.index]
     second = labels.to_numpy(bool)
@@ -76,6 +77,10 @@ def differential_communication(
     counts = tuple(side.astype(int) @ measured for side in (~second, second))
     enough = np.minimum(*counts) >= MIN_PATIENTS
     x, wide = x[:, enough], wide.loc[:, enough]
+    if not enough.any():
+        empty = pd.DataFrame(columns=[*by, "difference", "low", "high", "effect", "p", "q", "n_first", "n_second"])
+        empty.attrs["groups"] = names
+        return empty
     rng = np.random.default_rng(seed)
     samples = _Samples(x)
     found, spread = _difference(samples, second)
@@ -85,7 +90,7 @@ def differential_communication(
     n_first, n_second = (count[enough] for count in counts)
     out["effect"] = found / spread * (1 - 3 / (4 * (n_first + n_second) - 9))
     out["p"] = _permutation_p(x, second, n_permutations, rng)
-    out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
+    out["q"] = false_discovery_control(out["p"])
     out["n_first"], out["n_second"] = n_first, n_second
     out = out.sort_values("p", ignore_index=True)
     out.attrs["groups"] = names

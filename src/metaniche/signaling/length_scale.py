@@ -64,7 +64,7 @@ def length_profile(
     if len(bounds) < 2 or (np.diff(bounds) <= 0).any():
         raise ConfigError(f"Expected at least two ascending bounds in edges_um, found {list(edges_um)}.")
     between = (type_N[graph.indices.long()] == sender) & (type_N[graph.receivers()] == receiver)
-    names = (expression.pairs["ligand"] + " - " + expression.pairs["receptor"]).to_numpy(str)
+    names = np.array(expression.names)
     rings = []
     for near, far in pairwise(bounds):
         inside = between & (graph.distance_um > near) & (graph.distance_um <= far)

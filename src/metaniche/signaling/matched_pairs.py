@@ -14,13 +14,14 @@ from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_scipy, to_torch
 from metaniche.signaling.nulls import SignalNull
 
-BINS = 20
+MOST_BINS, GENES_A_BIN, LEAST_GENES = 20, 10, 20
 SMALLEST = 1e-12
 
 
 def matched_pairs_null(
     problem: LigandReceptor,
     x: np.ndarray | sparse.csr_array,
+    genes_P: np.ndarray,
     type_N: Tensor,
     n_types: int,
     n_random: int = 200,
@@ -28,12 +29,12 @@ def matched_pairs_null(
 ) -> SignalNull:
     """Signals between types among those of random pairs of genes that are expressed alike.
 
-    All genes of the panel are ranked by their mean and cut into BINS; a random pair takes a gene of the ligand's bin
-    for the ligand and one of the receptor's bin for the receptor. Complexes are ranked among the genes by their own
-    mean. What differs within a bin cancels: signals are compared per product of the two means. With b of n random pairs
-    at least as strong p = (b + 1) / (n + 1). The question is whether the pair is special among genes, not whether cells
-    communicate: markers of two neighbouring types pass as well. In a small panel the pair
-    itself is drawn now and then, which makes p larger.
+    All genes of the panel are ranked by their mean and cut into bins of about alike size; a random pair takes a gene of the
+    ligand's bin for the ligand and another one of the receptor's bin for the receptor. Complexes are ranked among the genes
+    by their own mean. Pairs are different ones, and the pair itself is none of them. What differs within a bin cancels:
+    signals are compared per product of the two means. With b of n random pairs at least as strong p = (b + 1) / (n + 1), so
+    that p is not below 1 / (n + 1) with the n that the two bins allow: small panels have few pairs. The question is whether
+    the pair is special among genes, not whether cells communicate: markers of two neighbouring types pass as well.
 
     Parameters
     ----------
@@ -41,8 +42,12 @@ def matched_pairs_null(
         The signals of the pairs over the graph (see `scoring.signal_problem`), without a transform of the sides.
     x
         (N, G) expression of the whole panel, cells as in `problem`.
+    genes_P
+        (P, 2) columns of x that are each pair's ligand and receptor; -1 for a complex.
     type_N, n_types
         (N,) int32 type of each cell, and T.
+    n_random
+        Random pairs of each two bins, fewer where there are not so many.
 
     Returns
     -------
@@ -51,39 +56,56 @@ def matched_pairs_null(
     Raises
     ------
     ConfigError
-        For fewer than 20 genes or no random pairs.
+        For a panel of fewer than LEAST_GENES genes or no random pairs.
     """
     x = sparse.csr_array(x)
-    if x.shape[1] < BINS or n_random < 1:
+    if x.shape[1] < LEAST_GENES or n_random < 1:
         raise ConfigError(
-            f"Expected a panel of at least {BINS} genes and n_random >= 1, found {x.shape[1]} genes and {n_random}. "
+            f"Expected a panel of at least {LEAST_GENES} genes and n_random >= 1, found {x.shape[1]} and {n_random}. "
             "Small panels have no random pairs to compare with: use null_model=positions."
         )
     score = type_pair_sums(problem, type_N, n_types)[0].numpy()
-    sides = (problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P)
-    means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns.numpy()] for side, columns in sides]
-    scale = np.maximum(means[0] * means[1], SMALLEST)
     mean = np.asarray(x.mean(0)).ravel()
-    order = np.argsort(mean, kind="stable")
-    by_bin = np.array_split(order, BINS)
-    starts = np.cumsum([len(part) for part in by_bin])[:-1]
-    bins = [np.digitize(np.searchsorted(mean[order], of_side), starts) for of_side in means]
-    genes = to_torch(x)
-    rng = np.random.default_rng(seed)
+    by_bin = np.array_split(np.argsort(mean, kind="stable"), min(MOST_BINS, x.shape[1] // GENES_A_BIN))
+    means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns] for side, columns in _sides(problem)]
+    scale = np.maximum(means[0] * means[1], SMALLEST)
+    highest = np.array([mean[genes].max() for genes in by_bin])
+    bins = [np.searchsorted(highest[:-1], of_side) for of_side in means]
+    genes, rng = to_torch(x), np.random.default_rng(seed)
     expected, variance, p = (np.empty_like(score) for _ in range(3))
-    combined = bins[0] * BINS + bins[1]
+    combined = bins[0] * len(by_bin) + bins[1]
     for value in np.unique(combined):
         here = np.flatnonzero(combined == value)
-        far, near = (
-            torch.from_numpy(rng.choice(by_bin[number], n_random).astype(np.int32)) for number in divmod(value, BINS)
-        )
-        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=far, rec_P=near)
-        of_genes = np.maximum(mean[far.numpy()] * mean[near.numpy()], SMALLEST)
-        random = type_pair_sums(drawn, type_N, n_types)[0].numpy() / of_genes
-        expected[:, :, here] = random.mean(-1, keepdims=True) * scale[here]
-        variance[:, :, here] = random.var(-1, keepdims=True) * scale[here] ** 2
-        seen = (score[:, :, here] / scale[here])[..., None]
-        p[:, :, here] = ((random[:, :, None, :] >= seen * (1 - 1e-12)).sum(-1) + 1) / (n_random + 1)
+        far, near = _random_pairs(*(by_bin[number] for number in divmod(value, len(by_bin))), n_random, rng)
+        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=_int32(far), rec_P=_int32(near))
+        random = type_pair_sums(drawn, type_N, n_types)[0].numpy() / np.maximum(mean[far] * mean[near], SMALLEST)
+        for pair in here:
+            other = (far != genes_P[pair, 0]) | (near != genes_P[pair, 1])
+            of_others = random[:, :, other]
+            expected[:, :, pair] = of_others.mean(-1) * scale[pair]
+            variance[:, :, pair] = of_others.var(-1) * scale[pair] ** 2
+            reached = of_others >= (score[:, :, pair] / scale[pair] * (1 - 1e-12))[..., None]
+            p[:, :, pair] = (reached.sum(-1) + 1) / (other.sum() + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, (score - expected) / np.sqrt(variance), np.nan)
     return SignalNull(score, expected, variance, z, p)
+
+
+def _sides(problem: LigandReceptor) -> tuple[tuple[Tensor, np.ndarray], tuple[Tensor, np.ndarray]]:
+    """Expression and (P,) columns of the ligands and of the receptors."""
+    return (problem.ligand_NL, problem.lig_P.numpy()), (problem.receptor_NR, problem.rec_P.numpy())
+
+
+def _random_pairs(
+    first: np.ndarray, second: np.ndarray, n_random: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Different pairs of two genes, one of each bin, none with itself; all of them where there are at most `n_random`."""
+    every = len(first) * len(second)
+    chosen = rng.choice(every, min(every, n_random + len(first)), replace=False)
+    far, near = first[chosen // len(second)], second[chosen % len(second)]
+    apart = far != near
+    return far[apart][:n_random], near[apart][:n_random]
+
+
+def _int32(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.int32))

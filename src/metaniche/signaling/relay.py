@@ -86,7 +86,7 @@ def relays(
 ) -> pd.DataFrame:
     """`relay` for all chains that `targets` allows (see `relay_chains`), each signal within the reach of its signaling type.
 
-    With `null_model="shifts"` of the config the null is that of shifts, else that of cells that change places. Returns the
+    The null is `relay_null` of the config. Returns the
     table with `q` over all chains and types; cells without a type relay nothing. Raises InputError and ConfigError as these
     two.
     """
@@ -99,7 +99,7 @@ def relays(
     ):
         kind_of[mine], place[mine], problems[kind] = kind, np.arange(len(mine)), problem
     shifts = None
-    if config.null_model == "shifts":
+    if relay_null(config) == "shifts":
         shifts = Shifts(graph.pos_um, config.n_permutations, config.stop_after, config.seed)
     tables = []
     for (heard, sent), mine in chains.groupby([kind_of[chains["first"]], kind_of[chains["second"]]]):
@@ -110,6 +110,11 @@ def relays(
     table = table[table["relay_type"].notna()].reset_index(drop=True)
     table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
     return table.sort_values("p", kind="stable", ignore_index=True)
+
+
+def relay_null(config: SignalConfig) -> str:
+    """The null that relays are tested against: shifts where signals are, else positions, whatever those of signals."""
+    return "shifts" if config.null_model == "shifts" else "positions"
 
 
 class Shifts(NamedTuple):
@@ -160,7 +165,7 @@ def relay(
     Returns
     -------
     A row per chain and type with any of the signal: the chain's names, `relay_type`, `score`, `expected` and `sd` (means
-    over the type's cells), `z`, `p`, `q` (Benjamini and Hochberg over the table) and `n_cells`. Smallest p first.
+    over the type's cells), `z`, `p` and `n_cells`. Smallest p first.
     """
     answer = answer or problem
     if problem.half_saturation is not None or answer.half_saturation is not None:
@@ -180,7 +185,6 @@ def relay(
     parts = null.score, null.mean, np.sqrt(null.variance)
     out["score"], out["expected"], out["sd"] = (values[here] / count[kind, 0] for values in parts)
     out["z"], out["p"] = null.z[here], null.p[here]
-    out["q"] = false_discovery_control(out["p"]) if len(out) else np.nan
     out["n_cells"] = n[kind, 0].astype(int)
     return out.sort_values("p", ignore_index=True)
 

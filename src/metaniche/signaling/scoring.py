@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from metaniche.errors import InputError
-from metaniche.graph import CellGraph, GraphConfig, kept_pointers
+from metaniche.graph import CellGraph, kept_pointers
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
 from metaniche.signaling.csr import TypeCodes, map_values, sums_by_type, type_codes
@@ -32,8 +33,6 @@ COLUMNS = (
     "sender", "receiver", "ligand", "receptor", "signaling_type", "pathway", "score", "expected", "sd", "z", "p", "q",
     "n_edges", "sender_share", "receiver_share",
 )  # fmt: skip
-# All neighbours within reach of the longest default decay: a draw of some would make signals noisy.
-GRAPH = GraphConfig(contact_um=20.0, radius_um=100.0, max_paracrine=None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,13 @@ class Communication:
     sent: pd.DataFrame
     received: pd.DataFrame
     provenance: dict
+
+
+class Panel(NamedTuple):
+    """All that a sample measures: (N, G) expression and the names of its columns."""
+
+    x: np.ndarray | sparse.csr_array
+    features: Sequence[str]
 
 
 def communicate(
@@ -104,7 +110,7 @@ def communicate(
         if progress is not None:
             progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
         tell = progress and partial(_inside, progress, number, len(parts), kind)
-        tables.append(_tested(part, problem, kind, types, x, graph.pos_um, config, tell))
+        tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
         group_P = torch.from_numpy(codes).to(torch.int32)
@@ -203,14 +209,14 @@ def _tested(
     problem: LigandReceptor,
     kind: str,
     types: TypeCodes,
-    x: np.ndarray | sparse.csr_array,
+    panel: Panel,
     pos_um: Tensor,
     config: SignalConfig,
     progress: Tell | None,
 ) -> pd.DataFrame:
     """The rows of one signaling type."""
     names, type_N, n_types = types
-    found = _null(problem, x, pos_um, type_N, n_types, config, progress)
+    found = _null(expression, problem, panel, pos_um, type_N, n_types, config, progress)
     weight, n_edges = (part.numpy() for part in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
         _shares(side, type_N, n_types)[:, columns.numpy()]
@@ -247,8 +253,9 @@ def _tested(
 
 
 def _null(
+    expression: PairExpression,
     problem: LigandReceptor,
-    x: np.ndarray | sparse.csr_array,
+    panel: Panel,
     pos_um: Tensor,
     type_N: Tensor,
     n_types: int,
@@ -259,7 +266,11 @@ def _null(
         score = type_pair_sums(problem, type_N, n_types)[0].numpy()
         return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
     if config.null_model == "matched_pairs":
-        return matched_pairs_null(problem, x, type_N, n_types, config.n_permutations, config.seed)
+        column = {name: i for i, name in enumerate(panel.features)}
+        genes = np.array(
+            [[column.get(gene, -1) for gene in expression.pairs[side]] for side in ("ligand", "receptor")]
+        ).T
+        return matched_pairs_null(problem, panel.x, genes, type_N, n_types, config.n_permutations, config.seed)
     n_draws, how = config.n_permutations, {"stop_after": config.stop_after, "seed": config.seed, "progress": progress}
     if config.null_model == "shifts":
         return shift_null(problem, pos_um, type_N, n_types, n_draws, **how)

@@ -78,10 +78,10 @@ class SignalConfig:
             )
         if self.score == "mass_action" and self.null_model != "none" and not self.n_permutations:
             raise ConfigError("score=mass_action has no closed-form null: give n_permutations, or take score=hill.")
-        if not 0 <= self.min_share < 1 or self.n_permutations < 0 or self.stop_after < 1 or self.half_saturation <= 0:
+        if not 0 <= self.min_share < 1 or self.stop_after < 1 or self.half_saturation <= 0:
             raise ConfigError(
-                "Expected 0 <= min_share < 1, n_permutations >= 0, stop_after >= 1 and half_saturation > 0, found "
-                f"{self.min_share}, {self.n_permutations}, {self.stop_after}, {self.half_saturation}."
+                f"Expected 0 <= min_share < 1, stop_after >= 1 and half_saturation > 0, found {self.min_share}, "
+                f"{self.stop_after}, {self.half_saturation}."
             )
         unknown = set(self.decays) - set(DECAYS)
         if unknown:
