@@ -5,6 +5,8 @@ import pytest
 from verbs import TINY, run
 
 import metaniche
+from metaniche.cli.communicate import _warn_of_few_permutations
+from metaniche.signaling import SignalConfig
 
 COHORT = (
     "data.source.synthetic.n_patients=12",
@@ -56,6 +58,13 @@ def test_too_few_permutations_for_so_many_tests_are_said(tmp_path):
     status, said = run("communicate", tmp_path, *few)
     assert status == 0, said
     assert "With signaling.n_permutations=9 no p is below 0.1" in said
+
+
+@pytest.mark.parametrize(("n", "enough"), [(99, False), (100, True)])
+def test_permutations_are_enough_where_one_signal_alone_could_be_found(n, enough, caplog):
+    table = pd.DataFrame({"sample_id": ["s"] * 5 + ["t"] * 5, "p": 0.5})
+    _warn_of_few_permutations(table, SignalConfig(n_permutations=n))
+    assert ("Take at least 100" in caplog.text) != enough
 
 
 def test_nothing_to_test_is_said_without_a_traceback(tmp_path):

@@ -5,9 +5,11 @@ import torch
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig, build_graph
-from metaniche.signaling import Resource
+from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
 from metaniche.signaling.length_scale import length_profile, length_scale
+from metaniche.signaling.nulls import position_null
+from metaniche.signaling.scoring import signal_problem
 
 RINGS = (0, 10, 20, 30, 40, 50, 60, 80, 100)
 
@@ -43,6 +45,15 @@ def test_a_pair_that_does_nothing_has_no_length_and_stays_at_one():
     idle = profile[profile["pair"] == "M - S"]
     assert np.isnan(length_scale(idle).length_um)
     assert ((idle["low"] <= 1) & (idle["high"] >= 1)).mean() >= 0.75
+
+
+def test_the_band_is_that_of_the_null_around_the_enrichment():
+    expression, graph, types = planted(25.0, 2, n=500)
+    row = length_profile(expression, graph, types, 2, 0, 1, (0, 40)).set_index("pair").loc["L - R"]
+    inside = (graph.distance_um <= 40) & (types[graph.indices.long()] == 0) & (types[graph.receivers()] == 1)
+    null = position_null(signal_problem(expression, graph, inside.float(), SignalConfig()), types, 2)
+    half = 1.96 * np.sqrt(null.variance[0, 1, 0]) / null.mean[0, 1, 0]
+    assert (row["high"] - row["enrichment"], row["enrichment"] - row["low"]) == pytest.approx((half, half))
 
 
 def test_rings_hold_every_edge_between_the_two_types_once():

@@ -149,6 +149,7 @@ def test_signals_of_two_signaling_types_are_chained_and_cells_without_a_type_rel
         told = np.bincount(j, sent * listener[i], n) * answer
         assert row.score == pytest.approx((received * told)[:100].mean(), rel=1e-4)
     assert len(table) == 2
+    np.testing.assert_allclose(table["q"], stats.false_discovery_control(table["p"]))
 
 
 def test_shifts_keep_patches_and_say_the_same_of_the_signal():
@@ -168,6 +169,20 @@ def test_shifts_keep_patches_and_say_the_same_of_the_signal():
         drawn["shifts"] += list(moved["p"])
     small = {name: np.mean(np.array(p) <= 0.05) for name, p in drawn.items()}
     assert small["shifts"] <= 0.13 < small["closed"]
+
+
+def test_shifted_ligands_stay_in_their_type():
+    """Cells of the second type hardly make the answer: in the first, the mean over shifts is near that of permutations."""
+    expression, problem, types = given(5, n=400)
+    ligand = problem.ligand_NL.to_dense().numpy()
+    ligand[types.numpy() == 1, 1] *= 1e-3
+    problem = replace(problem, ligand_NL=to_torch(ligand))
+    chains = relay_chains(expression, LINKS)
+    shifts = Shifts(torch.from_numpy(np.random.default_rng(5).random((400, 2)) * 316), 99, 1000, 0)
+    closed, moved = (
+        relay(problem, chains, types, ["one", "two"], shifts=s).set_index("relay_type") for s in (None, shifts)
+    )
+    assert moved.loc["one", "expected"] == pytest.approx(closed.loc["one", "expected"], rel=0.1)
 
 
 def test_the_blocks_in_which_chains_are_summed_do_not_matter(monkeypatch):

@@ -158,7 +158,9 @@ def test_random_pairs_of_genes_are_a_null_model(tissue, resource):
     more = np.random.default_rng(0).permuted(np.tile(x, 4), axis=0)
     wide, names = np.hstack([x, more]), [*GENES, *(f"g{i}" for i in range(more.shape[1]))]
     config = SignalConfig(null_model="matched_pairs", n_permutations=39, seed=1)
+    wide[np.asarray(types) == "a", 1] = 0
     table = communicate(wide, names, types, graph, resource, config).table
+    assert not table.query("sender == 'a' and ligand == 'L1'").empty  # a choice of types would spoil the null
     counts = np.outer((40, 39), table["p"])  # of 39 random pairs, or of 38 where the pair itself was among them
     assert (np.abs(counts - np.round(counts)) < 1e-6).any(0).all()
     assert table["p"].min() >= 1 / 40

@@ -117,6 +117,13 @@ def test_what_is_nearest_stays_near():
     assert ((distance < of_place[:, None]) & (distance < of_point)).mean() < 0.01
 
 
+def test_the_axes_of_the_vector_are_drawn_apart():
+    pos = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2)
+    sources = shifts_of_cells(pos, np.zeros(len(pos), np.int32), 80, False, 0)
+    moved = np.array([np.median((pos[source] - pos) % 11, axis=0) for source in sources])
+    assert abs(np.corrcoef(moved.T)[0, 1]) < 0.4
+
+
 def test_one_cell_of_a_lattice_takes_the_place_of_another():
     """Shifted by whole steps on a closed lattice, every cell arrives at a cell's place."""
     side = 6
