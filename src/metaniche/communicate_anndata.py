@@ -118,7 +118,7 @@ def samples_of(
     """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`."""
     if typed:
         require_column(adata.obs, types, "adata")
-        if adata.obs[types].isna().all():
+        if adata.n_obs and adata.obs[types].isna().all():
             raise refusal("adata", expected=f"cell types in obs[{types!r}]", found="none", fix="Name another column.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     return prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
