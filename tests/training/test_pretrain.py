@@ -2,16 +2,22 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tissue import READ
 
+from metaniche.data.features import Features
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
+from metaniche.data.units import make_bags
 from metaniche.errors import ConfigError
+from metaniche.models import ARCHITECTURES
 from metaniche.models.encoder import Encoder
 from metaniche.predict import Predictor
-from metaniche.training.fit import FitConfig
+from metaniche.signaling import Resource
+from metaniche.training.datamodule import TumourDataModule
+from metaniche.training.fit import FitConfig, fit_pairs
 from metaniche.training.fit import fit_bundle as fit_any
 from metaniche.training.fit_encoder import fit_encoder
 from metaniche.training.pretrain import HiddenFeatures, PretrainConfig
@@ -56,8 +62,10 @@ def test_pretraining_sees_the_training_patients_only_and_no_label(parts, monkeyp
     samples, patients, targets = parts
     train = targets.of([f"p{i}" for i in range(6)])
     seen = []
-    plain = HiddenFeatures.error
-    monkeypatch.setattr(HiddenFeatures, "error", lambda self, batch: (seen.append(len(batch.x)), plain(self, batch))[1])
+    plain = HiddenFeatures.errors
+    monkeypatch.setattr(
+        HiddenFeatures, "errors", lambda self, batch: (seen.append(len(batch.x)), plain(self, batch))[1]
+    )
     config = replace(CONFIG, pretrain=PretrainConfig(epochs=3, freeze=True))
     one = fit_bundle(samples, train, config, patients=patients)
     assert seen
@@ -70,8 +78,54 @@ def test_pretraining_sees_the_training_patients_only_and_no_label(parts, monkeyp
         assert torch.equal(tensor, embed_of(unlabelled)[name])
 
 
+def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts):
+    """By their definition; and the encoder is another one for it."""
+    samples, patients, targets = parts
+    table = pd.DataFrame({"ligand": ["CXCL12", "KRT8"], "receptor": ["CXCR4", "CD3E"]})
+    config = replace(CONFIG, architecture="SeedSoil", parameters={"width": 8}, resource=Resource(table, "two"))
+    pairs = fit_pairs(config, samples)
+    features = Features.fit(samples, config.features)
+    data = TumourDataModule(
+        make_bags(samples, features, BINARY, targets=targets, pairs=pairs), [], train_patients=[], val_patients=[],
+        sampling=config.sampling, seed=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = ARCHITECTURES["SeedSoil"](n_features=len(features.names), n_outputs=1, width=8, pairs=pairs.columns())
+    with_signals = PretrainConfig(epochs=20, signals=0.5)
+    module = HiddenFeatures(network, with_signals, 0, n_signals=4)
+    batch = next(iter(data.train_dataloader()))
+    torch.manual_seed(1)
+    _, found = module.errors(batch)
+    torch.manual_seed(1)
+    hidden = torch.rand_like(batch.x) < with_signals.hidden
+    hidden |= torch.rand(len(batch.x), 1) < with_signals.alone
+    heard = module.hear(network.embed(batch.x.masked_fill(hidden, 0.0)))
+    i, j = batch.graph.receivers(), batch.graph.indices.long()
+    near = torch.stack(
+        [batch.signals[j[i == cell]].sum(0) / max(int((i == cell).sum()), 1) for cell in range(len(batch.x))]
+    )
+    near = (near - near.mean(0)) / near.std(0)
+    assert found.item() == pytest.approx(0.5 * (heard - near).square().mean().item(), rel=1e-4)
+    deaf = HiddenFeatures(network, replace(with_signals, signals=0.0), 0, n_signals=4)
+    assert deaf.errors(batch)[1].item() == 0
+    one, other = (
+        fit_encoder(samples, BINARY, replace(config, pretrain=replace(with_signals, signals=weight)))
+        for weight in (0.0, 0.5)
+    )
+    assert any(not torch.equal(one.state[name], other.state[name]) for name in one.state)
+
+
 @pytest.mark.parametrize(
-    "settings", [{"epochs": -1}, {"epochs": 1.5}, {"hidden": 0.0}, {"hidden": 1.0}, {"alone": 1.0}, {"freeze": True}]
+    "settings",
+    [
+        {"signals": -1.0},
+        {"epochs": -1},
+        {"epochs": 1.5},
+        {"hidden": 0.0},
+        {"hidden": 1.0},
+        {"alone": 1.0},
+        {"freeze": True},
+    ],
 )
 def test_pretraining_of_nothing_is_refused(settings):
     with pytest.raises(ConfigError, match="pretrain"):

@@ -140,7 +140,7 @@ def fit_bundle(
     held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
     features = Features.fit(train, config.features, seed)
     clinical = _fit_clinical(config, targets, patients)
-    pairs = _fit_pairs(config, train)
+    pairs = fit_pairs(config, train)
     bags, val_bags = (
         make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
@@ -237,7 +237,7 @@ def _say_once(text: str) -> None:
     log.info(text)
 
 
-def _fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatures | None:
+def fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatures | None:
     """The pairs that a network hears, and a word on them; none where it reads none, or where none is measured."""
     if config.resource is None or not ARCHITECTURES[config.architecture].reads_pairs:
         return None

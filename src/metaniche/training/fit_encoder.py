@@ -16,7 +16,7 @@ from metaniche.errors import ConfigError
 from metaniche.models import ARCHITECTURES
 from metaniche.models.encoder import Encoder
 from metaniche.training.datamodule import TumourDataModule
-from metaniche.training.fit import FitConfig, TrainerFactory, quiet_trainer
+from metaniche.training.fit import FitConfig, TrainerFactory, fit_pairs, quiet_trainer
 from metaniche.training.pretrain import pretrain
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,9 @@ def fit_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[config.architecture](n_features=len(features.names), n_outputs=1, **config.parameters)
+    bags = make_bags(samples, features, task, pairs=fit_pairs(config, samples))
     data = TumourDataModule(
-        make_bags(samples, features, task), [], train_patients=[s.patient_id for s in samples], val_patients=[],
+        bags, [], train_patients=[s.patient_id for s in samples], val_patients=[],
         sampling=config.sampling, seed=seed,
     )  # fmt: skip
     if config.pretrain.encoder is not None:

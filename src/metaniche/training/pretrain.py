@@ -31,6 +31,9 @@ class PretrainConfig:
         Share of a cell's features that is hidden.
     alone
         Share of cells of which all features are hidden: only the neighbours tell of them.
+    signals
+        Weight of a second task, for networks that hear pairs: what is left of a cell is to tell which ligands and receptors its
+        neighbours have; 0: none.
     freeze
         The encoder stays as pretraining left it; only what stands on it learns from labels.
     encoder
@@ -40,14 +43,16 @@ class PretrainConfig:
     epochs: int = 0
     hidden: float = 0.3
     alone: float = 0.2
+    signals: float = 0.0
     freeze: bool = False
     encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epochs, int) or self.epochs < 0 or not 0 < self.hidden < 1 or not 0 <= self.alone < 1:
+        shares = 0 < self.hidden < 1 and 0 <= self.alone < 1 and 0 <= self.signals < float("inf")
+        if not isinstance(self.epochs, int) or self.epochs < 0 or not shares:
             raise ConfigError(
-                "Expected pretrain.epochs >= 0, 0 < pretrain.hidden < 1 and 0 <= pretrain.alone < 1, found "
-                f"{self.epochs!r}, {self.hidden} and {self.alone}."
+                "Expected pretrain.epochs >= 0, 0 < pretrain.hidden < 1, 0 <= pretrain.alone < 1 and pretrain.signals >= 0, "
+                f"found {self.epochs!r}, {self.hidden}, {self.alone} and {self.signals}."
             )
         if self.freeze and not self.epochs and self.encoder is None:
             raise ConfigError("pretrain.freeze=true without pretraining: set pretrain.epochs or pretrain.encoder.")
@@ -56,30 +61,38 @@ class PretrainConfig:
 class HiddenFeatures(pl.LightningModule):
     r"""Trains `embed` to tell hidden features: :math:`\hat x_i = f(h_i, \langle h_j \rangle_j)`, squared error where hidden.
 
-    With h the embedding of what is left of a cell, averaged over its neighbours in the graph; f is thrown away afterwards.
+    With h the embedding of what is left of a cell, averaged over its neighbours in the graph; f is thrown away afterwards. With
+    `config.signals` the ligands and receptors of its neighbours, on average and standardised, are to be told from h_i too.
     """
 
-    def __init__(self, network: MIL, config: PretrainConfig, seed: int) -> None:
+    def __init__(self, network: MIL, config: PretrainConfig, seed: int, n_signals: int = 0) -> None:
         super().__init__()
         self.embed, self.config, self.seed = network.embed, config, seed
         width, n_features = network.embed[0].weight.shape
         self.tell = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, n_features))
+        self.hear = nn.Linear(width, n_signals) if n_signals and config.signals else None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.error(batch)
+        return sum(self.errors(batch))
 
-    def error(self, batch: Batch) -> Tensor:
-        """Mean squared error of the hidden features; about 1 for a network that tells the mean."""
+    def errors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean squared error of the hidden features, and of the neighbours' signals times their weight; the first, and the
+        second over its weight, are about 1 for a network that tells the mean."""
         x, graph = batch.x, batch.graph
         hidden = torch.rand_like(x) < self.config.hidden
         hidden |= torch.rand(len(x), 1, device=x.device) < self.config.alone
         own = self.embed(x.masked_fill(hidden, 0.0))
         around = segment_mean(own[graph.indices.long()], graph.indptr)
         told = self.tell(torch.cat((own, around), dim=1))
-        return (told - x).square()[hidden].mean()
+        of_features = (told - x).square()[hidden].mean()
+        if self.hear is None:
+            return of_features, torch.zeros_like(of_features)
+        near = segment_mean(batch.signals[graph.indices.long()], graph.indptr)
+        near = (near - near.mean(0)) / near.std(0).clamp(min=1e-4)
+        return of_features, self.config.signals * (self.hear(own) - near).square().mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
@@ -99,7 +112,8 @@ def pretrain(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = HiddenFeatures(network, config, seed)
+        n_signals = next(iter(data.train_dataloader())).signals.shape[1]
+        module = HiddenFeatures(network, config, seed, n_signals)
         before = _error(module, data, seed)
         make_trainer(None).fit(module, train_dataloaders=data.train_dataloader())
         return before, _error(module, data, seed)
@@ -109,6 +123,6 @@ def pretrain(
 def _error(module: HiddenFeatures, data: TumourDataModule, seed: int) -> float:
     torch.manual_seed(seed)
     module.eval()
-    found = float(module.error(next(iter(data.train_dataloader()))))
+    found = float(module.errors(next(iter(data.train_dataloader())))[0])
     module.train()
     return found
