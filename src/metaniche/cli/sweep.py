@@ -34,9 +34,9 @@ from metaniche.report.figures.style import to_bytes
 log = logging.getLogger(__name__)
 
 TUNED = "tuned"
-NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "maps": 0}
+NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1}
 UNSEEN_BY_TRIALS = (
-    "paths", "run_name", "hparams_search", "baselines", "judge", "maps", "n_boot", "n_folds", "n_repeats", "scheme",
+    "paths", "run_name", "hparams_search", "baselines", "judge", "n_boot", "n_folds", "n_repeats", "scheme",
 )  # fmt: skip
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import torch
 
 from metaniche.data.batch import Batch
+from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Task
 from metaniche.errors import ConfigError, InputError
 from metaniche.models import MIL
 from metaniche.predict import Predictor
@@ -62,7 +64,7 @@ def deletion_curves(
     if len(batches) < 3:
         raise InputError(f"Expected at least 3 units to compare, found {len(batches)}.")
     families = predictor.pairs.pairs["signaling_type"].to_numpy()
-    whole = _logits(predictor.members, batches)
+    whole = _logits(predictor.task, predictor.members, batches)
     if np.ptp(whole) < 1e-9:
         raise InputError(f"Expected risks that differ between units, found the same for all {len(batches)}.")
     rng = np.random.default_rng(seed)
@@ -74,7 +76,7 @@ def deletion_curves(
             for each in orders:
                 silent = each[:k] if curve == "deletion" else each[k:]
                 networks = [_silenced(m, silent, families) for m in predictor.members]
-                left.append(_slope(whole, _logits(networks, batches)))
+                left.append(_slope(whole, _logits(predictor.task, networks, batches)))
             own, random = left[0], left[1:] or [np.nan]
             rows.append((int(k), curve, own, np.mean(random), np.min(random), np.max(random)))
     columns = ["n_pairs", "curve", "left", "random", "random_low", "random_high"]
@@ -90,9 +92,10 @@ def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:
     return out
 
 
-def _logits(networks: Sequence[MIL], batches: Sequence[Batch]) -> np.ndarray:
-    """(units,) mean over members and outputs."""
-    return np.array([float(torch.stack([m(*b.tissue).bag_logits for m in networks]).mean()) for b in batches])
+def _logits(task: Task, networks: Sequence[MIL], batches: Sequence[Batch]) -> np.ndarray:
+    """(units,) mean over members and the outputs that speak of the event."""
+    of_units = (torch.stack([m(*b.tissue).bag_logits for m in networks]) for b in batches)
+    return np.array([float(of_event(task, logits).mean()) for logits in of_units])
 
 
 def _slope(whole: np.ndarray, part: np.ndarray) -> float:
