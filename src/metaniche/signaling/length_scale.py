@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
 from torch import Tensor
 
 from metaniche.errors import ConfigError, InputError
@@ -92,7 +93,8 @@ def length_scale(profile: pd.DataFrame) -> LengthScale:
     """Fit `enrichment = 1 + A exp(-d / length)` to the profile of one pair, each ring weighted by its null's spread.
 
     The interval is that of the fit (normal, on the log of the length). It takes rings as independent, which they are
-    not quite: cells stand in several of them.
+    not quite: cells stand in several of them. Where senders or receivers lie in patches, the length is that of the patches if
+    they are larger than the signal's own range: nothing in the tissue tells the two apart.
     """
     rows = profile[np.isfinite(profile["enrichment"]) & (profile["high"] > profile["low"])]
     missing = LengthScale(np.nan, np.nan, np.nan)
@@ -102,9 +104,11 @@ def length_scale(profile: pd.DataFrame) -> LengthScale:
     spread = (rows["high"] - rows["low"]).to_numpy() / (2 * 1.96)
     start = max(excess.max(), 1e-3), np.log(np.median(d))
     try:
-        (height, log_length), covariance = curve_fit(
-            lambda x, a, b: a * np.exp(-x / np.exp(b)), d, excess, start, spread, absolute_sigma=True, maxfev=5000
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # no covariance: looked at below
+            (height, log_length), covariance = curve_fit(
+                lambda x, a, b: a * np.exp(-x / np.exp(b)), d, excess, start, spread, absolute_sigma=True, maxfev=5000
+            )
     except RuntimeError:
         return missing
     error = np.sqrt(covariance[1, 1])
