@@ -347,9 +347,10 @@ class Predictor:
     def _coverage_message(self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]) -> str:
         sample = next(s for s in samples if s.sample_id == sample_id)
         shares = self.features.coverages(sample)
-        if min(shares, key=shares.get) == "genes":
-            missing = [g for g in self.features.genes if g not in sample.features]
-            what = f"of its {len(self.features.genes)} features; missing: {', '.join(missing[:8])}"
+        wanted = {"genes": self.features.genes, "states": self.features.state_genes}.get(min(shares, key=shares.get))
+        if wanted:
+            missing = [g for g in wanted if g not in sample.features]
+            what = f"of its {len(wanted)} features; missing: {', '.join(missing[:8])}"
             remedy = "Check gene ids and species, or use a bundle trained on this panel"
         else:
             found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))

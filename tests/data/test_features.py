@@ -128,6 +128,8 @@ def test_a_gene_of_a_state_that_is_not_measured_reads_as_the_training_mean():
     samples = [make_sample(f"s{i}", f"p{i}", seed=i, markers=panel) for i in range(3)]
     features = Features.fit(samples, FeatureConfig(use_types=False, gene_sets={"one": ["g0", "g1", "g2"]}))
     silent = replace(samples[0], x=samples[0].x[:, 3:], features=samples[0].features[3:])
+    assert features.coverages(silent)["states"] == 0
+    assert features.coverages(samples[0])["states"] == 1
     centre = -features.arrays["state_centre"] / features.arrays["state_spread"]
     np.testing.assert_allclose(features.state_scores(silent), np.tile(centre, (silent.n_cells, 1)), atol=1e-5)
 

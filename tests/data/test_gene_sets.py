@@ -15,7 +15,7 @@ def test_packaged_sets_have_genes_once_and_a_source():
 
 def test_gmt_and_tables_say_the_same(tmp_path):
     (tmp_path / "own.gmt").write_text("HYPOXIA\tabout\tADM\tVEGFA\tADM\n\nEMT\tabout\tVIM\n")
-    (tmp_path / "own.csv").write_text("set,gene\nHYPOXIA,ADM\nHYPOXIA,VEGFA\nEMT,VIM\nHYPOXIA,ADM\n")
+    (tmp_path / "own.csv").write_text("set,gene\nHYPOXIA,ADM\nHYPOXIA, VEGFA\nEMT,VIM\nHYPOXIA,ADM\n")
     expected = {"HYPOXIA": ("ADM", "VEGFA"), "EMT": ("VIM",)}
     assert read_gene_sets(tmp_path / "own.gmt") == read_gene_sets(tmp_path / "own.csv") == expected
 

@@ -42,6 +42,22 @@ def test_discrete_survival_falls_from_one():
     assert (np.diff(survival.to_numpy(), axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("task", [DISCRETE, COMPETING])
+def test_the_open_interval_has_no_say_in_the_risk(task):
+    """Nobody is seen to survive it: its hazard is 1 as far as training can tell."""
+    logits = torch.randn(5, n_outputs(task))
+    other = logits.clone()
+    other[:, 3::4] += 9.0
+    torch.testing.assert_close(unit_risk(task, other), unit_risk(task, logits))
+
+
+def test_times_that_tie_make_one_column():
+    logits = np.random.default_rng(1).normal(size=(3, 4))
+    survival = discrete_survival(logits, [1.0, 2.0, 2.0], pd.RangeIndex(3))
+    assert list(survival.columns) == [1.0, 2.0]
+    np.testing.assert_allclose(survival[2.0], np.prod(1 / (1 + np.exp(logits[:, :3])), axis=1))
+
+
 def test_incidences_of_both_events_and_of_none_sum_to_one():
     logits = torch.randn(6, 8, dtype=torch.float64)
     swapped = torch.cat([logits[:, 4:], logits[:, :4]], 1)
@@ -50,14 +66,14 @@ def test_incidences_of_both_events_and_of_none_sum_to_one():
     torch.testing.assert_close(incidence(logits, 4) + incidence(swapped, 4) + none, torch.ones(6, 4).double())
     survival = discrete_survival(logits.numpy(), [1.0, 2.0, 3.0], pd.RangeIndex(6))
     np.testing.assert_allclose(survival, 1 - incidence(logits, 4)[:, :3])
-    torch.testing.assert_close(unit_risk(COMPETING, logits), incidence(logits, 4)[:, -1])
+    torch.testing.assert_close(unit_risk(COMPETING, logits), incidence(logits, 4)[:, 2])
 
 
 def test_who_is_likely_to_die_first_is_less_likely_to_recur():
     logits = torch.zeros(1, 8)
     frail = logits.clone()
     frail[:, 4:] = 2.0
-    assert unit_risk(COMPETING, frail) < unit_risk(COMPETING, logits) < 1 - 0.5**4
+    assert unit_risk(COMPETING, frail) < unit_risk(COMPETING, logits) < 1 - 0.5**3
     assert of_event(COMPETING, frail).tolist() == [[0.0] * 4]
     assert of_event(DISCRETE, frail).shape == (1, 8)
 

@@ -60,6 +60,8 @@ def test_a_competing_event_counts_where_the_event_itself_did_not_come(small_coho
     assert event_kind(targets.table.drop(columns="competing")).tolist() == [1, 1, 0, 0] + [0] * (n - 5)
     with pytest.raises(ConfigError, match=r"expected kind .discrete_time. for task\.competing"):
         replace(task, kind="cox")
+    with pytest.raises(ConfigError, match=r"task\.n_bins of at least 2"):
+        replace(task, n_bins=1)
 
 
 def test_a_patient_with_one_known_site_stays(small_cohort):

@@ -47,9 +47,9 @@ def test_correlations_are_spearmans_of_malignant_cells_patient_by_patient(scored
         by_patient[patient] = [spearmanr(states[:, k], potential).statistic for k in range(2)]
     for k, name in enumerate(SETS):
         values = np.array([v[k] for v in by_patient.values()])
-        interval = ttest_1samp(values, 0).confidence_interval(0.95)
+        interval = ttest_1samp(np.arctanh(values), 0).confidence_interval(0.95)
         assert found.loc[name, ["correlation", "low", "high"]].tolist() == pytest.approx(
-            [values.mean(), interval.low, interval.high], abs=1e-6
+            np.tanh([np.arctanh(values).mean(), interval.low, interval.high]).tolist(), abs=1e-6
         )
     assert (found["n_patients"] == 6).all()
     assert found["correlation"].abs().is_monotonic_decreasing

@@ -17,6 +17,12 @@ def follow_up(seed, n, decimals=1):
     return time, event, np.round(rng.normal(size=n), 1)
 
 
+def untied(seed, n):
+    """Training times that no test time shares: at ties scikit-survival takes G after the censorings, we before."""
+    time, event, risk = follow_up(seed, n)
+    return time + 0.05, event, risk
+
+
 def structured(time, event):
     return np.array(list(zip(event.astype(bool), time)), dtype=[("event", bool), ("time", float)])
 
@@ -37,7 +43,7 @@ def test_harrell_is_that_of_scikit_survival(seed, n):
 def test_uno_is_that_of_scikit_survival(seed, n):
     metrics = pytest.importorskip("sksurv.metrics")
     time, event, risk = follow_up(seed, n)
-    train_time, train_event, _ = follow_up(seed + 1, 60)
+    train_time, train_event, _ = untied(seed + 1, 60)
     tau = float(np.quantile(train_time, 0.7))
     if not ((event == 1) & (time < tau)).any():
         return
@@ -52,7 +58,7 @@ def test_uno_is_that_of_scikit_survival(seed, n):
 def test_integrated_brier_is_that_of_scikit_survival(seed, n):
     metrics = pytest.importorskip("sksurv.metrics")
     time, event, _ = follow_up(seed, n)
-    train_time, train_event, _ = follow_up(seed + 1, 60)
+    train_time, train_event, _ = untied(seed + 1, 60)
     train_time = np.append(train_time, time.max() + 1)
     train_event = np.append(train_event, 0)
     grid = np.linspace(time.min(), time.max() - 0.05, 9)
@@ -91,9 +97,40 @@ def test_concordance_by_hand():
     assert harrell_c(time, event, np.array([4.0, 3.0, 2.0, 1.0])) == 1.0
     assert harrell_c(time, event, np.array([1.0, 2.0, 3.0, 4.0])) == 0.0
     assert harrell_c(time, event, np.zeros(4)) == 0.5
-    assert concordance(time, event, np.array([4.0, 1, 2, 2]), pair_weight=np.array([1.0, 9, 0, 0])) == pytest.approx(
-        3 / 21
+    # Led by the first: three pairs won; by the second: two of the tied, one half each lost... weights 1/G^2 = 1 and 4.
+    risk, censoring = np.array([4.0, 1, 2, 2]), np.array([1.0, 0.5, 0.5, 0.1])
+    assert concordance(time, event, risk, censoring) == pytest.approx((3 * 1 + 0) / (3 * 1 + 2 * 4))
+    assert concordance(time, event, risk, censoring, tau=2.0) == 1.0
+    # The last had its competing event before the second's event: the pair is weighted by one over both.
+    earlier = np.array([1.0, 2.0, 2.5, 1.5]), np.array([1, 1, 0, 2])
+    assert concordance(*earlier, np.array([0.0, 1, 2, 0]), np.array([1.0, 0.5, 0.5, 0.8])) == pytest.approx(
+        (0.5 + 1 / (0.5 * 0.8)) / (3 + 4 + 1 / (0.5 * 0.8))
     )
+
+
+def test_censored_brier_and_unos_c_are_those_without_censoring():
+    """With whole years, in which events, competing events and censorings tie, and perfect predictions of two groups."""
+    rng = np.random.default_rng(8)
+    n = 40_000
+    high = rng.random(n) < 0.5
+    first = rng.exponential(np.where(high, 4.0, 12.0))
+    other = rng.exponential(9.0, n)
+    time, kind = np.ceil(np.minimum(first, other)), np.where(first < other, 1, 2)
+    left = np.ceil(rng.exponential(9.0, n))
+    seen = time <= left  # an event in the year in which a unit leaves is seen
+    shown, status = np.where(seen, time, left), np.where(seen, kind, 0)
+    grid = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    curves = np.stack(
+        [1 - np.array([(first < other) & (time <= t) for t in grid])[:, high == h].mean(1) for h in (0, 1)]
+    )
+    curves = curves[high.astype(int)]
+    truth = integrated_brier(time, kind, curves, grid, time, kind)
+    assert integrated_brier(shown, status, curves, grid, shown, status) == pytest.approx(truth, rel=0.02)
+    few = rng.permutation(n)[:2000]
+    whole, censored = (
+        uno_c(t[few], k[few], 1.0 * high[few], t, k, tau=6.0) for t, k in ((time, kind), (shown, status))
+    )
+    assert censored == pytest.approx(whole, abs=0.02)
 
 
 def test_who_had_a_competing_event_is_compared_as_one_who_never_has_this_one():
@@ -129,6 +166,10 @@ def test_undefined_is_nan():
 def test_censoring_curve_counts_censorings_and_events_first():
     curve = censoring_survival(np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 1, 0, 1]), np.array([0.5, 1.0, 2.0, 9.0]))
     np.testing.assert_allclose(curve, [1.0, 3 / 4, 3 / 8, 3 / 8])
+    seen = np.array([1.0, 2.0, 2.0, 3.0]), np.array([0, 1, 0, 1])
+    np.testing.assert_allclose(
+        censoring_survival(*seen, np.array([0.5, 1.0, 2.0, 9.0]), before=True), [1, 1, 3 / 4, 3 / 8]
+    )
 
 
 @settings(max_examples=25, deadline=None)

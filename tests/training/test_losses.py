@@ -82,15 +82,16 @@ def test_discrete_time_is_the_likelihood_of_the_hazards():
 def test_competing_events_share_the_hazard_of_an_interval():
     rng = np.random.default_rng(2)
     z = rng.normal(size=(5, 8))
-    edges, time = np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.5, 9.0, 3.5])
+    edges, time = np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.7, 9.0, 3.5])
     event, competing = np.array([1.0, 0, 0, 0, 1]), np.array([0.0, 1, 0, 1, 0])
     expected = 0.0
     for row, t, e, c in zip(z, time, event, competing):
         last = np.digitize(t, edges)
+        middle = (*(np.array([0.0, *edges[:-1]]) + edges) / 2, np.inf)[last]
         for k in range(last + 1):
             odds = np.exp(row[k]), np.exp(row[4 + k])
             share = (1.0, *odds) / (1 + sum(odds))
-            if k < last:
+            if k < last or (not e and not c and t > middle):
                 expected -= np.log(share[0])
             elif e or c:
                 expected -= np.log(share[1 if e else 2])

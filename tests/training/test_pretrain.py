@@ -78,7 +78,7 @@ def test_pretraining_sees_the_training_patients_only_and_no_label(parts, monkeyp
         assert torch.equal(tensor, embed_of(unlabelled)[name])
 
 
-def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts):
+def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts, caplog):
     """By their definition; and the encoder is another one for it."""
     samples, patients, targets = parts
     table = pd.DataFrame({"ligand": ["CXCL12", "KRT8"], "receptor": ["CXCR4", "CD3E"]})
@@ -108,6 +108,8 @@ def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts):
     assert found.item() == pytest.approx(0.5 * (heard - near).square().mean().item(), rel=1e-4)
     deaf = HiddenFeatures(network, replace(with_signals, signals=0.0), 0, n_signals=4)
     assert deaf.errors(batch)[1].item() == 0
+    fit_encoder(samples, BINARY, replace(config, resource=None, pretrain=replace(with_signals, epochs=1)))
+    assert "has nothing to tell" in caplog.text
     one, other = (
         fit_encoder(samples, BINARY, replace(config, pretrain=replace(with_signals, signals=weight)))
         for weight in (0.0, 0.5)
@@ -119,6 +121,7 @@ def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts):
     "settings",
     [
         {"signals": -1.0},
+        {"signals": 1.0},
         {"epochs": -1},
         {"epochs": 1.5},
         {"hidden": 0.0},

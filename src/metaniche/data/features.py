@@ -139,10 +139,14 @@ class Features:
         return min(self.coverages(sample).values())
 
     def coverages(self, sample: PreparedSample) -> dict[str, float]:
-        """The share of known "genes" (or markers) that were measured, and of cells with a known type ("types")."""
+        """The share of known "genes" (or markers) and of genes of cell "states" that were measured, and of cells with a known
+        type ("types").
+        """
         shares = {}
         if self.genes:
             shares["genes"] = float(np.isin(self.genes, sample.features).mean())
+        if self.states:
+            shares["states"] = float(np.isin(self.state_genes, sample.features).mean())
         if self.types:
             shares["types"] = float(_one_hot(sample, self.types).any(axis=1).mean())
         return shares

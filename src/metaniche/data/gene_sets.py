@@ -129,7 +129,7 @@ def _of_table(path: Path) -> dict[str, tuple[str, ...]]:
             found=f"columns {listed(table.columns, 8)}",
             fix=f"{nearest('gene', table.columns)}Rename the columns, or give a .gmt file.",
         )
-    rows = table[["set", "gene"]].dropna().astype(str)
+    rows = table[["set", "gene"]].dropna().astype(str).apply(lambda column: column.str.strip())
     if rows.empty:
         raise refusal(path, expected="sets with genes", found="none", fix="Fill the columns set and gene.")
     return {str(name): tuple(pd.unique(genes)) for name, genes in rows.groupby("set", sort=False)["gene"]}

@@ -41,7 +41,9 @@ def unit_risk(task: Task, logits: Tensor) -> Tensor:
         return logits[:, 0]
     if task.kind == "sites":
         return torch.sigmoid(logits).mean(1)
-    return incidence(logits, task.n_bins)[:, -1]
+    # Not to the end of the last interval, which is open: nobody is seen to survive it, so its hazard is learned from events
+    # alone, and those are late ones.
+    return incidence(logits, task.n_bins)[:, -2]
 
 
 def incidence(logits: Tensor, n_bins: int) -> Tensor:
@@ -86,7 +88,8 @@ def ensemble_risk(task: Task, logits: Tensor, *, of_cells: bool = False) -> tupl
 def discrete_survival(logits: np.ndarray, edges: list[float], index: pd.Index) -> pd.DataFrame:
     """(B, K) hazards' logits -> probability of no event by each inner edge: a row per unit, a column per time."""
     by_edge = incidence(torch.as_tensor(logits, dtype=torch.float64), len(edges) + 1)[:, :-1]
-    return pd.DataFrame(1.0 - by_edge.numpy(), index=index, columns=list(edges))
+    curves = pd.DataFrame(1.0 - by_edge.numpy(), index=index, columns=list(edges))
+    return curves.loc[:, ~curves.columns.duplicated(keep="last")]  # an interval between tied times is empty
 
 
 def breslow(risk: np.ndarray, time: np.ndarray, event: np.ndarray) -> tuple[list[float], list[float]]:

@@ -42,7 +42,7 @@ class Task:
     clinical
         Patient columns used as clinical variables, numeric or categorical.
     n_bins
-        Number of intervals of the discrete-time head.
+        Number of intervals of the discrete-time head, 2 or more; the last is open.
     """
 
     name: str
@@ -80,6 +80,8 @@ class Task:
                     f"Needed are {', '.join(f'task.{n}' for n in names)}."
                 )
 
+        if self.kind == "discrete_time" and self.n_bins < 2:
+            raise ConfigError(f"Task {self.name!r}: expected task.n_bins of at least 2, found {self.n_bins}.")
         if self.competing and self.kind != "discrete_time":
             raise ConfigError(
                 f"Task {self.name!r}: expected kind 'discrete_time' for task.competing, found {self.kind!r}. Set task.kind, "

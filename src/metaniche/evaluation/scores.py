@@ -21,7 +21,7 @@ from metaniche.metrics import (
     sensitivity_at_specificity,
 )
 from metaniche.metrics.discrimination import within_group_auroc
-from metaniche.metrics.survival import brier_contributions, censoring_survival, uno_weight
+from metaniche.metrics.survival import brier_contributions, censoring_survival
 from metaniche.metrics.weighting import as_rows, ratio, unwrap
 
 Score = Callable[[np.ndarray | None], "float | np.ndarray"]
@@ -97,17 +97,15 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
     time, risk, event = rows["time"].to_numpy(float), rows["risk"].to_numpy(float), event_kind(rows)
     own, on_grid = _censoring(cv, rows)
     tau = float(cv.grid[-1])
-    pair_weight = uno_weight(time, own, tau)
     functions: dict[str, Score] = {
         "harrell_c": lambda w: harrell_c(time, event, risk, w),
-        "uno_c": lambda w: concordance(time, event, risk, pair_weight, w),
+        "uno_c": lambda w: concordance(time, event, risk, own, tau, w),
     }
     if "survival" not in rows or rows["survival"].isna().any() or cv.grid.size < 2:
         return functions | dict.fromkeys(("ibs", "calibration_slope", "ece"), _undefined)
     curves = np.stack(rows["survival"].to_numpy())
     errors = brier_contributions(time, event, curves, cv.grid, own, on_grid)
     middle = cv.grid.size // 2
-    until = np.where(event == 2, time.max(), time)  # free of the event to the end
     horizon, at_horizon = cv.grid[middle], np.clip(curves[:, middle], CLIP, 1.0 - CLIP)
     log_hazard = np.log(-np.log(at_horizon))
     had_event = (time <= horizon) & (event == 1)
@@ -115,13 +113,16 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
     inverse = np.nan_to_num(ratio(np.ones(time.size), known))
     return functions | {
         "ibs": lambda w: _weighted_mean(errors, w),
-        "calibration_slope": lambda w: cox_calibration_slope(until, event == 1, log_hazard, w),
+        # Who had a competing event stays at risk, but not to the same end as others: a slope would need weights of its own.
+        "calibration_slope": _undefined
+        if (event == 2).any()
+        else lambda w: cox_calibration_slope(time, event, log_hazard, w),
         "ece": lambda w: ece(had_event, 1.0 - at_horizon, weight=inverse if w is None else w * inverse),
     }
 
 
 def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """G at each unit's own time (n,) and at the grid (n, T), from the training patients of its fold."""
+    """G just before each unit's own time (n,) and at the grid (n, T), from the training patients of its fold."""
     train = {(f.repeat, f.fold): f.train for f in cv.folds}
     own, on_grid = np.zeros(len(rows)), np.zeros((len(rows), cv.grid.size))
     key = list(zip(rows["repeat"], rows["fold"]))
@@ -129,7 +130,7 @@ def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.
         table = cv.targets.of(train[fold]).table
         members = np.array([k == fold for k in key])
         trained = table["time"].to_numpy(float), event_kind(table)
-        own[members] = censoring_survival(*trained, rows["time"].to_numpy(float)[members])
+        own[members] = censoring_survival(*trained, rows["time"].to_numpy(float)[members], before=True)
         on_grid[members] = censoring_survival(*trained, cv.grid)
     return own, on_grid
 

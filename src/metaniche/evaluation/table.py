@@ -96,6 +96,12 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
         f"patient. Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over "
         "repeats inside each resample. They hold the fitted models fixed and leave out the variation of training."
     ]
+    if task.competing:
+        lines.append(
+            "Networks predict the share with the event where competing events happen, and are judged by it. Cox models and "
+            "forests censor competing events and predict what would be without them: their IBS and ECE are those of another "
+            "quantity, and only ranks (Harrell's and Uno's C) compare."
+        )
     best = table["best_baseline"].iloc[0]
     if best is not None:
         lines.append(

@@ -14,13 +14,14 @@ from metaniche.predict import Predictor, Scores
 
 LEAST_CELLS = 20  # malignant ones of a patient
 LEAST_PATIENTS = 3
+HIGHEST = 1 - 1e-6  # a correlation of 1 has no z
 
 
 def state_associations(predictor: Predictor, samples: Sequence[PreparedSample], scores: Scores) -> pd.DataFrame:
     """Spearman's correlation of the potential with the score of each cell state, patient by patient.
 
     Every patient counts once: the correlation is taken over the malignant cells of each (pooled over their samples), and its
-    mean over patients has the 95 % interval of Student's t. `scores` are those of `samples` by this predictor.
+    mean over patients, by Fisher's z, has the 95 % interval of Student's t. `scores` are those of `samples` by this predictor.
 
     Returns
     -------
@@ -41,10 +42,12 @@ def state_associations(predictor: Predictor, samples: Sequence[PreparedSample], 
         for _, cells in pd.concat(parts).groupby(keys.PATIENT)
         if len(cells) >= LEAST_CELLS and cells[keys.POTENTIAL].nunique() > 1
     ]
-    by_patient = pd.DataFrame(found, columns=names)
+    by_patient = np.arctanh(pd.DataFrame(found, columns=names, dtype=float).clip(-HIGHEST, HIGHEST))
     n, mean = by_patient.notna().sum(), by_patient.mean()
     half = by_patient.sem() * t.ppf(0.975, np.maximum(n - 1, 1))
-    out = pd.DataFrame({"correlation": mean, "low": mean - half, "high": mean + half, "n_patients": n})
+    out = (
+        pd.DataFrame({"correlation": mean, "low": mean - half, "high": mean + half}).apply(np.tanh).assign(n_patients=n)
+    )
     return out[n >= LEAST_PATIENTS].sort_values("correlation", key=np.abs, ascending=False)
 
 

@@ -38,32 +38,28 @@ def uno_c(
     tau: float | None = None,
     weight: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """Uno's concordance index (doi:10.1002/sim.4154): pairs weighted by 1 / G(t)^2 of the training set's censoring.
+    """Uno's concordance index (doi:10.1002/sim.4154): pairs weighted by 1 / G(t-)^2 of the training set's censoring; a pair of
+    which the other had its competing event first, by one over both (Wolbers et al. 2014, doi:10.1093/biostatistics/kxt059).
 
     Events at or after `tau`, and those where nobody of the training set could still be observed (G = 0), are left out.
     """
-    at_event = censoring_survival(train_time, train_event, time)
-    return concordance(time, event, risk, pair_weight=uno_weight(time, at_event, tau), weight=weight)
-
-
-def uno_weight(time: np.ndarray, censoring: np.ndarray, tau: float | None = None) -> np.ndarray:
-    """(n,) weight of the pairs led by each unit, 1 / G^2, with `censoring` = G at the unit's own time."""
-    weight = np.nan_to_num(ratio(np.ones_like(censoring), censoring)) ** 2
-    return weight if tau is None else np.where(np.asarray(time) < tau, weight, 0.0)
+    at_event = censoring_survival(train_time, train_event, time, before=True)
+    return concordance(time, event, risk, at_event, tau, weight)
 
 
 def concordance(
     time: np.ndarray,
     event: np.ndarray,
     risk: np.ndarray,
-    pair_weight: np.ndarray | None = None,
+    censoring: np.ndarray | None = None,
+    tau: float | None = None,
     weight: np.ndarray | None = None,
 ) -> float | np.ndarray:
     """Weighted share of comparable pairs in which the earlier event has the higher risk; ties in risk count one half.
 
     A pair (i, j) is comparable when i has an event before j's time, or at it while j is censored, or when j had a competing
-    event: it will never have this one (Wolbers et al. 2009, doi:10.1097/EDE.0b013e3181a39056). `pair_weight` (n,) weights
-    the pairs that unit i leads.
+    event: it will never have this one (Wolbers et al. 2009, doi:10.1097/EDE.0b013e3181a39056). With `censoring`
+    (n,), G just before each unit's own time, pairs are weighted as `uno_c` does; those that unit i leads count before `tau`.
     """
     time, risk = np.asarray(time, dtype=float), np.asarray(risk, dtype=float)
     happened = np.asarray(event, dtype=float) == 1
@@ -72,9 +68,11 @@ def concordance(
     if np.isnan(risk).any():
         return unwrap(np.full(rows.shape[0], np.nan), weight)
     later = (time[:, None] < until[None]) | ((time[:, None] == until[None]) & ~happened[None])
-    pairs = (happened[:, None] & later).astype(float)
-    if pair_weight is not None:
-        pairs *= np.asarray(pair_weight, dtype=float)[:, None]
+    leads = happened if tau is None else happened & (time < tau)
+    pairs = (leads[:, None] & later).astype(float)
+    if censoring is not None:
+        inverse = np.nan_to_num(ratio(np.ones(time.size), np.asarray(censoring, dtype=float)))
+        pairs *= inverse[:, None] * np.where(time[:, None] <= time[None], inverse[:, None], inverse[None])
     gap = risk[:, None] - risk[None]
     won = pairs * np.where(np.abs(gap) <= TIED_RISK, 0.5, gap > 0)
     return unwrap(ratio(((rows @ won) * rows).sum(1), ((rows @ pairs) * rows).sum(1)), weight)
@@ -103,7 +101,7 @@ def integrated_brier(
     train_time, train_event
         (m,) training units, from which the censoring distribution is estimated.
     """
-    at_event = censoring_survival(train_time, train_event, time)
+    at_event = censoring_survival(train_time, train_event, time, before=True)
     at_grid = np.broadcast_to(censoring_survival(train_time, train_event, grid), np.shape(survival))
     errors = brier_contributions(time, event, survival, grid, at_event, at_grid)
     rows = as_rows(weight, errors.size)
@@ -121,8 +119,8 @@ def brier_contributions(
     """(n,) each unit's term of the integrated Brier score; its mean over units is the score. After a competing event a unit is
     known to stay without this one (Schoop et al. 2011, doi:10.1002/bimj.201000073).
 
-    `censoring_at_time` (n,) and `censoring_at_grid` (n, T) are G at each unit's own time and at the grid; they may come
-    from another training fold for every unit.
+    `censoring_at_time` (n,) and `censoring_at_grid` (n, T) are G just before each unit's own time and at the grid; they may
+    come from another training fold for every unit.
     """
     time, grid = np.asarray(time, dtype=float), np.asarray(grid, dtype=float)
     kind, past = np.asarray(event, dtype=float)[:, None], time[:, None] <= grid
@@ -134,9 +132,11 @@ def brier_contributions(
     return np.trapezoid(brier, grid, axis=1) / (grid[-1] - grid[0])
 
 
-def censoring_survival(train_time: np.ndarray, train_event: np.ndarray, times: np.ndarray) -> np.ndarray:
+def censoring_survival(
+    train_time: np.ndarray, train_event: np.ndarray, times: np.ndarray, *, before: bool = False
+) -> np.ndarray:
     """Kaplan-Meier probability G(t) of being uncensored at each of `times`; events (of any kind) come before censorings at
-    ties.
+    ties. `before`: G(t-), the probability that an event at that time was seen.
     """
     train_time = np.asarray(train_time, dtype=float)
     happened = np.asarray(train_event, dtype=float) > 0
@@ -146,7 +146,7 @@ def censoring_survival(train_time: np.ndarray, train_event: np.ndarray, times: n
     at_risk = np.cumsum((censored + events)[::-1])[::-1] - events
     step = 1.0 - np.nan_to_num(ratio(censored, at_risk))
     curve = np.append(1.0, np.cumprod(step))
-    return curve[np.searchsorted(unique, np.asarray(times, dtype=float), side="right")]
+    return curve[np.searchsorted(unique, np.asarray(times, dtype=float), side="left" if before else "right")]
 
 
 def partial_log_likelihood(time: np.ndarray, event: np.ndarray, log_risk: np.ndarray) -> float:

@@ -109,7 +109,7 @@ def survival_pictures(run: Run) -> list[Picture]:
         "95 % intervals; ticks: censored. The log-rank p takes the groups as given, not as made from predictions."
     )
     if run.task.get("competing"):
-        caption += " Competing events are censored here, so that the curves fall lower than the share with the event."
+        caption += " Competing events are censored here, so that the curves fall below the share without the event."
     figure = figures.kaplan_meier(groups, _time_label(run), f"Event-free, by held-out risk of {run.model}")
     return [_picture(figure, "Kaplan-Meier curves by predicted risk group", caption)]
 

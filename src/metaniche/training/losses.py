@@ -68,12 +68,17 @@ def discrete_time_loss(
     events, of the multinomial hazards of `data.outcome.incidence`.
 
     Shapes: logits (B, T), one hazard per interval, or (B, 2 T), those of competing events last; time, event, competing (B,);
-    bin_edges (T - 1,) inner edges, ascending. A patient counts in every interval survived, and in the interval of an event.
+    bin_edges (T - 1,) inner edges, ascending. A patient counts in every interval survived, a censored one also in the last
+    where it was seen beyond the middle, and in the interval of an event.
     """
     n_bins = len(bin_edges) + 1
     interval = torch.bucketize(time.contiguous(), bin_edges)
     total = log_total(logits, n_bins)
-    before = torch.arange(n_bins, device=logits.device)[None] < interval[:, None]
+    middle = (torch.cat((torch.zeros_like(bin_edges[:1]), bin_edges[:-1])) + bin_edges) / 2
+    middle = torch.cat((middle, torch.full_like(bin_edges[:1], torch.inf)))[interval]
+    censored = (event == 0) if competing is None else (event == 0) & (competing == 0)
+    survived = interval + (censored & (time > middle))
+    before = torch.arange(n_bins, device=logits.device)[None] < survived[:, None]
     loss = (total * before).sum(1)
     in_last = total.gather(1, interval[:, None]).squeeze(1)
     for happened, first in ((event, 0), *(() if competing is None else ((competing, n_bins),))):

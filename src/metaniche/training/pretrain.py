@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from metaniche.models.encoder import Encoder
 from metaniche.models.mil import MIL
 from metaniche.ops.segment import segment_mean
 from metaniche.training.datamodule import TumourDataModule
+
+log = logging.getLogger(__name__)
 
 LEARNING_RATE = 3e-3
 
@@ -54,6 +57,8 @@ class PretrainConfig:
                 "Expected pretrain.epochs >= 0, 0 < pretrain.hidden < 1, 0 <= pretrain.alone < 1 and pretrain.signals >= 0, "
                 f"found {self.epochs!r}, {self.hidden}, {self.alone} and {self.signals}."
             )
+        if self.signals and not self.epochs:
+            raise ConfigError("pretrain.signals without pretraining: set pretrain.epochs.")
         if self.freeze and not self.epochs and self.encoder is None:
             raise ConfigError("pretrain.freeze=true without pretraining: set pretrain.epochs or pretrain.encoder.")
 
@@ -113,6 +118,8 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         n_signals = next(iter(data.train_dataloader())).signals.shape[1]
+        if config.signals and not n_signals:
+            log.warning("pretrain.signals has nothing to tell: the network hears no pairs, or none is measured.")
         module = HiddenFeatures(network, config, seed, n_signals)
         before = _error(module, data, seed)
         make_trainer(None).fit(module, train_dataloaders=data.train_dataloader())

@@ -57,8 +57,8 @@ def associations(table: pd.DataFrame, title: str) -> Figure:
     figure = new_figure(7.0, 1.0 + 0.34 * len(table))
     axes = figure.add_subplot()
     rows = table.iloc[::-1]
-    reach = [rows["correlation"] - rows["low"], rows["high"] - rows["correlation"]]
-    axes.errorbar(rows["correlation"], range(len(rows)), xerr=reach, fmt="o", color=CYCLE[0], ms=4, lw=1.4)
+    middle, low, high = (rows[c].to_numpy(float) for c in ("correlation", "low", "high"))
+    axes.errorbar(middle, range(len(rows)), xerr=[middle - low, high - middle], fmt="o", color=CYCLE[0], ms=4, lw=1.4)
     axes.set_yticks(range(len(rows)), rows.index.astype(str))
     axes.axvline(0, color=SOFT, lw=0.8)
     axes.set(xlim=(-1, 1), xlabel="Spearman's correlation with the potential, mean over patients", title=title)
