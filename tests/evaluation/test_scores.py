@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.data.splits import patient_folds
+from metaniche.data.splits import Fold, patient_folds
 from metaniche.data.task import Targets
 from metaniche.evaluation import scores as scores_module
-from metaniche.evaluation.predictions import CrossValidation
+from metaniche.evaluation.predictions import LEAST_UNCENSORED, CrossValidation, evaluation_grid
 from metaniche.evaluation.scores import metric_names, score_functions, score_model
-from metaniche.metrics import auroc, harrell_c, integrated_brier, resample_weights, uno_c
+from metaniche.metrics import auroc, ece, harrell_c, integrated_brier, resample_weights, uno_c
 from metaniche.metrics.names import METRICS
+from metaniche.metrics.survival import censoring_survival
 
 
 def binary_cv(tasks, n=20, n_repeats=2, units_per_patient=1, level="patient"):
@@ -149,3 +150,39 @@ def test_survival_calibration_is_one_for_the_true_hazards_and_nan_without_curves
     assert np.isnan(none["ibs"](None))
     assert np.isnan(none["ece"](np.ones((4, 3000)))).all()
     assert np.isfinite(none["harrell_c"](None))
+
+
+def test_competing_events_are_known_to_every_metric(tasks):
+    """Each by its own function with kinds 0, 1 and 2, censoring from the fold's training patients alike; no slope."""
+    plain = survival_cv(tasks, n=80)
+    rng = np.random.default_rng(2)
+    kind = pd.Series(rng.integers(0, 3, 80), plain.targets.table.index)
+    task = replace(tasks["cox"], kind="discrete_time", competing="died", n_bins=3)
+    table = plain.targets.table.assign(event=(kind == 1) * 1.0, competing=(kind == 2) * 1.0)
+    targets = Targets(task, table)
+    names = plain.predictions["unit_id"]
+    rows = plain.predictions.assign(
+        event=table["event"].loc[names].to_numpy(), competing=table["competing"].loc[names].to_numpy(), fold=0
+    )
+    everyone = (Fold(0, 0, tuple(table["patient_id"]), ()),)
+    grid = evaluation_grid(targets)
+    time, kind = table["time"].loc[names].to_numpy(), kind.loc[names].to_numpy()
+    uncensored = censoring_survival(time, kind, time)
+    assert grid.max() == pytest.approx(time[time <= time[uncensored >= LEAST_UNCENSORED].max()].max())
+    curves = np.exp(-np.outer(np.exp(rows["risk"]), grid) / 20)
+    cv = CrossValidation(rows.assign(survival=list(curves)), everyone, targets, grid)
+    found = score_functions(cv, cv.predictions)
+    risk = rows["risk"].to_numpy()
+    assert found["harrell_c"](None) == pytest.approx(harrell_c(time, kind, risk))
+    assert found["uno_c"](None) == pytest.approx(uno_c(time, kind, risk, time, kind, tau=grid[-1]))
+    assert found["ibs"](None) == pytest.approx(integrated_brier(time, kind, curves, grid, time, kind))
+    assert np.isnan(found["calibration_slope"](None))
+    middle = grid.size // 2
+    had = (time <= grid[middle]) & (kind == 1)
+    known = np.where(
+        time > grid[middle],
+        censoring_survival(time, kind, grid)[middle],
+        censoring_survival(time, kind, time, before=True),
+    )
+    weight = np.where((time > grid[middle]) | (kind > 0), 1 / np.where(known > 0, known, np.inf), 0.0)
+    assert found["ece"](None) == pytest.approx(ece(had, 1 - curves[:, middle], weight=weight))
