@@ -119,9 +119,9 @@ def _warn_of_few_permutations(table: pd.DataFrame, signaling: SignalConfig) -> N
             "No pair was tested: none is expressed by signaling.min_share of two types within reach of each other."
         )
         return
-    n_tests = int(table.groupby("sample_id", observed=True).size().median())
     if signaling.null_model in ("none", "matched_pairs"):  # more random pairs than there are say no more
         return
+    n_tests = int(table.groupby("sample_id", observed=True).size().median())
     if 0 < signaling.n_permutations < 20 * n_tests:
         log.warning(
             "With signaling.n_permutations=%d no p is below %.2g: a signal alone among the %d tests of a sample cannot reach "

@@ -236,14 +236,16 @@ def _fit_states(
         log.info("Cell states without %d genes that are measured and vary are left out: %s", LEAST_GENES, listed(few))
     used = tuple(dict.fromkeys(gene for of_one in here.values() for gene in of_one))
     columns = [varying[gene] for gene in used]
-    arrays = {"state_mean": values[:, columns].mean(0), "state_scale": np.maximum(values[:, columns].std(0), 1e-3)}
+    values = values[:, columns]
+    fitted = {"mean": values.mean(0), "scale": np.maximum(values.std(0), 1e-3)}
+    arrays = {f"state_{name}": array for name, array in fitted.items()}
     if cofactor is not None:
         arrays["state_cofactor"] = cofactor[columns]
     place = {gene: i for i, gene in enumerate(used)}
     weight = np.zeros((len(used), len(here)))
     for number, of_one in enumerate(here.values()):
         weight[[place[gene] for gene in of_one], number] = 1 / len(of_one)
-    scores = _standardise(values[:, columns], {k: arrays[f"state_{k}"] for k in ("mean", "scale")}) @ weight
+    scores = _standardise(values, fitted) @ weight
     arrays |= {
         "state_weight": weight,
         "state_centre": scores.mean(0),

@@ -14,6 +14,7 @@ from metaniche.data.batch import Batch
 from metaniche.errors import ConfigError
 from metaniche.models.encoder import Encoder
 from metaniche.models.mil import MIL
+from metaniche.ops import csr_encoder
 from metaniche.ops.segment import segment_mean
 from metaniche.training.datamodule import TumourDataModule
 
@@ -75,7 +76,7 @@ class HiddenFeatures(pl.LightningModule):
         self.embed, self.config, self.seed = network.embed, config, seed
         width, n_features = network.embed[0].weight.shape
         self.tell = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, n_features))
-        self.hear = nn.Linear(width, n_signals) if n_signals and config.signals else None
+        self.hear = nn.Linear(width, n_signals) if n_signals else None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
@@ -95,7 +96,8 @@ class HiddenFeatures(pl.LightningModule):
         of_features = (told - x).square()[hidden].mean()
         if self.hear is None:
             return of_features, torch.zeros_like(of_features)
-        near = segment_mean(batch.signals[graph.indices.long()], graph.indptr)
+        near = csr_encoder(graph.indptr, graph.indices, torch.ones_like(graph.distance_um), batch.signals)
+        near = near / graph.indptr.diff().clamp(min=1)[:, None]
         near = (near - near.mean(0)) / near.std(0).clamp(min=1e-4)
         return of_features, self.config.signals * (self.hear(own) - near).square().mean()
 
@@ -117,7 +119,7 @@ def pretrain(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        n_signals = next(iter(data.train_dataloader())).signals.shape[1]
+        n_signals = next(iter(data.train_dataloader())).signals.shape[1] if config.signals else 0
         if config.signals and not n_signals:
             log.warning("pretrain.signals has nothing to tell: the network hears no pairs, or none is measured.")
         module = HiddenFeatures(network, config, seed, n_signals)
