@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from metaniche.errors import ConfigError
-from metaniche.evaluation.baselines import ClinicalModel, SummaryModel, standard_baselines
-from metaniche.evaluation.fusion import WithClinical
+from metaniche.evaluation.baselines import ClinicalModel, SummaryModel, fused_with, standard_baselines
+from metaniche.evaluation.fusion import Fused
 from metaniche.evaluation.learners import ForestClassifier, PenalisedCox, RidgeLogistic
 from metaniche.evaluation.summaries import Composition, Neighbourhoods
 from metaniche.metrics import auroc
@@ -115,8 +115,26 @@ def test_standard_baselines_use_what_there_is(tasks, task, kind, types, clinical
     assert len(set(names)) == len(names)
     assert expected <= set(names)
     assert ("pseudobulk (ridge)" in names) == (kind != "none" and task == "binary")
-    assert any(isinstance(m, WithClinical) for m in models) == clinical
+    assert any(isinstance(m, Fused) for m in models) == clinical
     assert [m.role for m in models].count("clinical") == clinical
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "types", "clinical", "others"),
+    [
+        ("binary", "counts", True, True, ["clinical", "composition CLR (ridge)"]),
+        ("cox", "intensity", False, False, ["pseudobulk (Cox)"]),
+        ("cells", "counts", True, False, ["own + neighbour mean (ridge)"]),
+        ("binary", "none", False, False, []),
+    ],
+)
+def test_a_network_is_fused_with_the_clinical_and_the_plainest_linear_model(
+    tasks, spy, task, kind, types, clinical, others
+):
+    models, network = standard_baselines(tasks[task], kind, types, clinical), spy("deep", role="model")
+    fused = fused_with(models, [network])
+    assert [m.other.name for m in fused] == others
+    assert all(m.base is network and m.role == "model" for m in fused)
 
 
 def test_a_cohort_of_bare_positions_still_has_density_and_no_cell_model(tasks):

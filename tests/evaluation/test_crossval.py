@@ -9,7 +9,7 @@ from metaniche.errors import ConfigError, InputError, MetanicheError, SplitError
 from metaniche.evaluation.baselines import ClinicalModel, SummaryModel
 from metaniche.evaluation.crossval import cross_validate
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.fusion import WithClinical, fuse
+from metaniche.evaluation.fusion import Fused, fuse
 from metaniche.evaluation.learners import ForestClassifier, PenalisedCox, RidgeLogistic
 from metaniche.evaluation.summaries import Composition
 
@@ -120,7 +120,7 @@ def test_a_fold_with_a_patient_on_both_sides_is_refused(cohort, tasks, spy):
 def test_fused_rows_are_made_of_the_parts_predictions_without_another_fit(cohort, tasks, spy):
     task, folds = tasks["binary"], folds_of(cohort, tasks["binary"])
     base, clinical = spy("deep"), ClinicalModel(RidgeLogistic())
-    cv = cross_validate([clinical, base, WithClinical(base, clinical)], cohort, task, folds)
+    cv = cross_validate([clinical, base, Fused(base, clinical)], cohort, task, folds)
     assert len(base.fits) == len(folds)
     risk = {m: g.set_index("unit_id")["risk"] for m, g in cv.predictions.groupby("model")}
     expected = fuse(task, Prediction(risk["clinical"]), Prediction(risk["deep"])).risk
@@ -131,7 +131,7 @@ def test_fused_rows_are_made_of_the_parts_predictions_without_another_fit(cohort
 def test_fused_survival_is_the_same_from_memory_and_from_disk(tmp_path, cohort, tasks):
     task, folds = tasks["cox"], folds_of(cohort, tasks["cox"])
     base, clinical = SummaryModel("m", Composition(), PenalisedCox((0.1,))), ClinicalModel(PenalisedCox((0.1,)))
-    models = [clinical, base, WithClinical(base, clinical)]
+    models = [clinical, base, Fused(base, clinical)]
     first = cross_validate(models, cohort, task, folds, run_dir=tmp_path).predictions
     second = cross_validate(models, cohort, task, folds, run_dir=tmp_path).predictions
     pd.testing.assert_frame_equal(first, second)
@@ -146,7 +146,7 @@ def test_names_must_differ_and_parts_must_be_there(cohort, tasks, spy):
         cross_validate([], cohort, task, folds)
     clinical = ClinicalModel(RidgeLogistic())
     with pytest.raises(ConfigError, match=r"made of \['deep'\]"):
-        cross_validate([clinical, WithClinical(spy("deep"), clinical)], cohort, task, folds)
+        cross_validate([clinical, Fused(spy("deep"), clinical)], cohort, task, folds)
 
 
 @pytest.mark.parametrize("kind", ["sites", "cells"])

@@ -5,7 +5,7 @@ import pytest
 from metaniche.errors import InputError
 from metaniche.evaluation.baselines import ClinicalModel, SummaryModel
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.fusion import WithClinical
+from metaniche.evaluation.fusion import Fused
 from metaniche.evaluation.learners import RidgeLogistic
 from metaniche.evaluation.summaries import Composition
 
@@ -29,6 +29,6 @@ def test_a_missing_or_infinite_risk_is_refused_by_name():
 def test_every_model_of_the_harness_is_an_estimator():
     clinical = ClinicalModel(RidgeLogistic())
     base = SummaryModel("composition", Composition(), RidgeLogistic())
-    for model in (clinical, base, WithClinical(base, clinical)):
+    for model in (clinical, base, Fused(base, clinical)):
         assert isinstance(model, Estimator)
         assert " at 0x" not in repr(model)

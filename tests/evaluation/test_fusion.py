@@ -6,7 +6,7 @@ from scipy.special import expit
 from metaniche.errors import ConfigError
 from metaniche.evaluation.baselines import ClinicalModel, SummaryModel
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.fusion import WithClinical, fuse, on_grid, with_scale
+from metaniche.evaluation.fusion import Fused, fuse, on_grid, with_scale
 from metaniche.evaluation.learners import PenalisedCox, RidgeLogistic
 from metaniche.evaluation.summaries import Composition
 
@@ -82,7 +82,7 @@ def test_alone_it_fits_both_models_and_fuses_them(cohort, tasks, kind):
     learner = PenalisedCox((0.1,)) if kind == "cox" else RidgeLogistic()
     clinical, base = ClinicalModel(learner), SummaryModel("composition", Composition(), learner)
     targets, table = cohort.targets(task), cohort.patients[["age"]]
-    model = WithClinical(base, clinical).fit(cohort.prepared, targets, table, 0)
+    model = Fused(base, clinical).fit(cohort.prepared, targets, table, 0)
     assert model.name == "clinical + composition"
     assert model.role == "baseline"
     units = list(targets.table.index)

@@ -10,7 +10,7 @@ from metaniche.data.splits import patient_folds
 from metaniche.evaluation.baselines import SummaryModel, standard_baselines
 from metaniche.evaluation.cell_summaries import CellSummary
 from metaniche.evaluation.crossval import cross_validate
-from metaniche.evaluation.fusion import WithClinical
+from metaniche.evaluation.fusion import Fused
 from metaniche.evaluation.scores import score_model
 from metaniche.evaluation.summaries import Composition, Density, Neighbourhoods, Pseudobulk
 
@@ -115,7 +115,7 @@ def test_a_label_in_held_out_cells_moves_no_other_prediction(kind, cohort_of, ta
     for cohort in (clean, dirty):
         models = light(standard_baselines(task, "intensity", True, True))
         cross_validate(models, cohort, task, [fold], seed=1)
-        states.append({m.name: fitted_state(m) for m in models if not isinstance(m, WithClinical)})
+        states.append({m.name: fitted_state(m) for m in models if not isinstance(m, Fused)})
     for name in states[0]:
         assert states[0][name].keys() == states[1][name].keys(), name
         for part, value in states[0][name].items():

@@ -28,7 +28,7 @@ from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
-from metaniche.evaluation import ClinicalModel, Estimator, WithClinical, cross_validate, standard_baselines
+from metaniche.evaluation import Estimator, cross_validate, fused_with, standard_baselines
 from metaniche.evaluation.ablations import ABLATED, ablations
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
@@ -61,15 +61,15 @@ def main(config: DictConfig) -> None:
     cells = run_dir / "cells" / _digest(config)
     first = config.networks[:1]
     networks = [network_of(config, name, cohort, cells if name in first else None) for name in config.networks]
-    estimators = [*baselines_of(config, cohort, task), *networks]
+    simple = baselines_of(config, cohort, task)
+    estimators = [*simple, *networks]
     if config.ablations:
         estimators += [each for n in networks if n.config.architecture == ABLATED for each in ablations(n)]
     if not estimators:
         raise ConfigError(
             "Nothing to evaluate: networks=[] and baselines=false. Name a network or leave the baselines in."
         )
-    clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
-    estimators += [WithClinical(n, clinical) for n in networks] if clinical else []
+    estimators += fused_with(simple, networks)
 
     def folds(of: Targets, n_repeats: int = config.n_repeats):
         return patient_folds(of, config.scheme, config.n_folds, n_repeats, config.seed)

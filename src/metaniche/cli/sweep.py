@@ -21,7 +21,7 @@ from metaniche.config import (
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import Fold, patient_folds
 from metaniche.errors import ConfigError
-from metaniche.evaluation import ClinicalModel, WithClinical, cross_validate
+from metaniche.evaluation import cross_validate, fused_with
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.record import write_comparison, write_run
 from metaniche.io.progress import Progress
@@ -106,9 +106,8 @@ def _judge(config: DictConfig, search, folds: list[Fold], started: float) -> Non
     chosen = {tuple(sorted(map(str, fold.train))): values for fold, values in zip(folds, best)}
     tuned = Tuned(f"{config.network}, {TUNED}", chosen, search.made_with, search.make)
     untuned = _network(config, cohort, dict(search.default))
-    estimators = [*baselines_of(config, cohort, targets.task), untuned, tuned]
-    clinical = next((e for e in estimators if isinstance(e, ClinicalModel) and e.role == "clinical"), None)
-    estimators += [WithClinical(n, clinical) for n in (untuned, tuned)] if clinical else []
+    simple = baselines_of(config, cohort, targets.task)
+    estimators = [*simple, untuned, tuned, *fused_with(simple, (untuned, tuned))]
     with Progress() as progress:
         cv = cross_validate(
             estimators, cohort, targets.task, folds, config.seed, progress, run_dir=run_dir, targets=targets

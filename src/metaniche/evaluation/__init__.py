@@ -3,10 +3,10 @@
 May import errors, io, ops, metrics, graph, nn, data, models, training and predict.
 """
 
-from metaniche.evaluation.baselines import ClinicalModel, SummaryModel, standard_baselines
+from metaniche.evaluation.baselines import ClinicalModel, SummaryModel, fused_with, standard_baselines
 from metaniche.evaluation.crossval import cross_validate
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.fusion import WithClinical
+from metaniche.evaluation.fusion import Fused
 from metaniche.evaluation.permutation import PermutationControl, permutation_control
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table, repeat_table
@@ -15,12 +15,13 @@ __all__ = [
     "ClinicalModel",
     "CrossValidation",
     "Estimator",
+    "Fused",
     "PermutationControl",
     "Prediction",
     "SummaryModel",
-    "WithClinical",
     "comparison_table",
     "cross_validate",
+    "fused_with",
     "permutation_control",
     "repeat_table",
     "standard_baselines",

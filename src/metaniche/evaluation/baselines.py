@@ -15,7 +15,7 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 from metaniche.evaluation.cell_summaries import CellSummary
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.fusion import WithClinical
+from metaniche.evaluation.fusion import Fused
 from metaniche.evaluation.learners import ForestClassifier, ForestHazard, Learner, PenalisedCox, RidgeLogistic
 from metaniche.evaluation.memo import Memo
 from metaniche.evaluation.sites import per_label
@@ -119,6 +119,9 @@ class ClinicalModel:
         return pd.DataFrame(values, index=pd.Index(list(unit_ids), name="unit_id"), columns=self.features.names)
 
 
+_PLAIN = ("composition CLR", "pseudobulk", "own + neighbour mean")
+
+
 def standard_baselines(task: Task, feature_kind: str, has_types: bool, has_clinical: bool) -> list[Estimator]:
     """Every simple opponent that the cohort's data allow, and with clinical variables `clinical + X` of each.
 
@@ -142,8 +145,20 @@ def standard_baselines(task: Task, feature_kind: str, has_types: bool, has_clini
     if not has_clinical:
         return models
     clinical = ClinicalModel(linear())
-    fused = [WithClinical(m, clinical) for m in models]
+    fused = [Fused(m, clinical) for m in models]
     return [clinical, ClinicalModel(forest(), "clinical (forest)", "baseline"), *models, *fused]
+
+
+def fused_with(models: Sequence[Estimator], networks: Sequence[Estimator]) -> list[Fused]:
+    """`clinical + network`, and the network beside the plainest account of the tissue: what does it add to either?
+
+    The plain model is named before anything is fitted: composition, where there are cell types, else pseudobulk; of cells,
+    their own features and the mean of their neighbours'.
+    """
+    linear = [m for m in models if not m.name.endswith("(forest)")]
+    clinical = [m for m in linear if m.role == "clinical"]
+    plain = [m for name in _PLAIN for m in linear if m.name.startswith(f"{name} (")]
+    return [Fused(network, other) for other in (*clinical[:1], *plain[:1]) for network in networks]
 
 
 def _tissue_blocks(has_types: bool, measured: bool) -> dict[str, Block]:

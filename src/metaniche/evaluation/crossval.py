@@ -16,7 +16,7 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.estimator import ROLES, Estimator, Prediction
 from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold, table_hash
-from metaniche.evaluation.fusion import WithClinical, fuse, with_scale
+from metaniche.evaluation.fusion import Fused, fuse, with_scale
 from metaniche.evaluation.predictions import CrossValidation, evaluation_grid, fold_rows
 from metaniche.io.progress import Tell
 
@@ -59,14 +59,14 @@ def cross_validate(
 
     Raises
     ------
-    SplitError for a fold with a patient on both sides; ConfigError for two models of one name, or for `clinical + X`
-    without its parts; whatever a model raises, with the model's and the fold's name in front.
+    SplitError for a fold with a patient on both sides; ConfigError for two models of one name, or for `A + B` without
+    its parts; whatever a model raises, with the model's and the fold's name in front.
     """
     targets = cohort.targets(task) if targets is None else targets
     _check_models(estimators)
     clinical = cohort.patients[list(task.clinical)] if task.clinical else None
     grid = evaluation_grid(targets)
-    fitted = [e for e in estimators if not isinstance(e, WithClinical)]
+    fitted = [e for e in estimators if not isinstance(e, Fused)]
     store = None if run_dir is None else Path(run_dir) / "folds"
     parts, total = [], len(fitted) * len(folds)
     for index, fold in enumerate(folds):
@@ -78,7 +78,7 @@ def cross_validate(
                 progress(index * len(fitted) + position, total, run.describe(estimator))
             results[estimator.name] = run.result(estimator)
         for estimator in estimators:
-            if isinstance(estimator, WithClinical):
+            if isinstance(estimator, Fused):
                 results[estimator.name] = _fused(task, estimator, results)
             rows = fold_rows(results[estimator.name].prediction, run.train, run.test, grid)
             parts.append(run.signed(rows, estimator, results[estimator.name]))
@@ -179,15 +179,15 @@ def _check_models(estimators: Sequence[Estimator]) -> None:
                 f"Model {estimator.name!r}: expected a role among {list(ROLES)}, found {estimator.role!r}. It decides what "
                 "the model is compared with; set `role` of the estimator."
             )
-        if isinstance(estimator, WithClinical):
-            absent = [m.name for m in (estimator.base, estimator.clinical) if m.name not in names]
+        if isinstance(estimator, Fused):
+            absent = [m.name for m in (estimator.base, estimator.other) if m.name not in names]
             if absent:
                 raise ConfigError(
                     f"Model {estimator.name!r} is made of {absent}, not among the models. Add them to the run."
                 )
 
 
-def _fused(task: Task, estimator: WithClinical, results: dict[str, FoldResult]) -> FoldResult:
-    clinical, base = results[estimator.clinical.name], results[estimator.base.name]
-    prediction: Prediction = fuse(task, clinical.prediction, base.prediction)
-    return FoldResult(prediction, clinical.n_variables + base.n_variables)
+def _fused(task: Task, estimator: Fused, results: dict[str, FoldResult]) -> FoldResult:
+    other, base = results[estimator.other.name], results[estimator.base.name]
+    prediction: Prediction = fuse(task, other.prediction, base.prediction)
+    return FoldResult(prediction, other.n_variables + base.n_variables)

@@ -1,4 +1,4 @@
-"""clinical + X: the clinical model and any model X with equal weight, and no further parameter fitted."""
+"""A + B: two models with equal weight, nothing more is fitted: what B adds to the clinical model, or to composition."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ CLIP = 1e-6
 
 
 @dataclass
-class WithClinical:
-    """`clinical + X`. cross_validate makes its rows of the predictions that both models made on the fold already."""
+class Fused:
+    """`other + base`, in the role of `base`. cross_validate makes its rows of what both predicted on the fold already."""
 
     base: Estimator
-    clinical: Estimator
+    other: Estimator
     task: Task | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
-        return f"{self.clinical.name} + {self.base.name}"
+        return f"{self.other.name} + {self.base.name}"
 
     @property
     def role(self) -> str:
@@ -35,24 +35,22 @@ class WithClinical:
 
     def fit(
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
-    ) -> WithClinical:
+    ) -> Fused:
         """Fit both models; for use outside cross_validate."""
         self.task = targets.task
         self._train = (samples, clinical, list(targets.table.index))
-        for model in (self.clinical, self.base):
+        for model in (self.other, self.base):
             model.fit(samples, targets, clinical, seed)
         return self
 
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
     ) -> Prediction:
-        parts = [
-            with_scale(m, m.predict(samples, clinical, unit_ids), *self._train) for m in (self.clinical, self.base)
-        ]
+        parts = [with_scale(m, m.predict(samples, clinical, unit_ids), *self._train) for m in (self.other, self.base)]
         return fuse(self.task, *parts)
 
 
-def fuse(task: Task, clinical: Prediction, base: Prediction) -> Prediction:
+def fuse(task: Task, other: Prediction, base: Prediction) -> Prediction:
     """Combine two predictions of the same units with equal weight.
 
     Binary and sites: mean of the two logits. Survival: sum of the two risks, each standardised on its training units;
@@ -61,15 +59,15 @@ def fuse(task: Task, clinical: Prediction, base: Prediction) -> Prediction:
     Raises ConfigError where a survival prediction has no `train_scale`.
     """
     if task.kind == "sites":
-        sites = _mean_logit(clinical.sites, base.sites)
+        sites = _mean_logit(other.sites, base.sites)
         return Prediction(sites.mean(axis=1), sites=sites)
     if task.kind == "binary":
-        return Prediction(_mean_logit(clinical.risk, base.risk))
-    risk = _standardised(clinical) + _standardised(base).reindex(clinical.risk.index)
-    if clinical.survival is None or base.survival is None:
+        return Prediction(_mean_logit(other.risk, base.risk))
+    risk = _standardised(other) + _standardised(base).reindex(other.risk.index)
+    if other.survival is None or base.survival is None:
         return Prediction(risk)
-    grid = np.union1d(clinical.survival.columns.to_numpy(float), base.survival.columns.to_numpy(float))
-    hazards = [np.log(-np.log(_inside(on_grid(p.survival, grid)))) for p in (clinical, base)]
+    grid = np.union1d(other.survival.columns.to_numpy(float), base.survival.columns.to_numpy(float))
+    hazards = [np.log(-np.log(_inside(on_grid(p.survival, grid)))) for p in (other, base)]
     survival = np.exp(-np.exp((hazards[0] + hazards[1].reindex(hazards[0].index)) / 2))
     return Prediction(risk, survival)
 
@@ -107,7 +105,7 @@ def _inside(prob: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
 def _standardised(prediction: Prediction) -> pd.Series:
     if prediction.train_scale is None:
         raise ConfigError(
-            "Expected `train_scale` of a survival prediction to fuse it with the clinical model, found None. "
+            "Expected `train_scale` of a survival prediction to fuse it with another model, found None. "
             "Let the estimator's predict() return Prediction(..., train_scale=(mean, sd)) of its training risks."
         )
     mean, scale = prediction.train_scale

@@ -11,7 +11,7 @@ from metaniche.report.run import Run
 from metaniche.report.vocabulary import is_blank, metrics_of, number, p_value, with_interval
 
 SMALL_COHORT = 100
-_NAMES = {"network": "The graph network", "fused": "The network fused with clinical variables"}
+_NAMES = {"network": "The graph network", "fused": "The network fused with another model"}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from metaniche.data.batch import Batch
 from metaniche.errors import ConfigError
+from metaniche.graph import CellGraph
 from metaniche.models.encoder import Encoder
 from metaniche.models.mil import MIL
 from metaniche.ops import csr_encoder
-from metaniche.ops.segment import segment_mean
 from metaniche.training.datamodule import TumourDataModule
 
 log = logging.getLogger(__name__)
@@ -91,18 +91,23 @@ class HiddenFeatures(pl.LightningModule):
         hidden = torch.rand_like(x) < self.config.hidden
         hidden |= torch.rand(len(x), 1, device=x.device) < self.config.alone
         own = self.embed(x.masked_fill(hidden, 0.0))
-        around = segment_mean(own[graph.indices.long()], graph.indptr)
+        around = _around(own, graph)
         told = self.tell(torch.cat((own, around), dim=1))
         of_features = (told - x).square()[hidden].mean()
         if self.hear is None:
             return of_features, torch.zeros_like(of_features)
-        near = csr_encoder(graph.indptr, graph.indices, torch.ones_like(graph.distance_um), batch.signals)
-        near = near / graph.indptr.diff().clamp(min=1)[:, None]
+        near = _around(batch.signals, graph)
         near = (near - near.mean(0)) / near.std(0).clamp(min=1e-4)
         return of_features, self.config.signals * (self.hear(own) - near).square().mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
+
+
+def _around(x: Tensor, graph: CellGraph) -> Tensor:
+    """(N, D) mean of the neighbours, a product of the graph with x: nothing is E x D; zeros without neighbours."""
+    total = csr_encoder(graph.indptr, graph.indices, torch.ones_like(graph.distance_um), x)
+    return total / graph.indptr.diff().clamp(min=1)[:, None]
 
 
 def pretrain(
