@@ -74,6 +74,18 @@ def test_the_first_trial_is_the_config_itself(search_in, folds):
     assert (row["model.sign"], row["optim.lr"], row["state"]) == (-1, 0.15, "complete")
 
 
+def test_each_change_is_tried_by_itself_and_once(search_in, folds):
+    changes = [{"model.sign": 1}, {"optim.lr": 0.2}]
+    for _ in range(2):  # a second call finds them made
+        search = search_in(n_trials=3, changes=changes)
+        assert search.run(folds[0])
+    tried = search.trials(folds[:1])
+    assert list(zip(tried["model.sign"], tried["optim.lr"])) == [(-1, 0.15), (1, 0.15), (-1, 0.2)]
+    more = search_in(n_trials=4, changes=[*changes, {"optim.lr": 0.1}])
+    assert more.run(folds[0])
+    assert more.trials(folds[:1])["optim.lr"].iloc[3] == 0.1
+
+
 def test_what_was_tried_is_not_tried_again_and_more_can_be_asked_for(search_in, folds):
     search_in().run(folds[0])
     before = len(FITS)
@@ -151,6 +163,9 @@ def test_a_resumed_search_proposes_what_was_not_proposed_yet(search_in, folds):
         ({"space": {"optim": {"lr": {"low": 0.1, "choices": [1]}}}}, "choices, or low and high"),
         ({"space": {"pool": {"choices": ["all"], "hgih": 3}}}, "choices, or low and high"),
         ({"space": SPACE, "n_trials": 0}, "n_trials >= 1"),
+        ({"space": SPACE, "changes": [{"optim.rl": 0.1}]}, "optim.rl.*Did you mean.*optim.lr"),
+        ({"space": SPACE, "changes": [{"optim.lr": 0.3}]}, "optim.lr: 0.3"),
+        ({"space": SPACE, "changes": [{"model.sign": 2}]}, "model.sign: 2"),
         ({"space": SPACE, "n_inner_folds": 1}, "n_inner_folds >= 2"),
     ],
 )

@@ -34,6 +34,7 @@ from metaniche.evaluation.fold_store import table_hash
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
 from metaniche.io.progress import Tell
+from metaniche.io.wording import listed, nearest
 
 Values = Mapping[str, Any]  # key of the config -> value
 Make = Callable[[Values], NetworkEstimator]
@@ -51,6 +52,9 @@ class SearchConfig:
         where wanted; whole numbers where both bounds are whole.
     n_trials
         Of each outer fold; the first takes the config as it is.
+    changes
+        Tried next, one trial each: values at keys of `space`, in place of the config's. With `n_trials` one more than there
+        are changes, each is tried by itself and nothing else is.
     n_inner_folds
         Folds within the training patients, fewer where a class is small.
     startup
@@ -63,6 +67,7 @@ class SearchConfig:
 
     space: Mapping[str, Any]
     n_trials: int = 20
+    changes: Sequence[Mapping[str, Any]] = ()
     n_inner_folds: int = 4
     startup: int = 8
     retries: int = 2
@@ -75,7 +80,14 @@ class SearchConfig:
         for name, low in least.items():
             if not isinstance(getattr(self, name), (int, float)) or getattr(self, name) < low:
                 raise ConfigError(f"Expected hparams_search.{name} >= {low}, found {getattr(self, name)!r}.")
-        self.distributions()
+        space = self.distributions()
+        for change in self.changes:
+            for key, value in change.items():
+                if key not in space or not _holds(space[key], value):
+                    raise ConfigError(
+                        f"Expected hparams_search.changes to hold values of hparams_search.space, found {key}: {value!r}. "
+                        f"{nearest(key, space)}The space has {listed(space, 20)}."
+                    )
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Of every key, dotted, as Optuna takes them. Raises ConfigError for what is none."""
@@ -106,6 +118,13 @@ def _distribution(key: str, values: dict[str, Any]) -> BaseDistribution:
         return (IntDistribution if whole else FloatDistribution)(**values)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"hparams_search.space.{key} cannot be searched: {error}") from error
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and distribution.low <= value <= distribution.high
 
 
 @dataclass
@@ -168,7 +187,7 @@ class Search:
         return pd.DataFrame(rows)
 
     def study(self, fold: Fold) -> optuna.Study:
-        """The fold's study, made with the config's own values as its first trial where it is new."""
+        """The fold's study, made with the config's own values, and then each change to them, as its first trials."""
         space = json.dumps(self.config.space, sort_keys=True, default=str)
         train = self.targets.of(fold.train)
         about = [
@@ -193,8 +212,8 @@ class Search:
         study.sampler = optuna.samplers.TPESampler(
             seed=int(state[0]), n_startup_trials=self.config.startup, constant_liar=True
         )
-        if not n_known:
-            study.enqueue_trial(dict(self.default), skip_if_exists=True)
+        for change in ({}, *self.config.changes):
+            study.enqueue_trial({**self.default, **change}, skip_if_exists=True)
         return study
 
     def _trial(self, study: optuna.Study, train: Targets) -> None:
