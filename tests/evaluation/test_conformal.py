@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.evaluation.conformal import coverage_table, cross_conformal
+from metaniche.evaluation.conformal import coverage_table, cross_conformal, in_words
 from metaniche.metrics.conformal import conformal_p
 
 
@@ -40,3 +40,26 @@ def test_folds_without_both_labels_are_left_out():
     judged = cross_conformal(table)
     assert judged.loc[table["fold"] == 0, "p0"].isna().all()
     assert judged.loc[table["fold"] == 1, "p0"].notna().all()
+
+
+def test_units_of_unknown_label_calibrate_nothing_and_have_sets():
+    table = predictions().assign(weight=1.0)
+    table.loc[:9, "weight"] = 0.0
+    judged = cross_conformal(table)
+    flipped = cross_conformal(table.assign(y=table["y"].where(table["weight"] > 0, 1 - table["y"])))
+    pd.testing.assert_frame_equal(judged[["p0", "p1"]], flipped[["p0", "p1"]])
+    assert judged["p0"].notna().all()
+    changed = coverage_table(flipped).drop(columns="model")
+    pd.testing.assert_frame_equal(coverage_table(judged).drop(columns="model"), changed)
+
+
+def test_each_site_is_calibrated_by_itself():
+    liver, lung = predictions(seed=1).assign(site="liver"), predictions(seed=2).assign(site="lung")
+    judged = cross_conformal(pd.concat([liver, lung], ignore_index=True))
+    alone = cross_conformal(lung)
+    np.testing.assert_allclose(judged.loc[judged["site"] == "lung", "p1"], alone["p1"])
+
+
+def test_sets_in_words():
+    judged = pd.DataFrame({"p0": [0.5, 0.5, 0.01, 0.01, np.nan], "p1": [0.5, 0.01, 0.5, 0.01, np.nan]})
+    assert list(in_words(judged, (0.1,))["set_90"]) == ["0 or 1", "0", "1", "neither", ""]

@@ -52,3 +52,6 @@ def test_the_comparison_is_what_the_report_reads(tmp_path, cohort, tasks, spy):
     assert run.caption == table.attrs["caption"]
     assert len(run.splits) == 3
     assert len(run.repeats) == 2
+    assert list(run.sets["model"].unique()) == ["net"]
+    assert set(run.sets["set_90"].dropna()) <= {"0", "1", "0 or 1", "neither"}
+    assert len(run.sets) == 24

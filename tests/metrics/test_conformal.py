@@ -44,6 +44,23 @@ def test_p_counts_itself_and_those_at_least_as_strange(m, seed):
             assert p[i, c] == pytest.approx(expected)
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 30), st.integers(0, 999))
+def test_weights_count_for_peers_and_the_new_unit_as_the_heaviest(m, seed):
+    rng = np.random.default_rng(seed)
+    y, calibration, new = np.arange(m) % 2, rng.random(m).round(1), rng.random(5).round(1)
+    weight = rng.uniform(0.5, 2, m)
+    p = conformal_p(new, calibration, y, weight)
+    strange = np.where(y == 1, 1 - calibration, calibration)
+    for i, x in enumerate(new):
+        for c, own in ((0, x), (1, 1 - x)):
+            w, s = weight[y == c], strange[y == c]
+            expected = (weight.max() + w[s >= own - 1e-12].sum()) / (weight.max() + w.sum())
+            assert p[i, c] == pytest.approx(expected)
+    lost = [np.append(x, v) for x, v in ((calibration, 0.5), (y, 7), (weight, 0.0))]
+    np.testing.assert_allclose(conformal_p(new, *lost), p)
+
+
 def test_what_cannot_be_calibrated_is_refused():
     with pytest.raises(InputError, match="both labels"):
         conformal_p([0.5], [0.2, 0.3], [1, 1])

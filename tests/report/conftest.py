@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from metaniche.evaluation.conformal import cross_conformal
 from metaniche.report.run import read_run
 
 MODELS = {
@@ -176,7 +177,12 @@ def write_run(folder: Path, survival=False, lead=0.36) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(make_info(survival)))
     make_table(survival, lead).to_csv(folder / "table.csv", index=False)
-    make_predictions(survival=survival).to_parquet(folder / "predictions.parquet")
+    predictions = make_predictions(survival=survival)
+    predictions.to_parquet(folder / "predictions.parquet")
+    if survival:
+        predictions["y"] = (predictions["time"] < 30).astype(int)
+        predictions["risk"] = 1 / (1 + np.exp(-predictions["risk"]))
+    cross_conformal(predictions).to_csv(folder / "conformal.csv", index=False)
     make_patients().to_csv(folder / "patients.csv", index=False)
     make_cells().to_parquet(folder / "cells.parquet")
     (folder / "data_checks.json").write_text(json.dumps(CHECKS))

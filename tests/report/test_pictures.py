@@ -18,7 +18,7 @@ def test_each_kind_of_task_has_its_own_curves(make_run):
     assert len(pictures.survival_pictures(make_run(survival=True))) == 1
     assert pictures.discrimination_pictures(make_run(survival=True)) == []
     assert pictures.survival_pictures(make_run()) == []
-    assert pictures.calibration_pictures(make_run(survival=True)) == []
+    assert pictures.calibration_pictures(make_run(survival=True, sets=None)) == []
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,15 @@ def test_no_figure_no_forest(make_run):
     assert len(pictures.comparison_pictures(make_run())) == 1
 
 
-def test_conformal_sets_need_folds_and_probabilities(make_run):
+def test_conformal_sets_are_drawn_where_they_were_written(make_run):
     assert [p.alt for p in pictures.calibration_pictures(make_run())] == [
         "Calibration curve of held-out predictions",
         "Coverage and abstention of conformal sets",
     ]
-    table = make_run().predictions
-    scaled = make_run(predictions=table.assign(risk=table["risk"] * 10))
-    assert len(pictures.calibration_pictures(scaled)) == 1
+    assert len(pictures.calibration_pictures(make_run(sets=None))) == 1
+    [alone] = pictures.calibration_pictures(make_run(survival=True))
+    assert "middle of the follow-up" in alone.caption
+    assert pictures.calibration_pictures(make_run(survival=True, sets=None)) == []
 
 
 def test_the_explanation_is_drawn_where_it_was_written(make_run):

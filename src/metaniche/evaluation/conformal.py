@@ -8,10 +8,11 @@ import pandas as pd
 from metaniche.metrics.conformal import conformal_p, conformal_sets, coverage
 
 ALPHAS = (0.05, 0.1, 0.2)
+_WORDS = {(False, False): "neither", (True, False): "0", (False, True): "1", (True, True): "0 or 1"}
 
 
 def cross_conformal(predictions: pd.DataFrame, *, mondrian: bool = True) -> pd.DataFrame:
-    """p-values of both labels for every unit, model and repeat of a binary task.
+    """p-values of both labels for every unit, model and repeat (and site).
 
     A unit is compared with the out-of-fold units of the other folds of its repeat: each of them was predicted by a network
     that had not seen it, as the unit was (cross-conformal prediction, Vovk 2015, doi:10.1007/s10472-013-9368-4). The
@@ -20,47 +21,51 @@ def cross_conformal(predictions: pd.DataFrame, *, mondrian: bool = True) -> pd.D
     Parameters
     ----------
     predictions
-        As `CrossValidation.predictions` of a binary task: model, repeat, fold, unit_id, y and risk.
+        As `landmark.as_binary` gives them, or `CrossValidation.predictions` of a binary task: model, repeat, fold, unit_id, y,
+        risk, and `weight` where units count differently or have no known label (0).
 
     Returns
     -------
     `predictions` with `p0` and `p1`; NaN where the other folds hold one label only.
     """
     out = predictions.assign(p0=np.nan, p1=np.nan)
-    for _, rows in predictions.groupby(["model", "repeat"]):
+    out["weight"] = predictions.get("weight", pd.Series(1.0, predictions.index))
+    by = ["model", "repeat", "site"] if "site" in out else ["model", "repeat"]
+    for _, rows in out.groupby(by):
         for _, own in rows.groupby("fold"):
             others = rows.drop(own.index)
+            others = others[others["weight"] > 0]
             if others["y"].nunique() == 2:
                 out.loc[own.index, ["p0", "p1"]] = conformal_p(
-                    own["risk"], others["risk"], others["y"], mondrian=mondrian
+                    own["risk"], others["risk"], others["y"], others["weight"], mondrian=mondrian
                 )
     return out
+
+
+def in_words(judged: pd.DataFrame, alphas: tuple[float, ...] = ALPHAS) -> pd.DataFrame:
+    """`cross_conformal`'s rows with a column of sets per promise (`set_95`, ...): 0, 1, 0 or 1, neither; empty without p."""
+    held = judged[["p0", "p1"]].to_numpy()
+    known = ~np.isnan(held).any(axis=1)
+    for alpha in alphas:
+        words = [_WORDS[tuple(row)] for row in conformal_sets(held, alpha).tolist()]
+        judged = judged.assign(**{f"set_{100 * (1 - alpha):.0f}": np.where(known, words, "")})
+    return judged
 
 
 def coverage_table(judged: pd.DataFrame, alphas: tuple[float, ...] = ALPHAS) -> pd.DataFrame:
     """What the sets of `cross_conformal` held: a row per model and alpha.
 
     Columns: `model`, `alpha`, `nominal` (1 - alpha), `coverage`, `coverage_0` and `coverage_1` (of either label), `certain`
-    (share of units with one label in their set), `accuracy` (of these) and `empty`.
+    (share of units with one label in their set), `accuracy` (of these) and `empty`. Units of unknown label count among the
+    certain and the empty only.
     """
     rows = []
     for model, units in judged.dropna(subset=["p0", "p1"]).groupby("model", sort=False):
-        y = units["y"].to_numpy(int)
+        y, weight = units["y"].to_numpy(int), units["weight"].to_numpy(float)
         for alpha in alphas:
             sets = conformal_sets(units[["p0", "p1"]].to_numpy(), alpha)
-            single = sets.sum(1) == 1
-            rows.append(
-                {
-                    "model": model,
-                    "alpha": alpha,
-                    "nominal": 1 - alpha,
-                    "coverage": coverage(sets, y),
-                    **{
-                        f"coverage_{c}": coverage(sets[y == c], y[y == c]) if (y == c).any() else np.nan for c in (0, 1)
-                    },
-                    "certain": single.mean(),
-                    "accuracy": coverage(sets[single], y[single]) if single.any() else np.nan,
-                    "empty": (sets.sum(1) == 0).mean(),
-                }
-            )
+            held = {"coverage": y >= 0, "coverage_0": y == 0, "coverage_1": y == 1, "accuracy": sets.sum(1) == 1}
+            of = {name: coverage(sets[which], y[which], weight[which]) for name, which in held.items()}
+            more = {"certain": held["accuracy"].mean(), "empty": (sets.sum(1) == 0).mean()}
+            rows.append({"model": model, "alpha": alpha, "nominal": 1 - alpha, **of, **more})
     return pd.DataFrame(rows)

@@ -15,11 +15,13 @@ import torch
 from metaniche import __version__
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.task import Targets
+from metaniche.evaluation.conformal import cross_conformal, in_words
 from metaniche.evaluation.data_checks import data_checks
+from metaniche.evaluation.landmark import as_binary
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table, repeat_table
 from metaniche.io import keys
-from metaniche.io.run_files import CAPTION, CELLS, CHECKS, PATIENTS, REPEATS, RUN, TABLE
+from metaniche.io.run_files import CAPTION, CELLS, CHECKS, PATIENTS, REPEATS, RUN, SETS, TABLE
 from metaniche.io.write import replacing, write_json, write_parquet
 
 
@@ -56,14 +58,28 @@ def write_run(
 
 
 def write_comparison(run_dir: Path, cv: CrossValidation, n_boot: int, seed: int = 0) -> pd.DataFrame:
-    """predictions.parquet, folds.json, table.csv, repeats.csv and caption.json; returns the comparison table."""
+    """predictions.parquet, folds.json, table.csv, repeats.csv, caption.json, and conformal.csv of the networks where units are
+    not cells; returns the comparison table.
+    """
     table = comparison_table(cv, n_boot, seed)
     cv.save(run_dir)
-    for name, frame in ((TABLE, table), (REPEATS, repeat_table(cv).set_index("model"))):
+    frames = {TABLE: table, REPEATS: repeat_table(cv).set_index("model")}
+    if cv.targets.task.level != "cell":  # cells of one patient are not exchangeable with those of another
+        frames[SETS] = _conformal_sets(cv)
+    for name, frame in frames.items():
         with replacing(run_dir / name) as temporary:
             frame.to_csv(temporary)
     write_json(run_dir / CAPTION, table.attrs["caption"])
     return table
+
+
+def _conformal_sets(cv: CrossValidation) -> pd.DataFrame:
+    """Every unit's sets of labels by every network; of survival tasks, whether the event comes by the landmark."""
+    binary = as_binary(cv)
+    judged = in_words(cross_conformal(binary[binary["role"] == "model"]))
+    columns = ["repeat", "fold", "unit_id", "patient_id", "site", "y", "weight", "risk", "p0", "p1"]
+    shown = [c for c in judged if c in columns or c.startswith("set_")]
+    return judged.set_index("model")[shown]
 
 
 def collect_cells(parts: Sequence[Path] | pd.DataFrame, run_dir: Path, n_samples: int, risk: pd.Series) -> None:

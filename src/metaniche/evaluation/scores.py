@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from metaniche.data.task import Task, event_kind
+from metaniche.evaluation.landmark import censoring, landmark
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.metrics import (
     auprc,
@@ -21,7 +22,7 @@ from metaniche.metrics import (
     sensitivity_at_specificity,
 )
 from metaniche.metrics.discrimination import within_group_auroc
-from metaniche.metrics.survival import brier_contributions, censoring_survival
+from metaniche.metrics.survival import brier_contributions
 from metaniche.metrics.weighting import as_rows, ratio, unwrap
 
 Score = Callable[[np.ndarray | None], "float | np.ndarray"]
@@ -95,7 +96,7 @@ def score_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]
 def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]:
     """Censoring is estimated on the training side of each row's fold; calibration is read at the middle of the grid."""
     time, risk, event = rows["time"].to_numpy(float), rows["risk"].to_numpy(float), event_kind(rows)
-    own, on_grid = _censoring(cv, rows)
+    own, on_grid = censoring(cv, rows)
     tau = float(cv.grid[-1])
     functions: dict[str, Score] = {
         "harrell_c": lambda w: harrell_c(time, event, risk, w),
@@ -105,34 +106,18 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
         return functions | dict.fromkeys(("ibs", "calibration_slope", "ece"), _undefined)
     curves = np.stack(rows["survival"].to_numpy())
     errors = brier_contributions(time, event, curves, cv.grid, own, on_grid)
-    middle = cv.grid.size // 2
-    horizon, at_horizon = cv.grid[middle], np.clip(curves[:, middle], CLIP, 1.0 - CLIP)
-    log_hazard = np.log(-np.log(at_horizon))
-    had_event = (time <= horizon) & (event == 1)
-    known = np.where(time > horizon, on_grid[:, middle], np.where(event > 0, own, 0.0))
-    inverse = np.nan_to_num(ratio(np.ones(time.size), known))
+    _, happened, probability, known = landmark(cv, rows)
+    log_hazard = np.log(-np.log(np.clip(1.0 - probability, CLIP, 1.0 - CLIP)))
     return functions | {
         "ibs": lambda w: _weighted_mean(errors, w),
         # Who had a competing event stays at risk, but not to the same end as others: a slope would need weights of its own.
         "calibration_slope": _undefined
         if (event == 2).any()
         else lambda w: cox_calibration_slope(time, event, log_hazard, w),
-        "ece": lambda w: ece(had_event, 1.0 - at_horizon, weight=inverse if w is None else w * inverse),
+        "ece": lambda w: ece(
+            happened, np.clip(probability, CLIP, 1.0 - CLIP), weight=known if w is None else w * known
+        ),
     }
-
-
-def _censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """G just before each unit's own time (n,) and at the grid (n, T), from the training patients of its fold."""
-    train = {(f.repeat, f.fold): f.train for f in cv.folds}
-    own, on_grid = np.zeros(len(rows)), np.zeros((len(rows), cv.grid.size))
-    key = list(zip(rows["repeat"], rows["fold"]))
-    for fold in set(key):
-        table = cv.targets.of(train[fold]).table
-        members = np.array([k == fold for k in key])
-        trained = table["time"].to_numpy(float), event_kind(table)
-        own[members] = censoring_survival(*trained, rows["time"].to_numpy(float)[members], before=True)
-        on_grid[members] = censoring_survival(*trained, cv.grid)
-    return own, on_grid
 
 
 def _evaluate(

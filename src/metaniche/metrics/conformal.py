@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from metaniche.errors import ConfigError, InputError
+from metaniche.metrics.weighting import ratio
 
 
 def conformal_p(
-    probability: np.ndarray, calibration: np.ndarray, y: np.ndarray, *, mondrian: bool = True
+    probability: np.ndarray,
+    calibration: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray | None = None,
+    *,
+    mondrian: bool = True,
 ) -> np.ndarray:
     """(n, 2) conformal p-values of the labels 0 and 1 of new units.
 
@@ -23,6 +29,10 @@ def conformal_p(
         (n,) of label 1, of the new units.
     calibration, y
         (m,) the same model's probabilities of units it was not trained on, and their labels.
+    weight
+        (m,) of the calibration units, 0 where the label is not known; None: all alike. Units whose labels are known with
+        different chances count one over them (Tibshirani et al. 2019, arXiv:1904.06019); a new unit counts as the heaviest
+        of them, which can make sets larger and not smaller.
     mondrian
         Compare with the calibration units of label c only, so that the promise holds for either label by itself; else with
         all of them.
@@ -32,7 +42,10 @@ def conformal_p(
     InputError
         For probabilities outside [0, 1], labels other than 0 and 1, or a label without calibration units.
     """
-    probability, calibration, y = (np.asarray(x, dtype=float) for x in (probability, calibration, y))
+    weight = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=float)
+    known = weight > 0
+    probability = np.asarray(probability, dtype=float)
+    calibration, y, weight = (np.asarray(x, dtype=float)[known] for x in (calibration, y, weight))
     for x in (probability, calibration):
         if not ((x >= 0) & (x <= 1)).all():
             raise InputError(f"Expected probabilities in [0, 1], found {np.nanmin(x):.3g} to {np.nanmax(x):.3g}.")
@@ -43,9 +56,11 @@ def conformal_p(
     of_truth = np.where(y == 1, 1 - calibration, calibration)
     out = np.empty((len(probability), 2))
     for label, score in ((0, probability), (1, 1 - probability)):
-        peers = np.sort(of_truth[y == label] if mondrian else of_truth)
-        at_least = len(peers) - np.searchsorted(peers, score, side="left")
-        out[:, label] = (1 + at_least) / (1 + len(peers))
+        peers = y == label if mondrian else np.ones(len(y), dtype=bool)
+        order = np.argsort(of_truth[peers])
+        below = np.append(0.0, np.cumsum(weight[peers][order]))
+        stranger = below[-1] - below[np.searchsorted(of_truth[peers][order], score, side="left")]
+        out[:, label] = (weight.max() + stranger) / (weight.max() + below[-1])
     return out
 
 
@@ -56,6 +71,8 @@ def conformal_sets(p: np.ndarray, alpha: float = 0.1) -> np.ndarray:
     return p > alpha
 
 
-def coverage(sets: np.ndarray, y: np.ndarray) -> float:
-    """Share of units whose true label is in their set."""
-    return float(sets[np.arange(len(y)), np.asarray(y, dtype=int)].mean())
+def coverage(sets: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Share of units, or of their weight, whose true label is in their set; NaN without any."""
+    held = sets[np.arange(len(y)), np.asarray(y, dtype=int)]
+    weight = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=float)
+    return float(ratio(held @ weight, weight.sum()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from metaniche.evaluation.conformal import coverage_table, cross_conformal
+from metaniche.evaluation.conformal import coverage_table
 from metaniche.io import keys
 from metaniche.metrics.names import METRICS
 from metaniche.metrics.shares import variance_shares
@@ -71,9 +71,11 @@ def discrimination_pictures(run: Run) -> list[Picture]:
 
 
 def calibration_pictures(run: Run) -> list[Picture]:
-    """Calibration of the model's probabilities."""
-    if run.predictions is None or "y" not in run.predictions or run.model is None:
+    """Calibration of the model's probabilities, and its conformal sets."""
+    if run.predictions is None or run.model is None:
         return []
+    if "y" not in run.predictions:
+        return _conformal_pictures(run)
     caption = (
         "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: "
         "Wilson 95 % intervals; below: how many units got which probability."
@@ -84,10 +86,9 @@ def calibration_pictures(run: Run) -> list[Picture]:
 
 def _conformal_pictures(run: Run) -> list[Picture]:
     """Coverage and abstention of the model, where there are folds to calibrate on."""
-    own = run.predictions[run.predictions["model"] == run.model]
-    if not {"fold", "repeat", "risk"} <= set(own) or not own["risk"].between(0, 1).all() or "site" in own:
+    if run.sets is None:
         return []
-    judged = cross_conformal(own).dropna(subset=["p0", "p1"])
+    judged = run.sets[run.sets["model"] == run.model].dropna(subset=["p0", "p1"])
     if judged.empty:
         return []
     caption = (
@@ -95,6 +96,11 @@ def _conformal_pictures(run: Run) -> list[Picture]:
         "the units should have a set without their label. A unit is decided when its set holds one label; the numbers are "
         "promises. Folds differ in their network, so that the promise is approximate."
     )
+    if run.is_survival:
+        caption += (
+            " The label is whether the event comes by the middle of the follow-up that is judged (where ECE is read); units "
+            "count by the inverse of their chance to be observed so long, and not at all where they were not."
+        )
     figure = figures.conformal(coverage_table(judged, tuple(np.linspace(0.02, 0.5, 25).round(2))))
     return [_picture(figure, "Coverage and abstention of conformal sets", caption)]
 

@@ -40,6 +40,8 @@ class Run:
         data_checks.json: check, status, detail; caption.json: what must stand below the table; folds.json.
     repeats
         repeats.csv, the estimates of every repeat.
+    sets
+        conformal.csv: p-values of both labels, and sets, of every unit and network.
     terms, pairs, curves, states
         terms.csv, pairs.parquet, deletion.csv and states.csv of `explain.Explanation`.
     """
@@ -54,6 +56,7 @@ class Run:
     caption: list[str] | None = None
     splits: list[dict] | None = None
     repeats: pd.DataFrame | None = None
+    sets: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     terms: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None
@@ -105,6 +108,7 @@ def read_run(run_dir: Path) -> Run:
         "caption": (run_files.CAPTION, _json(list)),
         "splits": (run_files.FOLDS, _json(list)),
         "repeats": (run_files.REPEATS, _table),
+        "sets": (run_files.SETS, _sets),
         "history": (run_files.HISTORY, pd.read_csv),
         "terms": (run_files.TERMS, _indexed),
         "pairs": (run_files.PAIRS, pd.read_parquet),
@@ -162,6 +166,10 @@ def _table(path: Path) -> pd.DataFrame:
         frame = frame.rename(columns={frame.columns[0]: "model"})
     frame["model"] = frame["model"].astype(str)
     return frame.assign(kind=frame["kind"].fillna(UNKNOWN_KIND) if "kind" in frame else UNKNOWN_KIND)
+
+
+def _sets(path: Path) -> pd.DataFrame:
+    return _require(pd.read_csv(path, dtype={"model": str, "unit_id": str}), ("model", "y", "weight", "p0", "p1"), path)
 
 
 def _predictions(path: Path) -> pd.DataFrame:
