@@ -141,3 +141,16 @@ def test_shared_variance_is_one_for_the_same_and_none_for_independent_columns():
     assert shared_variance(a, 3 * a + 2) == pytest.approx(1, abs=0.01)
     assert shared_variance(a, b) < 0.01
     assert shared_variance(a[:2], b[:2]) == 0
+
+
+def test_organs_speak_in_the_soil_of_sites_and_terms_still_add_up(tissue):
+    organs = {"ligand": [[0.9, 0.1], [0.1, 0.9], None], "receptor": [3, 4], "scale": [2.0, 2.0]}
+    torch.manual_seed(1)
+    with_organs = SeedSoil(5, 3, pairs=PAIRS, width=16, organs=organs).eval()
+    out = with_organs(**tissue)
+    torch.testing.assert_close(out.terms.sum(1), out.cell_logits)
+    with_organs.organs, organ = None, with_organs.organs
+    without = with_organs(**tissue)
+    torch.testing.assert_close((out.terms - without.terms)[:, TERMS.index("soil")], organ(tissue["signals"]))
+    torch.testing.assert_close(out.terms[:, 0], without.terms[:, 0])
+    assert SeedSoil(5, 3, pairs=PAIRS, soil=False, organs=organs).organs is None

@@ -3,17 +3,20 @@ from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tissue import READ
 
 from metaniche.data.features import FeatureConfig
+from metaniche.data.organs import OrganProfiles
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
 from metaniche.errors import ConfigError, SplitError
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
+from metaniche.signaling import Resource
 from metaniche.training.checkpoint import AtomicCheckpointIO
 from metaniche.training.fit import FitConfig
 from metaniche.training.fit import fit_bundle as fit_any
@@ -166,3 +169,24 @@ def test_clinical_variables_that_are_asked_for_must_be_there(parts):
     cells = replace(targets, task=replace(BINARY, level="cell"))
     with pytest.raises(ConfigError, match="found task 't' of cells"):
         fit_bundle(samples, cells, config, patients=patients)
+
+
+def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_path, caplog):
+    samples, patients, table = small_cohort
+    pairs = Resource(pd.DataFrame({"ligand": ["CXCL12", "KRT8"], "receptor": ["CXCR4", "CD3E"]}), "made up")
+    profiles = OrganProfiles(pd.DataFrame({"liver": [9.0, 1.0], "lung": [1.0, 8.0]}, index=["CXCL12", "KRT8"]))
+    config = replace(
+        CONFIG, architecture="SeedSoil", parameters={"width": 8}, resource=pairs, organs=profiles, epochs=1
+    )
+    sites = make_targets(Task("s", "s", kind="sites", sites=("liver", "lung")), patients, table, samples)
+    bundle = fit_bundle(samples, sites, config)
+    read = Bundle.load(bundle.save(tmp_path / "bundle"))
+    first, second = (Predictor(b).score(samples).units[["liver", "lung"]] for b in (bundle, read))
+    pd.testing.assert_frame_equal(first, second)
+    silent = replace(bundle, states=[s | {"organs.slope": torch.zeros(())} for s in bundle.states])
+    assert (Predictor(silent).score(samples).units["liver"] - first["liver"]).abs().max() > 1e-4
+
+    with pytest.raises(ConfigError, match=r"a task of organ sites.*kind 'binary'"):
+        fit_bundle(samples, make_targets(BINARY, patients, table), config, patients=patients)
+    fit_bundle(samples, sites, replace(config, resource=None))
+    assert "Reference profiles of organs say nothing here" in caplog.text

@@ -13,6 +13,7 @@ from metaniche.nn.context_attention import ContextAttention
 from metaniche.nn.length_scale import Range
 from metaniche.nn.loudness import Loudness
 from metaniche.nn.neighbourhood import Neighbourhood
+from metaniche.nn.organ_soil import OrganSoil
 from metaniche.nn.pair_attention import PairAttention
 
 TERMS = ("seed", "soil", "signals")
@@ -75,6 +76,9 @@ class SeedSoil(MIL):
         Distances of the graph: ranges are counted in the first, and nobody is heard from beyond the second.
     orthogonality
         Weight of the penalty on what soil and seed share.
+    organs
+        For tasks of organ sites, what `data.organs.organ_columns` gives: the soil of a site is then also what waits in that
+        organ (`nn.OrganSoil`).
     """
 
     reads_pairs = True
@@ -97,6 +101,7 @@ class SeedSoil(MIL):
         contact_um: float = 20.0,
         radius_um: float = 150.0,
         orthogonality: float = 1.0,
+        organs: Mapping[str, Sequence] | None = None,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         if not (seed or soil or signals):
@@ -116,6 +121,7 @@ class SeedSoil(MIL):
         lengths = [Range(contact_um * start, 0.25 * contact_um, 10 * contact_um, radius_um) for start in SOIL_REACH]
         self.around = Neighbourhood(width, lengths) if soil else None
         self.of_soil = _head(width, n_outputs, dropout) if soil else None
+        self.organs = OrganSoil(**organs) if soil and organs else None
         self.loudness = nn.ModuleDict({family: Loudness(heads) for family in self.families if pairs})
         heard = (heads if pairs else width) * len(self.families)
         self.of_signals = nn.Linear(heard, n_outputs, bias=False) if heard else None
@@ -144,6 +150,8 @@ class SeedSoil(MIL):
             soil = self.around(own, _heard_from(graph, surroundings))
             terms["soil"], h = self.of_soil(soil), h + soil
             penalty = self.orthogonality * shared_variance(own[candidates], soil[candidates])
+        if self.organs is not None:
+            terms["soil"] = terms["soil"] + self.organs(signals)
         if self.families:
             terms["signals"] = self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
         stacked = torch.stack(list(terms.values()), dim=1)

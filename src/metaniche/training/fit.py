@@ -21,6 +21,7 @@ from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig, Features
+from metaniche.data.organs import OrganProfiles, organ_columns
 from metaniche.data.outcome import bin_edges, n_outputs
 from metaniche.data.pairs import PairFeatures
 from metaniche.data.sample import PreparedSample
@@ -66,6 +67,8 @@ class FitConfig:
         Fuse the task's clinical variables late.
     resource
         Ligand-receptor pairs, for networks that hear them (`reads_pairs`); None: they hear nothing.
+    organs
+        Reference profiles (`data.organs.read_organs`) for networks that hear pairs, in tasks of organ sites.
     shuffle_pairs
         A control: every ligand meets a receptor that is not its own, see `PairFeatures.shuffled`.
     pretrain
@@ -83,6 +86,7 @@ class FitConfig:
     pool: str = "all"
     use_clinical: bool = False
     resource: Resource | None = None
+    organs: OrganProfiles | None = None
     shuffle_pairs: bool = False
     pretrain: PretrainConfig = PretrainConfig()
     optimizer: Callable[[Iterable], Optimizer] = DEFAULT_OPTIMIZER
@@ -266,7 +270,22 @@ def _parameters(
     """Keyword arguments of the network: sizes of what it reads and says, and the settings."""
     sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task)}
     sizes |= {"n_clinical": len(clinical[0].names) if clinical else 0}
-    return sizes | dict(config.parameters) | ({"pairs": pairs.columns()} if pairs else {})
+    known = {"pairs": pairs.columns()} if pairs else {}
+    if config.organs is not None:
+        known |= _organs(config.organs, task, pairs)
+    return sizes | dict(config.parameters) | known
+
+
+def _organs(organs: OrganProfiles, task: Task, pairs: PairFeatures | None) -> dict[str, Any]:
+    if task.kind != "sites":
+        raise ConfigError(
+            f"Expected a task of organ sites for reference profiles (organs), found task {task.name!r} of kind {task.kind!r}. "
+            "Leave organs out, or name the columns of the sites in task.sites."
+        )
+    if pairs is None:
+        log.warning("Reference profiles of organs say nothing here: no ligand-receptor pair is heard.")
+        return {}
+    return {"organs": organ_columns(organs, task.sites, pairs)}
 
 
 def _make_module(
