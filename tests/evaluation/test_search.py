@@ -12,7 +12,7 @@ from metaniche.data.splits import patient_folds
 from metaniche.errors import ConfigError, InputError
 from metaniche.evaluation.crossval import cross_validate
 from metaniche.evaluation.estimator import Prediction
-from metaniche.evaluation.search import Search, SearchConfig, Tuned
+from metaniche.evaluation.search import Search, SearchConfig, Tuned, compared
 
 SPACE = {"model": {"sign": {"choices": [-1, 1]}}, "optim": {"lr": {"low": 0.1, "high": 0.2}}}
 DEFAULT = {"model.sign": -1, "optim.lr": 0.15}
@@ -84,6 +84,19 @@ def test_each_change_is_tried_by_itself_and_once(search_in, folds):
     more = search_in(n_trials=4, changes=[*changes, {"optim.lr": 0.1}])
     assert more.run(folds[0])
     assert more.trials(folds[:1])["optim.lr"].iloc[3] == 0.1
+
+
+def test_what_every_fold_tried_is_compared(search_in, folds):
+    search = search_in(n_trials=3, changes=[{"model.sign": 1}])
+    for fold in folds:
+        search.run(fold)
+    trials = search.trials(folds)
+    found = compared(trials, DEFAULT).set_index("change")
+    assert list(found.index) == ["model.sign=1", "the config itself"]  # the third trial was drawn, another in each fold
+    best = trials[trials["number"] == 1]
+    assert found.loc["model.sign=1", "inner"] == pytest.approx(best["value"].mean())
+    assert found["chosen"].sum() <= len(folds)
+    assert found.loc["the config itself", "chosen"] == 0
 
 
 def test_what_was_tried_is_not_tried_again_and_more_can_be_asked_for(search_in, folds):

@@ -88,10 +88,17 @@ def _network(config: DictConfig, cohort: PreparedCohort, values: dict) -> Networ
 
 
 def _write_trials(search, folds: list[Fold], run_dir: Path) -> None:
-    """trials.csv and its picture: also of a search that is not at its end."""
+    """trials.csv and its picture, and changes.csv of what all folds tried: also of a search that is not at its end."""
+    from metaniche.evaluation.search import compared
+
     table = search.trials(folds)
     with replacing(run_dir / "trials.csv") as temporary:
         table.to_csv(temporary, index=False)
+    found = compared(table, search.default)
+    with replacing(run_dir / "changes.csv") as temporary:
+        found.to_csv(temporary, index=False)
+    for row in found.itertuples():
+        log.info("Inner score %.3f, chosen in %d of %d folds: %s", row.inner, row.chosen, len(folds), row.change)
     if table["value"].notna().any():
         with replacing(run_dir / "trials.png") as temporary:
             temporary.write_bytes(to_bytes(search_history(table), "png"))

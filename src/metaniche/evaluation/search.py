@@ -244,6 +244,26 @@ class Search:
         return value
 
 
+def compared(trials: pd.DataFrame, default: Values) -> pd.DataFrame:
+    """What was tried in every fold, of `Search.trials`, best first: `change` (the values that differ from the config's),
+    `inner` (mean inner score over the folds) and `chosen` (folds in which it is the best).
+
+    Inner scores are of training patients, whom the folds share: they say what was tried and chosen, not how good it is.
+    """
+    done = trials[trials["value"].notna()].copy()
+    done["change"] = [
+        ", ".join(f"{key}={row[key]}" for key in default if row[key] != default[key]) or "the config itself"
+        for _, row in done.iterrows()
+    ]
+    by = [done["repeat"], done["fold"]]
+    done["chosen"] = done.index.isin(done.groupby(by)["value"].idxmax())
+    found = done.groupby("change", sort=False).agg(
+        inner=("value", "mean"), folds=("value", "size"), chosen=("chosen", "sum")
+    )
+    everywhere = found["folds"] == done.groupby(by).ngroups
+    return found[everywhere].drop(columns="folds").sort_values("inner", ascending=False, kind="stable").reset_index()
+
+
 def retry_killed(study: optuna.Study, config: SearchConfig) -> None:
     """Close trials whose process is gone, and put their values in line again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
