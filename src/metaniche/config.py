@@ -228,7 +228,7 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
         resource=_pairs_to_hear(config) if hears else None,
-        organs=read_organs(config.organs) if hears and config.organs else None,
+        organs=read_organs(config.organs) if config.organs else None,
         pretrain=read_pretraining(config),
         optimizer=_optimizer(config),
     )

@@ -188,5 +188,7 @@ def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_pat
 
     with pytest.raises(ConfigError, match=r"a task of organ sites.*kind 'binary'"):
         fit_bundle(samples, make_targets(BINARY, patients, table), config, patients=patients)
-    fit_bundle(samples, sites, replace(config, resource=None))
-    assert "Reference profiles of organs say nothing here" in caplog.text
+    for silent in (replace(config, resource=None), replace(config, architecture="NicheGIN")):
+        fit_bundle(samples, sites, silent)
+    assert "nothing here: SeedSoil hears no" in caplog.text
+    assert "nothing here: NicheGIN hears no" in caplog.text

@@ -80,7 +80,7 @@ def organ_columns(profiles: OrganProfiles, sites: Sequence[str], pairs: PairFeat
             f"{listed(organs.columns, 20)}. {nearest(absent[0], organs.columns)}Name the organs as task.sites names them."
         )
     if absent:
-        log.warning("No reference profile of %s: no organ speaks for it.", listed(absent))
+        log.warning("No reference profile of %s: no organ speaks there.", listed(absent))
     ligands = pairs.pairs["ligand"]
     level = {name: organs.reindex(subunits(name)).fillna(0.0).min().to_numpy() for name in ligands.unique()}
     table = pd.DataFrame([level[name] for name in ligands], columns=organs.columns).to_numpy()

@@ -272,20 +272,22 @@ def _parameters(
     sizes |= {"n_clinical": len(clinical[0].names) if clinical else 0}
     known = {"pairs": pairs.columns()} if pairs else {}
     if config.organs is not None:
-        known |= _organs(config.organs, task, pairs)
+        known |= _organs(config, task, pairs)
     return sizes | dict(config.parameters) | known
 
 
-def _organs(organs: OrganProfiles, task: Task, pairs: PairFeatures | None) -> dict[str, Any]:
+def _organs(config: FitConfig, task: Task, pairs: PairFeatures | None) -> dict[str, Any]:
     if task.kind != "sites":
         raise ConfigError(
             f"Expected a task of organ sites for reference profiles (organs), found task {task.name!r} of kind {task.kind!r}. "
             "Leave organs out, or name the columns of the sites in task.sites."
         )
     if pairs is None:
-        log.warning("Reference profiles of organs say nothing here: no ligand-receptor pair is heard.")
+        _warn_once(
+            f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair."
+        )
         return {}
-    return {"organs": organ_columns(organs, task.sites, pairs)}
+    return {"organs": organ_columns(config.organs, task.sites, pairs)}
 
 
 def _make_module(
