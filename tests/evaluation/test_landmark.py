@@ -13,7 +13,7 @@ from metaniche.metrics.survival import censoring_survival
 
 
 def survival_cv(task, n=200, seed=0, censored_by=12.0, competing=False):
-    """Exponential times with known hazards, censored at random: half of those at risk are lost before the landmark."""
+    """Exponential times with known hazards, lost at random: by 7, two in three before the landmark."""
     rng = np.random.default_rng(seed)
     names = [f"p{i:04d}" for i in range(n)]
     log_hazard = rng.normal(size=n)
@@ -75,11 +75,11 @@ def test_binary_tasks_stay_as_they_are_and_models_without_curves_fall_away(tasks
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2])
-def test_sets_hold_what_comes_although_half_of_those_at_risk_are_lost(tasks, alpha):
+def test_sets_hold_what_comes_although_two_in_three_would_be_lost(tasks, alpha):
     """The truth is known here, of the lost too: coverage over all units, and the estimate of it from those that were kept."""
     kept, estimated, unweighted = [], [], []
     for seed in range(30):
-        cv, true = survival_cv(tasks["cox"], seed=seed)
+        cv, true = survival_cv(tasks["cox"], seed=seed, censored_by=7.0)
         binary = as_binary(cv)
         judged = cross_conformal(binary)
         happened = (true <= cv.grid[3]).astype(int)
@@ -91,4 +91,4 @@ def test_sets_hold_what_comes_although_half_of_those_at_risk_are_lost(tasks, alp
     assert (of_label > 1 - alpha - 0.015).all()
     assert (of_label < 1 - alpha + 0.05).all()
     assert np.mean(estimated) == pytest.approx(np.mean(of_label), abs=0.03)
-    assert abs(np.mean(unweighted, axis=0)[1] - (1 - alpha)) > abs(of_label[1] - (1 - alpha)) - 0.02
+    assert np.mean(unweighted, axis=0)[1] < of_label[1] - 0.02  # early events are seen more often, and foretold better
