@@ -67,6 +67,17 @@ def test_every_search_starts_from_the_config_and_can_set_what_it_searches(name):
     assert fit.pool == drawn.get("pool", config.pool)
 
 
+@pytest.mark.parametrize("experiment", names("experiment"))
+@pytest.mark.parametrize("name", names("hparams_search"))
+def test_every_search_can_start_from_every_experiment(name, experiment, tmp_path):
+    from metaniche.evaluation.search import Search, SearchConfig
+
+    config = compose("sweep", [f"hparams_search={name}", f"experiment={experiment}"])
+    asked = SearchConfig(**OmegaConf.to_container(config.hparams_search))
+    default = cfg.default_values(config, asked.distributions())
+    Search(asked, None, default, "", None, None, tmp_path)
+
+
 def test_a_task_on_the_command_line_wins_over_the_recipe():
     assert compose("train", ["experiment=crc_codex", "task=stage_iv"]).task.name == "stage_iv"
 

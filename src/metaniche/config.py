@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from metaniche.data.cohort import Cohort, CohortConfig
 from metaniche.data.features import FeatureConfig
 from metaniche.data.gene_sets import read_gene_sets
-from metaniche.data.organs import read_organs
+from metaniche.data.organs import OrganProfiles, check_organs, read_organs
 from metaniche.data.prepare import PreparedCohort, prepare
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task
@@ -228,10 +228,16 @@ def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig
         pool=config.pool,
         use_clinical=bool(config.use_clinical),
         resource=_pairs_to_hear(config) if hears else None,
-        organs=read_organs(config.organs) if config.organs else None,
+        organs=_organs_of_sites(config) if config.organs else None,
         pretrain=read_pretraining(config),
         optimizer=_optimizer(config),
     )
+
+
+def _organs_of_sites(config: DictConfig) -> OrganProfiles:
+    organs = read_organs(config.organs)
+    check_organs(organs, read_task(config))  # before anything is fitted
+    return organs
 
 
 def read_features(config: DictConfig) -> FeatureConfig:

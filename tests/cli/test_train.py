@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from verbs import TINY, command, environment, run
 
+from metaniche.data.synthetic import resource
+
 
 def test_a_run_leaves_its_record_its_bundle_and_a_report(trained):
     folder, said = trained
@@ -54,6 +56,21 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     status, said = run("train", folder, "run_name=tiny", *TINY, "model.width=16")
     assert status == 2
     assert "model.width (32 there, 16 now)" in said
+
+
+def test_organs_are_part_of_the_run_by_what_they_hold(tmp_path):
+    profiles = tmp_path / "organs.csv"
+    ligands = resource().pairs["ligand"]
+    args = ("run_name=sites", "task=synthetic_sites", "model=seed_soil", f"organs={profiles}", "report=false", *TINY)
+    for lung in (1, 5):
+        pd.DataFrame({"gene": ligands.unique(), "liver": 3, "lung": lung}).to_csv(profiles, index=False)
+        status, said = run("train", tmp_path, *args)
+        assert status == (0 if lung == 1 else 2), said
+    assert "organs (" in said
+    assert (tmp_path / "runs/sites/bundle/weights.safetensors").is_file()
+    status, said = run("evaluate", tmp_path, f"organs={profiles}", *TINY)
+    assert status == 2
+    assert "Expected a task of organ sites" in said
 
 
 CELLS = ("task=invasive_spots", "task.label=cell_type", "task.positive=[malignant]", "task.negative=[caf]")

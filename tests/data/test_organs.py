@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.data.organs import OrganProfiles, organ_columns, read_organs
+from metaniche.data.organs import OrganProfiles, check_organs, organ_columns, read_organs
 from metaniche.data.pairs import PairFeatures
+from metaniche.data.task import Task
 from metaniche.errors import ConfigError, InputError
 
 PAIRS = pd.DataFrame(
@@ -22,7 +23,9 @@ def written(tmp_path, text):
 
 
 def test_a_table_is_read_and_repeated_genes_are_averaged(tmp_path):
-    found = read_organs(written(tmp_path, "gene,liver,lung\nL1,8,0\nL1,4,\nL2,1,2\n"))
+    found = read_organs(
+        written(tmp_path, "gene,liver,lung,brain\nL1,8,0,\nL1,4,,\nL2,1,2,\nL3,,1,\n")
+    )  # no brain, no L3
     expected = pd.DataFrame({"liver": [6.0, 1.0], "lung": [0.0, 2.0]}, index=pd.Index(["L1", "L2"], name="gene"))
     pd.testing.assert_frame_equal(found.table, expected)
 
@@ -70,8 +73,22 @@ def test_the_scale_of_the_profiles_does_not_matter():
     np.testing.assert_allclose(first["ligand"], second["ligand"])
 
 
+def test_ligands_without_profile_are_named_and_profiles_without_any_refused(caplog):
+    with caplog.at_level(logging.WARNING):
+        organ_columns(OrganProfiles(TABLE), ["liver", "lung"], FEATURES)
+    assert "lack 1 of 3 ligands: 'L4'" in caplog.text
+    with pytest.raises(ConfigError, match=r"none of 3 \('L1', .*'ENSG1'.*Name genes"):
+        organ_columns(OrganProfiles(TABLE.set_axis(["ENSG1", "ENSG2", "ENSG3"])), ["liver", "lung"], FEATURES)
+
+
 def test_organs_that_are_no_sites_are_refused():
+    def sites(*names):
+        return Task("s", "s", kind="sites", sites=names)
+
+    check_organs(OrganProfiles(TABLE), sites("lung", "brain", "liver"))
     with pytest.raises(ConfigError, match=r"two sites or more.*Did you mean.*'liver'"):
-        organ_columns(OrganProfiles(TABLE), ["Liver", "brain"], FEATURES)
+        check_organs(OrganProfiles(TABLE), sites("Liver", "brain"))
     with pytest.raises(ConfigError, match="two sites or more"):
-        organ_columns(OrganProfiles(TABLE[["liver"]]), ["liver", "lung"], FEATURES)
+        check_organs(OrganProfiles(TABLE[["liver"]]), sites("liver", "lung"))
+    with pytest.raises(ConfigError, match="task 't' of kind 'cox'"):
+        check_organs(OrganProfiles(TABLE), Task("t", "t", kind="cox", time="time", event="event"))

@@ -7,7 +7,7 @@ import pytest
 from metaniche.data.splits import patient_folds
 from metaniche.data.task import Targets
 from metaniche.evaluation.conformal import coverage_table, cross_conformal
-from metaniche.evaluation.landmark import as_binary, landmark
+from metaniche.evaluation.landmark import as_binary, censoring, landmark, middle
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.metrics.survival import censoring_survival
 
@@ -34,10 +34,14 @@ def survival_cv(task, n=200, seed=0, censored_by=12.0, competing=False):
     return CrossValidation(rows.assign(survival=curves), folds, targets, grid), true
 
 
+def of_all(cv):
+    return landmark(cv, cv.predictions, *censoring(cv, cv.predictions))
+
+
 def test_a_unit_counts_by_the_chance_to_be_followed_so_long(tasks):
     cv, _ = survival_cv(tasks["cox"])
-    rows, found = cv.predictions, landmark(cv, cv.predictions)
-    assert found.time == cv.grid[3]
+    rows, found = cv.predictions, of_all(cv)
+    assert (middle(cv.grid), found.time) == (3, cv.grid[3])
     for fold in cv.folds:
         train, own = cv.targets.of(fold.train).table, (rows["fold"] == fold.fold).to_numpy()
         time, event = rows["time"].to_numpy()[own], rows["event"].to_numpy()[own]
@@ -53,7 +57,7 @@ def test_a_unit_counts_by_the_chance_to_be_followed_so_long(tasks):
 
 def test_a_competing_event_is_known_to_end_without_this_one(tasks):
     cv, _ = survival_cv(replace(tasks["cox"], kind="discrete_time", competing="died"), competing=True)
-    found, rows = landmark(cv, cv.predictions), cv.predictions
+    found, rows = of_all(cv), cv.predictions
     died = ((rows["competing"] == 1) & (rows["time"] <= found.time)).to_numpy()
     assert died.any()
     assert (found.weight[died] > 0).all()
@@ -64,14 +68,29 @@ def test_binary_tasks_stay_as_they_are_and_models_without_curves_fall_away(tasks
     cv, _ = survival_cv(tasks["cox"], n=40)
     without = cv.predictions.assign(model="bare", survival=None)
     both = replace(cv, predictions=pd.concat([cv.predictions, without], ignore_index=True))
-    binary = as_binary(both)
+    binary = as_binary(both, both.predictions)
     assert set(binary["model"]) == {"m"}
-    assert binary["risk"].between(0, 1).all()
-    assert as_binary(replace(cv, predictions=cv.predictions.drop(columns="survival"))).empty
-    assert as_binary(replace(cv, predictions=without)).empty
+    assert set(binary["landmark"]) == {cv.grid[3]}
+    nothing = (
+        as_binary(cv, cv.predictions.drop(columns="survival")),
+        as_binary(cv, without),
+        as_binary(replace(cv, grid=cv.grid[:1]), cv.predictions),
+    )
+    for none in nothing:
+        assert none.empty
+        assert {"y", "weight", "risk"} <= set(none)
     rows = pd.DataFrame({"model": ["m"], "y": [1.0], "risk": [0.3]})
-    plain = as_binary(CrossValidation(rows, (), Targets(tasks["binary"], rows), np.zeros(0)))
+    plain = as_binary(CrossValidation(rows, (), Targets(tasks["binary"], rows), np.zeros(0)), rows)
     pd.testing.assert_frame_equal(plain, rows.assign(weight=1.0))
+
+
+@pytest.mark.parametrize("past", [-1e-9, 1.0 + 1e-9])
+def test_curves_that_round_beyond_0_and_1_are_probabilities(tasks, past):
+    cv, _ = survival_cv(tasks["cox"], n=40)
+    beyond = cv.predictions.assign(survival=[np.full(cv.grid.size, past)] * 40)
+    judged = cross_conformal(as_binary(cv, beyond))
+    assert judged["risk"].isin((0.0, 1.0)).all()
+    assert judged["p0"].notna().all()
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2])
@@ -80,7 +99,7 @@ def test_sets_hold_what_comes_although_two_in_three_would_be_lost(tasks, alpha):
     kept, estimated, unweighted = [], [], []
     for seed in range(30):
         cv, true = survival_cv(tasks["cox"], seed=seed, censored_by=7.0)
-        binary = as_binary(cv)
+        binary = as_binary(cv, cv.predictions)
         judged = cross_conformal(binary)
         happened = (true <= cv.grid[3]).astype(int)
         for table, into in ((judged, kept), (cross_conformal(binary.assign(weight=binary["weight"] > 0)), unweighted)):

@@ -1,6 +1,7 @@
 import json
 import sys
 import types
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from metaniche.data.splits import patient_folds
 from metaniche.evaluation import record
 from metaniche.evaluation.crossval import cross_validate
+from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.record import collect_cells, peak_memory, write_comparison, write_run
 from metaniche.report.run import read_run
 
@@ -55,3 +57,30 @@ def test_the_comparison_is_what_the_report_reads(tmp_path, cohort, tasks, spy):
     assert list(run.sets["model"].unique()) == ["net"]
     assert set(run.sets["set_90"].dropna()) <= {"0", "1", "0 or 1", "neither"}
     assert len(run.sets) == 24
+
+
+@dataclass
+class Told:
+    """Says of every unit the same, in whatever form a task asks for."""
+
+    name: str = "net"
+    role: str = "model"
+
+    def fit(self, samples, targets, clinical, seed):
+        return self
+
+    def predict(self, samples, clinical, unit_ids):
+        risk = pd.Series(0.5, unit_ids)
+        curves = pd.DataFrame({5.0: 0.8, 20.0: 0.5}, index=unit_ids)
+        return Prediction(risk, survival=curves, sites=pd.DataFrame({"liver": 0.5, "lung": 0.4}, index=unit_ids))
+
+
+@pytest.mark.parametrize("kind", ["cox", "sites", "cells"])
+def test_sets_are_kept_of_every_task_but_cells(tmp_path, cohort, tasks, kind):
+    folds = patient_folds(cohort.targets(tasks[kind]), n_folds=3, n_repeats=1)
+    write_comparison(tmp_path, cross_validate([Told()], cohort, tasks[kind], folds), n_boot=20)
+    assert (tmp_path / "conformal.csv").exists() == (kind != "cells")
+    if kind != "cells":
+        sets = pd.read_csv(tmp_path / "conformal.csv")
+        assert ("site" in sets, "landmark" in sets) == (kind == "sites", kind == "cox")
+        assert sets["set_90"].eq("0 or 1").any()

@@ -1,8 +1,11 @@
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -95,8 +98,74 @@ def test_what_every_fold_tried_is_compared(search_in, folds):
     assert list(found.index) == ["model.sign=1", "the config itself"]  # the third trial was drawn, another in each fold
     best = trials[trials["number"] == 1]
     assert found.loc["model.sign=1", "inner"] == pytest.approx(best["value"].mean())
-    assert found["chosen"].sum() <= len(folds)
     assert found.loc["the config itself", "chosen"] == 0
+
+
+def test_values_tried_twice_in_a_fold_count_once_and_a_fold_that_failed_counts():
+    def trial(fold, a, value):
+        return {"repeat": 0, "fold": fold, "a": a, "value": value}
+
+    trials = pd.DataFrame(
+        [
+            *(trial(0, 2, 0.5), trial(0, 2, 0.7), trial(1, 2, 0.2), trial(0, 1, 0.9), trial(1, 1, 0.1)),
+            *(trial(0, 3, 0.4), trial(0, 3, 0.4)),  # never tried in the other fold
+            trial(1, np.nan, np.nan),  # in line, without values yet
+        ]
+    )
+    found = compared(trials, {"a": 1})
+    assert found.to_dict("list") == {
+        "change": ["the config itself", "a=2"], "inner": [0.5, pytest.approx(0.4)], "chosen": [1, 1]
+    }  # fmt: skip
+    failed = pd.concat([trials, pd.DataFrame([trial(2, 1, np.nan)])], ignore_index=True)
+    assert compared(failed, {"a": 1}).empty
+    assert compared(failed.assign(value=np.nan), {"a": 1}).empty
+
+
+def test_processes_that_start_together_put_the_first_trials_in_line_once(search_in, folds):
+    changes = [{"model.sign": 1}, {"optim.lr": 0.2}]
+    searches = [search_in(n_trials=3, changes=changes) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda search: search.study(folds[0]), searches))
+    assert len(searches[0].study(folds[0]).get_trials()) == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "accepted"),
+    [
+        ({"whole": 3}, True), ({"whole": 2.5}, False), ({"whole": True}, False), ({"whole": 4}, False), ({"whole": 7}, False),
+        ({"stepped": 0.75}, True), ({"stepped": 0.3}, False), ({"chosen": 1}, True), ({"chosen": True}, False),
+    ],
+)  # fmt: skip
+def test_changes_are_values_of_the_space(value, accepted):
+    space = {
+        "whole": {"low": 1, "high": 5, "step": 2}, "stepped": {"low": 0.25, "high": 1.0, "step": 0.25},
+        "chosen": {"choices": [1, 2]},
+    }  # fmt: skip
+    with nullcontext() if accepted else pytest.raises(ConfigError, match="It is searched in"):
+        SearchConfig(space, changes=[value])
+
+
+def test_a_search_starts_from_the_config_whatever_the_choices_are(search_in, folds):
+    space = SPACE | {"model": {"sign": {"choices": [1, 2]}}}
+    search = search_in(n_trials=1, space=space)
+    assert search.run(folds[0])
+    assert search.trials(folds[:1])["model.sign"].tolist() == [-1]
+    with pytest.raises(ConfigError, match=r"own optim\.lr.*found 0\.15.*Widen the bounds"):
+        search_in(space=SPACE | {"optim": {"lr": {"low": 0.2, "high": 0.3}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["model.sign=1"], "a list of changes"),
+        (None, "a list of changes"),
+        ([{"model.sing": 1}], "Did you mean 'model.sign'"),
+        ([{"model.sign": 1}] * 6, "n_trials >= 7, .* found 6"),
+    ],
+)
+def test_changes_that_could_not_be_tried_are_refused(search_in, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        search_in(changes=changes)
 
 
 def test_what_was_tried_is_not_tried_again_and_more_can_be_asked_for(search_in, folds):

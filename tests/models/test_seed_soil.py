@@ -147,10 +147,15 @@ def test_organs_speak_in_the_soil_of_sites_and_terms_still_add_up(tissue):
     organs = {"ligand": [[0.9, 0.1], [0.1, 0.9], None], "receptor": [3, 4], "scale": [2.0, 2.0]}
     torch.manual_seed(1)
     with_organs = SeedSoil(5, 3, pairs=PAIRS, width=16, organs=organs).eval()
-    out = with_organs(**tissue)
-    torch.testing.assert_close(out.terms.sum(1), out.cell_logits)
-    with_organs.organs, organ = None, with_organs.organs
-    without = with_organs(**tissue)
-    torch.testing.assert_close((out.terms - without.terms)[:, TERMS.index("soil")], organ(tissue["signals"]))
-    torch.testing.assert_close(out.terms[:, 0], without.terms[:, 0])
+    without = SeedSoil(5, 3, pairs=PAIRS, width=16).eval()
+    without.load_state_dict({k: v for k, v in with_organs.state_dict().items() if not k.startswith("organs.")})
+    waits = with_organs.organs(tissue["signals"])
+    others = tissue["surroundings"]  # not malignant: what they have receptors of says nothing of the tumour
+    assert (waits[others] != 0).any()
+    for surroundings, expected in ((None, waits), (others, waits * ~others[:, None])):
+        given = tissue | {"surroundings": surroundings}
+        out, bare = with_organs(**given), without(**given)
+        torch.testing.assert_close(out.terms.sum(1), out.cell_logits)
+        torch.testing.assert_close((out.terms - bare.terms)[:, TERMS.index("soil")], expected)
+        torch.testing.assert_close(out.terms[:, 0], bare.terms[:, 0])
     assert SeedSoil(5, 3, pairs=PAIRS, soil=False, organs=organs).organs is None

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.fit import FitConfig, fit_pairs
 from metaniche.training.fit import fit_bundle as fit_any
 from metaniche.training.fit_encoder import fit_encoder
-from metaniche.training.pretrain import HiddenFeatures, PretrainConfig
+from metaniche.training.pretrain import HiddenFeatures, PretrainConfig, _around
 
 fit_bundle = partial(fit_any, **READ)
 BINARY = Task("t", "a task", label="metastasis", positive=(1,))
@@ -76,6 +77,15 @@ def test_pretraining_sees_the_training_patients_only_and_no_label(parts, monkeyp
     for name, tensor in embed_of(one).items():
         assert torch.equal(tensor, embed_of(other)[name])
         assert torch.equal(tensor, embed_of(unlabelled)[name])
+
+
+def test_the_mean_of_the_neighbours_and_its_gradient_and_none_without_neighbours():
+    indptr, indices = torch.tensor([0, 2, 2, 3]), torch.tensor([1, 2, 0], dtype=torch.int32)  # cell 1 has nobody
+    graph = SimpleNamespace(indptr=indptr, indices=indices, distance_um=torch.ones(3, dtype=torch.float64))
+    x = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    expected = torch.stack(((x[1] + x[2]) / 2, torch.zeros(4, dtype=torch.float64), x[0]))
+    torch.testing.assert_close(_around(x, graph), expected)
+    assert torch.autograd.gradcheck(lambda x: _around(x, graph), (x,))
 
 
 def test_signals_of_the_neighbours_are_told_from_the_cell_and_learned(parts, caplog):

@@ -42,7 +42,10 @@ log = logging.getLogger(__name__)
 NOT_CHANCE = (
     "NOT chance: something leaks, the folds are unbalanced, or the draw was unlucky; repeat it with more permutations"
 )
-UNSEEN_BY_CELLS = ("paths", "run_name", "maps", "n_boot", "baselines", "permutation_control", "n_permutations")
+UNSEEN_BY_CELLS = (
+    "paths", "run_name", "maps", "n_boot", "n_repeats", "baselines", "networks", "ablations", "resource", "organs",
+    "permutation_control", "n_permutations",
+)  # fmt: skip
 NUMBERS = {"seed": 0, "n_folds": 2, "n_repeats": 1, "n_boot": 1, "n_permutations": 1, "maps": 0}
 
 
@@ -58,9 +61,8 @@ def main(config: DictConfig) -> None:
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
-    cells = run_dir / "cells" / _digest(config)
-    first = config.networks[:1]
-    networks = [network_of(config, name, cohort, cells if name in first else None) for name in config.networks]
+    networks = [network_of(config, name, cohort) for name in config.networks]
+    networks[:1] = [replace(n, cells_dir=run_dir / "cells" / _digest(config, n)) for n in networks[:1]]
     simple = baselines_of(config, cohort, task)
     estimators = [*simple, *networks]
     if config.ablations:
@@ -99,19 +101,19 @@ def main(config: DictConfig) -> None:
     log.info("Wrote the table %s and the report %s", run_dir / "table.csv", build_report(run_dir))
 
 
-def network_of(config: DictConfig, name: str, cohort: PreparedCohort, cells: Path | None = None) -> NetworkEstimator:
-    """The network `name` of the model group, which keeps its cells in `cells` for the maps."""
+def network_of(config: DictConfig, name: str, cohort: PreparedCohort) -> NetworkEstimator:
+    """The network `name` of the model group."""
     fit = fit_config(config, load_group("model", name, config))
     return NetworkEstimator(
         name, fit, cohort.graph, cohort.config,
         trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config),
-        calibrate=number(config, "calibrate"), cells_dir=cells,
+        calibrate=number(config, "calibrate"),
     )  # fmt: skip
 
 
-def _digest(config: DictConfig) -> str:
+def _digest(config: DictConfig, network: NetworkEstimator) -> str:
     """Of all that decides the cells' scores: what another configuration left in the folder is not drawn."""
-    content = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_CELLS}
+    content = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_CELLS} | {"network": repr(network)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -133,7 +135,7 @@ def _finish(
     control: dict | None,
     started: float,
 ) -> None:
-    parts = sorted((run_dir / "cells" / _digest(config)).glob("*.parquet"))
+    parts = sorted(networks[0].cells_dir.glob("*.parquet")) if networks else []
     if parts:
         own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
         collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())

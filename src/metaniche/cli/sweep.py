@@ -56,9 +56,9 @@ def main(config: DictConfig) -> None:
     log.info("%s", targets.described())
     folds = patient_folds(targets, config.scheme, config.n_folds, config.n_repeats, config.seed)
     run_dir = Path(config.paths.run_dir)
-    made_with = json.dumps(
-        {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_TRIALS}, sort_keys=True, default=str
-    )
+    asked_of_trials = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_TRIALS}
+    # The network names what is in the files of pairs and organs, where the config has their paths.
+    made_with = json.dumps(asked_of_trials, sort_keys=True, default=str) + repr(_network(config, cohort, default))
 
     def make(values: dict) -> NetworkEstimator:
         return _network(config, cohort, values)

@@ -51,6 +51,8 @@ def main(config: DictConfig) -> None:
     run_dir = Path(config.paths.run_dir)
     fit, seed, share = fit_config(config), number(config, "seed"), number(config, "holdout", float)
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
+    # What files hold, not their paths.
+    identity |= {"resource": fit.resource and fit.resource.sha256, "organs": fit.organs and fit.organs.digest}
     claim(run_dir, identity, config.resume)
     cohort = open_cohort(config)
     if config.pretrain.only:

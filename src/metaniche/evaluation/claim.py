@@ -23,9 +23,9 @@ def claim(run_dir: Path, identity: Mapping[str, Any], resume: bool) -> None:
     mine = json.loads(json.dumps(identity, sort_keys=True, default=str))
     if path.exists() and any(run_dir.glob("member*")):
         theirs = json.loads(path.read_text())
-        if theirs != mine:
+        if different := _differences(theirs, mine):
             raise ConfigError(
-                f"{run_dir} holds a run with another configuration; different: {', '.join(_differences(theirs, mine))}. "
+                f"{run_dir} holds a run with another configuration; different: {', '.join(different)}. "
                 "Give this run another run_name, or delete the folder."
             )
         if not resume:

@@ -64,7 +64,12 @@ def coverage_table(judged: pd.DataFrame, alphas: tuple[float, ...] = ALPHAS) -> 
         y, weight = units["y"].to_numpy(int), units["weight"].to_numpy(float)
         for alpha in alphas:
             sets = conformal_sets(units[["p0", "p1"]].to_numpy(), alpha)
-            held = {"coverage": y >= 0, "coverage_0": y == 0, "coverage_1": y == 1, "accuracy": sets.sum(1) == 1}
+            held = {
+                "coverage": np.ones(len(y), dtype=bool),
+                "coverage_0": y == 0,
+                "coverage_1": y == 1,
+                "accuracy": sets.sum(1) == 1,
+            }
             of = {name: coverage(sets[which], y[which], weight[which]) for name, which in held.items()}
             more = {"certain": held["accuracy"].mean(), "empty": (sets.sum(1) == 0).mean()}
             rows.append({"model": model, "alpha": alpha, "nominal": 1 - alpha, **of, **more})

@@ -21,7 +21,7 @@ from metaniche.evaluation.estimator import Estimator, Prediction
 from metaniche.io.write import write_parquet
 
 FORMAT = 1
-DECIDING = ("csrc", "data", "evaluation", "graph", "models", "nn", "ops", "training", "predict.py")
+DECIDING = ("csrc", "data", "evaluation", "graph", "models", "nn", "ops", "signaling", "training", "predict.py")
 SOURCES = (".py", ".h", ".cpp", ".cu")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 

@@ -13,6 +13,11 @@ from metaniche.metrics.survival import censoring_survival
 from metaniche.metrics.weighting import ratio
 
 
+def middle(grid: np.ndarray) -> int:
+    """Index of the time at which calibration and sets are read."""
+    return grid.size // 2
+
+
 class Landmark(NamedTuple):
     """The middle of the evaluation grid: its time, and of n units whether the event came by it, the predicted probability of
     that, and a weight: one over the chance that it could be known, 0 where follow-up ended before (inverse probability of
@@ -25,29 +30,35 @@ class Landmark(NamedTuple):
     weight: np.ndarray
 
 
-def landmark(cv: CrossValidation, rows: pd.DataFrame) -> Landmark:
-    """Of rows of a survival task that have curves."""
-    middle = cv.grid.size // 2
-    at, time, event = float(cv.grid[middle]), rows["time"].to_numpy(float), event_kind(rows)
-    own, on_grid = censoring(cv, rows)
+def landmark(cv: CrossValidation, rows: pd.DataFrame, own: np.ndarray, on_grid: np.ndarray) -> Landmark:
+    """Of rows of a survival task that have curves, and what `censoring` says of them."""
+    column, time, event = middle(cv.grid), rows["time"].to_numpy(float), event_kind(rows)
+    at = float(cv.grid[column])
     # Who had a competing event is known to stay without this one.
-    known = np.where(time > at, on_grid[:, middle], np.where(event > 0, own, 0.0))
-    weight = np.nan_to_num(ratio(np.ones(time.size), known))
-    probability = 1.0 - np.stack(rows["survival"].to_numpy())[:, middle]
+    chance = np.where(time > at, on_grid[:, column], np.where(event > 0, own, 0.0))
+    weight = np.nan_to_num(ratio(np.ones(time.size), chance))
+    # Sums of probabilities pass 1 by their rounding.
+    probability = np.clip(1.0 - np.stack(rows["survival"].to_numpy())[:, column], 0.0, 1.0)
     return Landmark(at, (time <= at) & (event == 1), probability, weight)
 
 
-def as_binary(cv: CrossValidation) -> pd.DataFrame:
-    """The predictions with `y`, `risk` as its probability, and `weight`, whatever the task; models without curves fall away."""
-    rows = cv.predictions
+def as_binary(cv: CrossValidation, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the predictions with `y`, `risk` as its probability, and `weight`, whatever the task.
+
+    Those of survival tasks are told at a `landmark`, a time; models without curves fall away.
+    """
     if not cv.targets.task.is_survival:
         return rows.assign(weight=1.0)
+    nothing = rows.iloc[:0].assign(y=[], weight=[], landmark=[])
     if "survival" not in rows or cv.grid.size < 2:
-        return rows.iloc[:0].assign(y=[], weight=[])
-    complete = rows["survival"].notna().groupby(rows["model"]).transform("all")
-    rows = rows[complete].drop(columns="survival")
-    at = landmark(cv, cv.predictions[complete]) if complete.any() else Landmark(np.nan, *[np.zeros(0)] * 3)
-    return rows.assign(y=at.happened.astype(float), risk=at.probability, weight=at.weight)
+        return nothing
+    rows = rows[rows["survival"].notna().groupby(rows["model"]).transform("all")]
+    if rows.empty:
+        return nothing
+    at = landmark(cv, rows, *censoring(cv, rows))
+    return rows.drop(columns="survival").assign(
+        y=at.happened.astype(float), risk=at.probability, weight=at.weight, landmark=at.time
+    )
 
 
 def censoring(cv: CrossValidation, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

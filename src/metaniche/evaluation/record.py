@@ -58,26 +58,29 @@ def write_run(
 
 
 def write_comparison(run_dir: Path, cv: CrossValidation, n_boot: int, seed: int = 0) -> pd.DataFrame:
-    """predictions.parquet, folds.json, table.csv, repeats.csv, caption.json, and conformal.csv of the networks where units are
-    not cells; returns the comparison table.
+    """predictions.parquet, folds.json, table.csv, repeats.csv, caption.json, and, where units are not cells, conformal.csv of
+    the networks, fused ones too; returns the comparison table.
     """
     table = comparison_table(cv, n_boot, seed)
     cv.save(run_dir)
-    frames = {TABLE: table, REPEATS: repeat_table(cv).set_index("model")}
-    if cv.targets.task.level != "cell":  # cells of one patient are not exchangeable with those of another
-        frames[SETS] = _conformal_sets(cv)
-    for name, frame in frames.items():
-        with replacing(run_dir / name) as temporary:
-            frame.to_csv(temporary)
+    _write_csv(table, run_dir / TABLE)
+    _write_csv(repeat_table(cv).set_index("model"), run_dir / REPEATS)
     write_json(run_dir / CAPTION, table.attrs["caption"])
+    if cv.targets.task.level != "cell":  # cells of one patient are not exchangeable with those of another
+        _write_csv(_conformal_sets(cv), run_dir / SETS)
     return table
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    with replacing(path) as temporary:
+        frame.to_csv(temporary)
 
 
 def _conformal_sets(cv: CrossValidation) -> pd.DataFrame:
     """Every unit's sets of labels by every network; of survival tasks, whether the event comes by the landmark."""
-    binary = as_binary(cv)
-    judged = in_words(cross_conformal(binary[binary["role"] == "model"]))
-    columns = ["repeat", "fold", "unit_id", "patient_id", "site", "y", "weight", "risk", "p0", "p1"]
+    networks = cv.predictions[cv.predictions["role"] == "model"]
+    judged = in_words(cross_conformal(as_binary(cv, networks)))
+    columns = ["repeat", "fold", "unit_id", "patient_id", "site", "landmark", "y", "weight", "risk", "p0", "p1"]
     shown = [c for c in judged if c in columns or c.startswith("set_")]
     return judged.set_index("model")[shown]
 

@@ -106,7 +106,7 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
         return functions | dict.fromkeys(("ibs", "calibration_slope", "ece"), _undefined)
     curves = np.stack(rows["survival"].to_numpy())
     errors = brier_contributions(time, event, curves, cv.grid, own, on_grid)
-    _, happened, probability, known = landmark(cv, rows)
+    _, happened, probability, counts = landmark(cv, rows, own, on_grid)
     log_hazard = np.log(-np.log(np.clip(1.0 - probability, CLIP, 1.0 - CLIP)))
     return functions | {
         "ibs": lambda w: _weighted_mean(errors, w),
@@ -115,7 +115,7 @@ def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Sc
         if (event == 2).any()
         else lambda w: cox_calibration_slope(time, event, log_hazard, w),
         "ece": lambda w: ece(
-            happened, np.clip(probability, CLIP, 1.0 - CLIP), weight=known if w is None else w * known
+            happened, np.clip(probability, CLIP, 1.0 - CLIP), weight=counts if w is None else w * counts
         ),
     }
 

@@ -21,7 +21,7 @@ import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metaniche.data.sample import PreparedSample
@@ -53,8 +53,8 @@ class SearchConfig:
     n_trials
         Of each outer fold; the first takes the config as it is.
     changes
-        Tried next, one trial each: values at keys of `space`, in place of the config's. With `n_trials` one more than there
-        are changes, each is tried by itself and nothing else is.
+        Tried next, one trial each: values at dotted keys of `space` (`{pretrain.epochs: 15}`), in place of the config's. With
+        `n_trials` one more than there are changes, each is tried by itself and nothing else is.
     n_inner_folds
         Folds within the training patients, fewer where a class is small.
     startup
@@ -80,14 +80,30 @@ class SearchConfig:
         for name, low in least.items():
             if not isinstance(getattr(self, name), (int, float)) or getattr(self, name) < low:
                 raise ConfigError(f"Expected hparams_search.{name} >= {low}, found {getattr(self, name)!r}.")
+        self._check_changes()
+
+    def _check_changes(self) -> None:
+        if not isinstance(self.changes, Sequence) or not all(isinstance(c, Mapping) for c in self.changes):
+            raise ConfigError(
+                f"Expected hparams_search.changes to be a list of changes like {{pretrain.epochs: 15}}, found {self.changes!r}."
+            )
+        if self.changes and self.n_trials <= len(self.changes):
+            raise ConfigError(
+                f"Expected hparams_search.n_trials >= {1 + len(self.changes)}, one for the config as it is and one for each "
+                f"of hparams_search.changes, found {self.n_trials}."
+            )
         space = self.distributions()
-        for change in self.changes:
-            for key, value in change.items():
-                if key not in space or not _holds(space[key], value):
-                    raise ConfigError(
-                        f"Expected hparams_search.changes to hold values of hparams_search.space, found {key}: {value!r}. "
-                        f"{nearest(key, space)}The space has {listed(space, 20)}."
-                    )
+        for key, value in ((k, v) for change in self.changes for k, v in change.items()):
+            if key not in space:
+                raise ConfigError(
+                    f"Expected hparams_search.changes to hold keys of hparams_search.space, found {key!r}. "
+                    f"{nearest(key, space)}The space has {listed(space, 20)}."
+                )
+            if not _holds(space[key], value):
+                raise ConfigError(
+                    f"Expected hparams_search.changes to hold values of hparams_search.space, found {key}: {value!r}. "
+                    f"It is searched in {space[key]}."
+                )
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Of every key, dotted, as Optuna takes them. Raises ConfigError for what is none."""
@@ -122,9 +138,24 @@ def _distribution(key: str, values: dict[str, Any]) -> BaseDistribution:
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and distribution.low <= value <= distribution.high
+        return any(value == c and isinstance(value, bool) == isinstance(c, bool) for c in distribution.choices)
+    if isinstance(value, bool) or not isinstance(
+        value, int if isinstance(distribution, IntDistribution) else (int, float)
+    ):
+        return False
+    steps = (value - distribution.low) / distribution.step if distribution.step else 0
+    return distribution.low <= value <= distribution.high and np.isclose(steps, round(steps))
+
+
+def _with_default(key: str, distribution: BaseDistribution, default: Any) -> BaseDistribution:
+    if _holds(distribution, default):
+        return distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution((default, *distribution.choices))
+    raise ConfigError(
+        f"Expected the config's own {key}, which is tried first, within hparams_search.space, found {default!r} outside of "
+        f"{distribution}. Widen the bounds, or set {key} within them."
+    )
 
 
 @dataclass
@@ -138,7 +169,7 @@ class Search:
     make
         Values of the searched keys -> the network they configure.
     default
-        The values of the config itself.
+        The values of the config itself: one more choice where they are not among the choices.
     made_with
         All else that decides a trial, as text: another text is another study.
     """
@@ -151,6 +182,10 @@ class Search:
     targets: Targets
     run_dir: Path
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        space = self.config.distributions()
+        self._space = {key: _with_default(key, each, self.default[key]) for key, each in space.items()}
 
     def run(self, fold: Fold, progress: Tell | None = None) -> bool:
         """Make trials until the fold's study has enough of them, or others are at the last. True: all are done."""
@@ -200,8 +235,9 @@ class Search:
         digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
         self.run_dir.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        journal = str(self.run_dir / "trials.journal")
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self.run_dir / "trials.journal"))),
+            storage=JournalStorage(JournalFileBackend(journal)),
             study_name=f"repeat{fold.repeat}-fold{fold.fold}-{digest}",
             direction="maximize",  # primary metrics are better when higher
             load_if_exists=True,
@@ -212,12 +248,17 @@ class Search:
         study.sampler = optuna.samplers.TPESampler(
             seed=int(state[0]), n_startup_trials=self.config.startup, constant_liar=True
         )
-        for change in ({}, *self.config.changes):
-            study.enqueue_trial({**self.default, **change}, skip_if_exists=True)
+        lock = JournalFileSymlinkLock(f"{journal}.first")
+        lock.acquire()  # else processes that start together each put them in line
+        try:
+            for change in ({}, *self.config.changes):
+                study.enqueue_trial({**self.default, **change}, skip_if_exists=True)
+        finally:
+            lock.release()
         return study
 
     def _trial(self, study: optuna.Study, train: Targets) -> None:
-        trial = study.ask(self.config.distributions())
+        trial = study.ask(self._space)
         _beat(trial)
         try:
             value = self._inner_score(trial, train)
@@ -245,23 +286,30 @@ class Search:
 
 
 def compared(trials: pd.DataFrame, default: Values) -> pd.DataFrame:
-    """What was tried in every fold, of `Search.trials`, best first: `change` (the values that differ from the config's),
-    `inner` (mean inner score over the folds) and `chosen` (folds in which it is the best).
+    """What could be scored in every fold, of `Search.trials`, best first: `change` (the values that differ from the config's),
+    `inner` (inner score, mean over the folds) and `chosen` (folds in which it is the best).
 
     Inner scores are of training patients, whom the folds share: they say what was tried and chosen, not how good it is.
     """
     done = trials[trials["value"].notna()].copy()
     done["change"] = [
-        ", ".join(f"{key}={row[key]}" for key in default if row[key] != default[key]) or "the config itself"
-        for _, row in done.iterrows()
+        ", ".join(f"{key}={_number(row[key])}" for key in default if row[key] != default[key]) or "the config itself"
+        for row in done.to_dict("records")
     ]
-    by = [done["repeat"], done["fold"]]
+    by = ["repeat", "fold"]
     done["chosen"] = done.index.isin(done.groupby(by)["value"].idxmax())
-    found = done.groupby("change", sort=False).agg(
-        inner=("value", "mean"), folds=("value", "size"), chosen=("chosen", "sum")
+    # The sampler may come back to the same values within a fold.
+    each = done.groupby(["change", *by], sort=False).agg(inner=("value", "mean"), chosen=("chosen", "sum"))
+    found = each.groupby("change", sort=False).agg(
+        inner=("inner", "mean"), folds=("inner", "size"), chosen=("chosen", "sum")
     )
-    everywhere = found["folds"] == done.groupby(by).ngroups
+    everywhere = found["folds"] == trials.groupby(by).ngroups
     return found[everywhere].drop(columns="folds").sort_values("inner", ascending=False, kind="stable").reset_index()
+
+
+def _number(value: Any) -> str:
+    """Without the point of whole numbers, which a table with gaps holds as floats."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def retry_killed(study: optuna.Study, config: SearchConfig) -> None:

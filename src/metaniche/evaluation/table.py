@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from metaniche.data.task import Targets
+from metaniche.evaluation.landmark import middle
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.scores import ModelScores, metric_names, score_functions, score_model
 from metaniche.metrics.bootstrap import interval, resample_weights, two_sided_p
@@ -27,7 +28,7 @@ def comparison_table(cv: CrossValidation, n_boot: int = 1000, seed: int = 0) -> 
 
     Returns
     -------
-    Indexed by model: kind (clinical, baseline, network, or fused for `clinical + network`), role, n_units, n_patients,
+    Indexed by model: kind (clinical, baseline, network, or fused for `X + network`), role, n_units, n_patients,
     n_events (smaller class, or events), n_variables, events_per_variable; each metric of `metric_names(task)` with
     `_low` and `_high` (95 %); `diff_baseline` (to the best baseline) and `diff_clinical` of the primary metric, each
     with `_low`, `_high` and `_p` (NaN against itself, and without such a row); best_baseline, primary_metric, and
@@ -112,7 +113,7 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     if task.is_survival and cv.grid.size:
         lines.append(
             f"Uno's C and the integrated Brier score are read up to time {cv.grid[-1]:g}, ECE at "
-            f"{cv.grid[cv.grid.size // 2]:g}."
+            f"{cv.grid[middle(cv.grid)]:g}."
         )
     if task.kind == "sites" and "site" in cv.predictions:
         lines.append("Metrics are averaged over the sites in which they are defined; unknown labels are left out.")

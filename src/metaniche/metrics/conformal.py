@@ -31,8 +31,8 @@ def conformal_p(
         (m,) the same model's probabilities of units it was not trained on, and their labels.
     weight
         (m,) of the calibration units, 0 where the label is not known; None: all alike. Units whose labels are known with
-        different chances count one over them (Tibshirani et al. 2019, arXiv:1904.06019); a new unit counts as the heaviest
-        of them, which can make sets larger and not smaller.
+        different chances count one over them (Tibshirani et al. 2019, arXiv:1904.06019): weights are summed where the formula
+        counts units, and the heaviest of them stands for the new unit, its 1.
     mondrian
         Compare with the calibration units of label c only, so that the promise holds for either label by itself; else with
         all of them.

@@ -78,7 +78,8 @@ class SeedSoil(MIL):
         Weight of the penalty on what soil and seed share.
     organs
         For tasks of organ sites, what `data.organs.organ_columns` gives: the soil of a site is then also what waits in that
-        organ (`nn.OrganSoil`).
+        organ for the receptors of a tumour cell (`nn.OrganSoil`); part of the soil, gone with `soil=False`, and beyond the
+        penalty.
     """
 
     reads_pairs = True
@@ -151,7 +152,8 @@ class SeedSoil(MIL):
             terms["soil"], h = self.of_soil(soil), h + soil
             penalty = self.orthogonality * shared_variance(own[candidates], soil[candidates])
         if self.organs is not None:
-            terms["soil"] = terms["soil"] + self.organs(signals)
+            waits = self.organs(signals)
+            terms["soil"] = terms["soil"] + (waits if surroundings is None else waits * ~surroundings[:, None])
         if self.families:
             terms["signals"] = self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
         stacked = torch.stack(list(terms.values()), dim=1)

@@ -34,7 +34,7 @@ class OrganSoil(nn.Module):
     ) -> None:
         super().__init__()
         there = [levels is not None for levels in ligand]
-        if sum(there) < 2:
+        if sum(there) < 2:  # one has none to differ from
             raise ConfigError(f"Expected profiles of two sites or more, found {sum(there)}.")
         levels = [list(each) if each is not None else [0.0] * len(receptor) for each in ligand]
         self.register_buffer("ligand", torch.tensor(levels, dtype=torch.float32), persistent=False)

@@ -96,6 +96,10 @@ def _conformal_pictures(run: Run) -> list[Picture]:
         "the units should have a set without their label. A unit is decided when its set holds one label; the numbers are "
         "promises. Folds differ in their network, so that the promise is approximate."
     )
+    if "site" in judged:
+        caption += " A unit counts once for each site whose label is known."
+    if run.task.get("level") == "sample":
+        caption += " Samples of a patient are alike, and do not keep a promise as patients would."
     if run.is_survival:
         caption += (
             " The label is whether the event comes by the middle of the follow-up that is judged (where ECE is read); units "
@@ -199,7 +203,7 @@ def training_pictures(run: Run) -> list[Picture]:
 
 
 def highlighted(run: Run) -> list[str] | None:
-    """The model, the best simple baseline, the clinical model, and the model fused with it; each once."""
+    """The model, the best simple baseline, the clinical model, and what the model is fused with; each once."""
     metric = primary_metric(run)
     if metric is None:
         return None

@@ -21,7 +21,7 @@ from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.data.organs import OrganProfiles, organ_columns
+from metaniche.data.organs import OrganProfiles, check_organs, organ_columns
 from metaniche.data.outcome import bin_edges, n_outputs
 from metaniche.data.pairs import PairFeatures
 from metaniche.data.sample import PreparedSample
@@ -277,11 +277,7 @@ def _parameters(
 
 
 def _organs(config: FitConfig, task: Task, pairs: PairFeatures | None) -> dict[str, Any]:
-    if task.kind != "sites":
-        raise ConfigError(
-            f"Expected a task of organ sites for reference profiles (organs), found task {task.name!r} of kind {task.kind!r}. "
-            "Leave organs out, or name the columns of the sites in task.sites."
-        )
+    check_organs(config.organs, task)
     if pairs is None:
         _warn_once(
             f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair."
