@@ -88,20 +88,30 @@ def test_a_sample_of_another_source_does_not_count_as_saved(tmp_path):
     assert not is_saved(tmp_path, "s", {"bytes": 2})
 
 
-def test_a_sample_that_another_process_saved_first_is_left_alone(tmp_path, monkeypatch):
-    """The other process wins between the look and the move: ours is dropped, and the result is whole."""
-    sample, write = make_sample("s", "p"), cache._write
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_sample_that_another_process_saved_first_is_left_alone(tmp_path, monkeypatch, fails):
+    """The other process wins between the look and the move: ours is dropped, and theirs is never gone, not for a moment."""
+    sample, write, theirs = make_sample("s", "p"), cache._write, []
 
     def slow_write(folder, *args):
         write(folder, *args)
         monkeypatch.setattr(cache, "_write", write)
-        save_sample(tmp_path, sample)
-        monkeypatch.setattr("metaniche.io.write._move_onto", lambda *paths: (_ for _ in ()).throw(OSError("not empty")))
+        theirs.append(save_sample(tmp_path, sample, {"bytes": 1}).stat().st_ino)
+        if fails:
+            monkeypatch.setattr("metaniche.io.write._move_onto", lambda *paths: (_ for _ in ()).throw(OSError("busy")))
 
     monkeypatch.setattr(cache, "_write", slow_write)
-    save_sample(tmp_path, sample)
+    assert [save_sample(tmp_path, sample, {"bytes": 1}).stat().st_ino] == theirs
     assert load_sample(tmp_path, "s").n_cells == sample.n_cells
     assert [f.name for f in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_sample_of_another_source_is_replaced(tmp_path):
+    save_sample(tmp_path, make_sample("s", "p"), {"bytes": 1})
+    save_sample(tmp_path, make_sample("s", "q"), {"bytes": 2})
+    assert load_sample(tmp_path, "s").patient_id == "q"
+    save_sample(tmp_path, make_sample("s", "r"))
+    assert load_sample(tmp_path, "s").patient_id == "r"
 
 
 def test_large_arrays_are_mapped_and_not_read(tmp_path):

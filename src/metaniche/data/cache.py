@@ -33,13 +33,17 @@ def save_sample(
     cell types in the source, for `read_about`.
     """
     target = sample_folder(folder, sample.sample_id)
+
+    def others_is_the_same() -> bool:
+        """Another process may have been faster: both wrote the same content."""
+        return source is not None and is_saved(folder, sample.sample_id, source)
+
     try:
-        with replacing(target) as temporary:
+        with replacing(target, leave=others_is_the_same) as temporary:
             temporary.mkdir()
             _write(temporary, sample, source, found_types)
     except OSError:
-        # Another process put the same sample there first: both wrote the same content.
-        if not is_saved(folder, sample.sample_id, source):
+        if not others_is_the_same():
             raise
     return target
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, leave: Callable[[], bool] = lambda: False) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block ends well and removed when it does not.
+
+    A folder that is there by then stays where `leave()` says so: one that is replaced is gone for a moment, in which another
+    process may look for it.
 
     The temporary stands in the same folder because a move across file systems is a copy, which can be cut short.
     Raises InputError if the folder does not exist.
@@ -82,7 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         for each in (temporary, *temporary.rglob("*")):
             _sync(each)
-        _move_onto(temporary, path)
+        _move_onto(temporary, path, leave)
         _sync(path.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -92,11 +95,18 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _move_onto(temporary: Path, path: Path) -> None:
+def _move_onto(temporary: Path, path: Path, leave: Callable[[], bool]) -> None:
     """`os.replace`, also for a folder: the old one steps aside, and comes back if the new one cannot take its place."""
+    try:
+        os.replace(temporary, path)
+        return
+    except OSError:
+        if not path.is_dir():
+            raise
+    if leave():
+        return
     previous = temporary.parent / "previous"
-    if path.is_dir():
-        os.replace(path, previous)
+    os.replace(path, previous)
     try:
         os.replace(temporary, path)
     except OSError:
