@@ -75,7 +75,8 @@ def test_every_search_can_start_from_every_experiment(name, experiment, tmp_path
     config = compose("sweep", [f"hparams_search={name}", f"experiment={experiment}"])
     asked = SearchConfig(**OmegaConf.to_container(config.hparams_search))
     default = cfg.default_values(config, asked.distributions())
-    Search(asked, None, default, "", None, None, tmp_path)
+    space = Search(asked, None, default, "", None, None, tmp_path)._space
+    assert all(space[key]._contains(space[key].to_internal_repr(value)) for key, value in default.items())
 
 
 def test_a_task_on_the_command_line_wins_over_the_recipe():

@@ -110,8 +110,7 @@ def _move_onto(temporary: Path, path: Path, leave: Callable[[], bool]) -> None:
     try:
         os.replace(temporary, path)
     except OSError:
-        if previous.exists():
-            os.replace(previous, path)
+        os.replace(previous, path)
         raise
 
 
