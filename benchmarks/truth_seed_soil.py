@@ -37,7 +37,7 @@ from metaniche.evaluation import cross_validate, standard_baselines
 from metaniche.evaluation.ablations import ablations
 from metaniche.evaluation.conformal import coverage_table, cross_conformal
 from metaniche.evaluation.network import NetworkEstimator
-from metaniche.explain import pair_contributions, variance_shares
+from metaniche.explain import explained, variance_shares
 from metaniche.graph import GraphConfig
 from metaniche.metrics import auroc
 from metaniche.metrics.bootstrap import bootstrap_ci, paired_difference
@@ -64,9 +64,7 @@ class Explained(NetworkEstimator):
     def predict(self, samples, clinical, unit_ids):
         held_out = [s for s in samples if s.patient_id not in self._trained_on]
         if held_out:
-            scores = self._predictor.score(held_out, coverage_floor=0.0)
-            pairs = pair_contributions(self._predictor, held_out)
-            self.found.append({"terms": scores.units[TERMS], "pairs": pairs, "length": _length(self._predictor)})
+            self.found.append(explained(self._predictor, held_out)._asdict() | {"length": _length(self._predictor)})
         return super().predict(samples, clinical, unit_ids)
 
 
@@ -161,7 +159,14 @@ def _found(found: list[dict]) -> dict:
         "types_first": [_types_first(each["pairs"]) for each in found],
         "n_pairs": of_all.shape[1],
         "length_um": [each["length"] for each in found],
+        "deletion": _mean_of(found, "curves", ["curve", "n_pairs"]),
+        "edge_deletion": _mean_of(found, "edge_curves", ["curve", "share"]),
     }
+
+
+def _mean_of(found: list[dict], table: str, by: list[str]) -> list[dict]:
+    """Deletion and insertion curves in the mean over folds."""
+    return pd.concat([each[table] for each in found]).groupby(by).mean().reset_index().to_dict("records")
 
 
 def _by_pair(pairs: pd.DataFrame) -> pd.DataFrame:

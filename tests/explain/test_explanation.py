@@ -20,6 +20,7 @@ def test_terms_and_pairs_are_those_of_the_units(one_voice, small_cohort, tmp_pat
     run = read_run(tmp_path)
     pd.testing.assert_frame_equal(run.terms, found.terms, check_dtype=False)
     assert list(run.curves) == list(found.curves)
+    pd.testing.assert_frame_equal(run.edge_curves, found.edge_curves, check_dtype=False)
     assert len(run.pairs) == len(found.pairs)
     assert (tmp_path / run_files.PAIRS).exists()
 
@@ -33,6 +34,18 @@ def test_the_ranking_by_shuffled_weights_fails_where_the_networks_own_does_not(o
         assert abs(first["left"]) < 0.3
         lost.append(1 - first["shuffled"])
     assert np.mean(np.array(lost) > 0.5) < 0.6  # one of four pairs speaks: it is first by accident in a quarter
+
+
+def test_edges_ranked_by_shuffled_weights_do_not_carry_what_the_networks_own_do(one_voice, small_cohort):
+    hearing, _ = one_voice
+    own, shuffled = [], []
+    for seed in range(6):
+        curves = explained(hearing, small_cohort[0], seed=seed).edge_curves.set_index(["curve", "share"])
+        first = curves.loc[("deletion", 0.2)]
+        own.append(first["random"] - first["left"])
+        shuffled.append(first["random"] - first["shuffled"])
+    assert np.min(own) > 0.08
+    assert np.mean(shuffled) < 0.7 * np.mean(own)
 
 
 def test_without_terms_or_without_differences_nothing_is_explained(hearing, small_cohort, caplog):
@@ -52,12 +65,17 @@ def test_a_network_without_pairs_has_terms_only(small_cohort):
     samples, patients, table = small_cohort
     targets = make_targets(Task("t", "a task", label="metastasis", positive=(1,)), patients, table)
     plain = {"features": FeatureConfig(), "epochs": 1, "sampling": SamplingConfig(windows=1, window_cells=40)}
-    deaf, other = (
-        Predictor(fit_bundle(samples, targets, FitConfig(name, {"width": 8}, **plain), **READ))
-        for name in ("SeedSoil", "AttentionMIL")
+    deaf, mute, other = (
+        Predictor(fit_bundle(samples, targets, FitConfig(name, {"width": 8} | more, **plain), **READ))
+        for name, more in (("SeedSoil", {}), ("SeedSoil", {"signals": False}), ("AttentionMIL", {}))
     )
     found = explained(deaf, samples)
     assert found.pairs.empty
     assert found.curves.empty
+    assert not found.edge_curves.empty
+    assert found.edge_curves.query("share == 0 and curve == 'deletion'")["left"].item() == pytest.approx(1, abs=1e-4)
     assert variance_shares(found.terms).sum() == pytest.approx(1)
+    found = explained(mute, samples)
+    assert found.edge_curves.empty
+    assert (found.terms["signals"] == 0).all()
     assert explained(other, samples) is None

@@ -30,9 +30,9 @@ def tissue():
     }
 
 
-def network(**changes):
+def network(outputs=1, **changes):
     torch.manual_seed(1)
-    return SeedSoil(5, 1, **{"pairs": PAIRS, "width": 16} | changes).eval()
+    return SeedSoil(5, outputs, **{"pairs": PAIRS, "width": 16} | changes).eval()
 
 
 def test_terms_add_up_to_the_cells_and_the_bags(tissue):
@@ -92,6 +92,22 @@ def test_effects_of_pairs_on_edges_sum_to_the_signals_term(tissue):
         mass = tissue["signals"][sender][:, part.ligand.long()] * tissue["signals"][receiver][:, part.receptor.long()]
         total.index_add_(0, receiver, (mass * part.weight * part.effect).sum(1))
     torch.testing.assert_close(total, model(**tissue).terms[:, 2, 0], atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, None])
+def test_what_edges_add_sums_to_the_signals_term_and_what_is_cut_is_not_heard(tissue, pairs):
+    model = network(pairs=pairs, outputs=2).double()
+    tissue = tissue | {"x": tissue["x"].double(), "signals": tissue["signals"].double()}
+    own, signals, graph = model.embed(tissue["x"]), tissue["signals"], tissue["graph"]
+    added = model.edge_contributions(own, signals, graph)
+    term = model(**tissue).terms[:, TERMS.index("signals")]
+    summed = torch.zeros(N, 2, dtype=torch.float64).index_add_(0, graph.receivers(), added)
+    torch.testing.assert_close(summed, term, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(model.signals_over(own, signals, graph), term)
+    deaf = graph.receivers() < 40
+    heard = model.signals_over(own, signals, graph.keep(~deaf))
+    assert (heard[:40] == 0).all()
+    torch.testing.assert_close(heard[40:], term[40:])
 
 
 def test_gradients_reach_every_parameter(tissue):

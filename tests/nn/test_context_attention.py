@@ -24,3 +24,20 @@ def test_gradients_reach_every_parameter():
     layer = ContextAttention(8, 2, RANGE)
     layer(torch.randn(60, 8), GRAPH).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+def test_what_edges_add_is_attention_times_what_the_sender_says_and_sums_to_the_read_out():
+    torch.manual_seed(0)
+    for length in (RANGE, None):
+        layer = ContextAttention(8, 2, length).double()
+        torch.nn.init.normal_(layer.null)
+        h, weight = torch.randn(60, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+        added = layer.along(h, GRAPH, weight)
+        q, k, v = layer.project(layer.norm(h)).view(60, 3, 2, 4).unbind(1)
+        sender, receiver = GRAPH.indices.long(), GRAPH.receivers()
+        e = ((q[receiver] * k[sender]).sum(2) / 2 + (layer.length(GRAPH.distance_um) if length else 0)).exp()
+        total = layer.null.exp() + torch.zeros(60, 2, dtype=torch.float64).index_add_(0, receiver, e)
+        said = torch.einsum("ehd,khd->ehk", v[sender], weight.view(3, 2, 4))
+        torch.testing.assert_close(added, ((e / total[receiver])[:, :, None] * said).sum(1))
+        summed = torch.zeros(60, 3, dtype=torch.float64).index_add_(0, receiver, added)
+        torch.testing.assert_close(summed, layer(h, GRAPH) @ weight.T)

@@ -48,6 +48,7 @@ def test_shares_of_pairs_sum_to_what_is_heard():
     share = (products @ layer.weight.T) * layer.per_mass(signals, GRAPH)
     heard = torch.zeros(60, 2, dtype=torch.float64).index_add_(0, receiver, share)
     torch.testing.assert_close(heard, layer(signals, GRAPH), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(layer.along(signals, GRAPH), share, atol=1e-12, rtol=1e-9)
 
 
 def test_weights_are_shares_of_the_heads_voice_times_the_scale():

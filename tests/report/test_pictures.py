@@ -93,5 +93,10 @@ def test_the_explanation_is_drawn_where_it_was_written(make_run):
             "random_high": 0.7, "shuffled": 0.6,
         }
     )  # fmt: skip
-    assert len(pictures.explanation_pictures(replace(make_run(), terms=terms, pairs=pairs, curves=curves))) == 3
+    edges = curves.drop(columns="n_pairs").assign(share=[0.0, 1.0])
+    run = replace(make_run(), terms=terms, pairs=pairs, curves=curves, edge_curves=edges)
+    assert len(pictures.explanation_pictures(replace(run, edge_curves=None))) == 3
+    assert "curves of edges" in pictures.explanation_pictures(run)[-1].alt
+    without_pairs = pictures.explanation_pictures(replace(run, pairs=pairs.iloc[:0], curves=pd.DataFrame()))
+    assert ["edges" in p.alt for p in without_pairs] == [False, True]
     assert pictures.explanation_pictures(make_run()) == []

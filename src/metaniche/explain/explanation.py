@@ -14,7 +14,7 @@ import torch
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
-from metaniche.explain.deletion import deletion_curves
+from metaniche.explain.deletion import deletion_curves, edge_deletion_curves
 from metaniche.explain.pairs import pair_contributions
 from metaniche.explain.states import state_associations
 from metaniche.io import run_files
@@ -32,12 +32,14 @@ class Explanation(NamedTuple):
 
     `terms`: a row per unit, a column per term of its logit. `pairs`: as `pair_contributions`, empty for a network that
     hears none. `curves`: as `deletion_curves` for the ranking of pairs, with a column `shuffled` for the ranking by a network
-    whose weights were shuffled; empty likewise. `states`: as `state_associations`.
+    whose weights were shuffled; empty likewise. `edge_curves`: as `edge_deletion_curves`, with the same two rankings `left` and
+    `shuffled`; empty for a network without a signals term. `states`: as `state_associations`.
     """
 
     terms: pd.DataFrame
     pairs: pd.DataFrame
     curves: pd.DataFrame
+    edge_curves: pd.DataFrame
     states: pd.DataFrame
 
     def save(self, run_dir: Path) -> None:
@@ -45,6 +47,7 @@ class Explanation(NamedTuple):
         for name, table in (
             (run_files.TERMS, self.terms),
             (run_files.CURVES, self.curves),
+            (run_files.EDGE_CURVES, self.edge_curves),
             (run_files.STATES, self.states),
         ):
             with replacing(run_dir / name) as temporary:
@@ -59,24 +62,28 @@ def explained(
 
     None, with a word in the log, for a network without terms, and for units too few or too alike to tell apart.
     """
-    terms = list(predictor.members[0].terms)
+    first = predictor.members[0]
+    terms = list(first.terms)
     if not terms:
         return None
     scores = predictor.score(samples, patients, coverage_floor=0.0)
-    pairs, curves = pd.DataFrame(columns=[*PAIR, "contribution"]), pd.DataFrame()
+    pairs, curves, edge_curves = pd.DataFrame(columns=[*PAIR, "contribution"]), pd.DataFrame(), pd.DataFrame()
+    other = _shuffled(predictor, seed)
     try:
         variance_shares(scores.units[terms])
-        if predictor.pairs is not None:
+        if first.families:
+            rankings = {"left": predictor, "shuffled": other}
+            edge_curves = edge_deletion_curves(predictor, samples, rankings, patients, seed=seed)
+        if first.families and predictor.pairs is not None:
             pairs = pair_contributions(predictor, samples, patients)
             curves = deletion_curves(predictor, samples, pair_order(predictor, pairs), patients, seed=seed)
-            other = _shuffled(predictor, seed)
             order = pair_order(predictor, pair_contributions(other, samples, patients))
             control = deletion_curves(predictor, samples, order, patients, n_random=0)
             curves = curves.assign(shuffled=control["left"])
     except InputError as error:
         log.warning("Nothing is explained: %s", error)
         return None
-    return Explanation(scores.units[terms], pairs, curves, state_associations(predictor, samples, scores))
+    return Explanation(scores.units[terms], pairs, curves, edge_curves, state_associations(predictor, samples, scores))
 
 
 def pair_order(predictor: Predictor, contributions: pd.DataFrame) -> list[int]:

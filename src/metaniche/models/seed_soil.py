@@ -155,11 +155,15 @@ class SeedSoil(MIL):
             waits = self.organs(signals)
             terms["soil"] = terms["soil"] + (waits if surroundings is None else waits * ~surroundings[:, None])
         if self.families:
-            terms["signals"] = self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
+            terms["signals"] = self.signals_over(own, signals, graph)
         stacked = torch.stack(list(terms.values()), dim=1)
         logits = stacked.sum(1)
         attention, bag_logits = self.pool.weigh(h, logits, bag_ptr, candidates)
         return MILOutput(logits, attention, self.with_clinical(bag_logits, clinical), h, stacked, penalty)
+
+    def signals_over(self, own: Tensor, signals: Tensor, graph: CellGraph) -> Tensor:
+        """(N, K) the signals term of cells embedded as `own` (N, width), when they hear along these edges only."""
+        return self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
 
     def _hear(self, signals: Tensor, graph: CellGraph) -> Tensor:
         """(N, K) what the amounts that each cell hears, family by family and head by head, add to its logits."""
@@ -195,6 +199,19 @@ class SeedSoil(MIL):
                     per_mass[:, head, None] * slopes[:, number, head],
                 )  # fmt: skip
 
+    def edge_contributions(self, own: Tensor, signals: Tensor, graph: CellGraph) -> Tensor:
+        """(E, K) what each edge adds to its receiver's logits: over a receiver's edges it sums to `signals_over`."""
+        added = own.new_zeros(graph.n_edges, self.of_signals.out_features)
+        weights = self.of_signals.weight.chunk(len(self.families), dim=1)
+        for (family, listen), weight in zip(self.families.items(), weights):
+            edges = _edges_of(family, graph)
+            if self.hears_pairs:
+                part = listen.along(signals, edges) * self.loudness[family].factor @ (SLOPE_STEP * weight).T
+            else:
+                part = listen.along(own, edges, weight)
+            added[_is_of(family, graph)] += part
+        return added
+
 
 def shared_variance(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared correlation over cells between every column of a (n, A) and every column of b (n, B); 0 below 3 cells."""
@@ -222,6 +239,13 @@ def _range(family: str, contact_um: float, radius_um: float) -> Range:
 def _edges_of(family: str, graph: CellGraph) -> CellGraph:
     """Contact and paracrine signals take the edges of that name, all others every edge."""
     return graph.select(family) if family in graph.relation_names else graph
+
+
+def _is_of(family: str, graph: CellGraph) -> Tensor:
+    """(E,) bool, which edges those are."""
+    if family in graph.relation_names:
+        return graph.relation == graph.relation_names.index(family)
+    return torch.ones_like(graph.relation, dtype=torch.bool)
 
 
 def _heard_from(graph: CellGraph, senders: Tensor | None) -> CellGraph:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from metaniche.graph import CellGraph
 from metaniche.nn.length_scale import LengthScale, Range
 from metaniche.ops.edge_attention import edge_attention
+from metaniche.ops.pair_logits import pair_logits
+from metaniche.ops.segment import segment_softmax
 
 
 class ContextAttention(nn.Module):
@@ -25,6 +27,30 @@ class ContextAttention(nn.Module):
         self.length = LengthScale(length, heads) if length else None
 
     def forward(self, h: Tensor, graph: CellGraph) -> Tensor:
-        q, k, v = self.project(self.norm(h)).view(len(h), 3, self.heads, -1).unbind(1)
-        bias = self.length(graph.distance_um) if self.length else v.new_zeros(graph.n_edges, self.heads)
-        return edge_attention(q, k, v, graph.indptr, graph.indices, bias, self.null).flatten(1)
+        q, k, v = self._projected(h)
+        return edge_attention(q, k, v, graph.indptr, graph.indices, self._bias(graph), self.null).flatten(1)
+
+    def along(self, h: Tensor, graph: CellGraph, weight: Tensor) -> Tensor:
+        """What each edge adds to a linear read-out of `forward`, weight (K, width) -> (E, K); over edges it sums to that."""
+        q, k, v = self._projected(h)
+        dim = torch.arange(q[0].numel(), dtype=torch.int32, device=q.device)
+        own = torch.block_diag(*q.new_full((self.heads, 1, q.shape[2]), q.shape[2] ** -0.5))
+        # A dot product per head is a mass action in which every dimension meets itself: nothing is E x H x D.
+        dots = pair_logits(k.flatten(1), q.flatten(1), own, dim, dim, graph.indptr, graph.indices)
+        logits = dots + self._bias(graph)
+        among = segment_softmax(logits, graph.indptr)
+        attention = among * torch.sigmoid(
+            logits - among.log() - self.null
+        )  # the first two: log of the sum over senders
+        said = torch.einsum("nhd,khd->hnk", v, weight.view(len(weight), self.heads, -1))
+        return sum(attention[:, head, None] * said[head][graph.indices.long()] for head in range(self.heads))
+
+    def _projected(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values, each (N, heads, D)."""
+        return self.project(self.norm(h)).view(len(h), 3, self.heads, -1).unbind(1)
+
+    def _bias(self, graph: CellGraph) -> Tensor:
+        """(E, heads)."""
+        if self.length:
+            return self.length(graph.distance_um)
+        return self.null.new_zeros(graph.n_edges, self.heads)

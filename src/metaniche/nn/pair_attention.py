@@ -76,6 +76,10 @@ class PairAttention(nn.Module):
         sent = segment_sum(kernel * self._mass(signals, graph), graph.indptr)
         return kernel / (1 + sent * torch.exp(-self.null))[graph.receivers()]
 
+    def along(self, signals: Tensor, graph: CellGraph) -> Tensor:
+        """(E, heads) heard along each edge; over the edges of a receiver it sums to `forward`."""
+        return self.per_mass(signals, graph) * self._mass(signals, graph)
+
     def _mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         sides = signals, signals, self.weight, self.ligand, self.receptor
         return pair_logits(*sides, graph.indptr, graph.indices)

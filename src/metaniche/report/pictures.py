@@ -160,8 +160,13 @@ def explanation_pictures(run: Run) -> list[Picture]:
         )
         figure = figures.associations(run.states, "Cell states")
         made.append(_picture(figure, "Cell states and the potential", words))
+    return [*made, *_pair_pictures(run), *_edge_pictures(run)]
+
+
+def _pair_pictures(run: Run) -> list[Picture]:
+    """Which pairs move the risk, and what is left without them."""
     if run.pairs is None or run.pairs.empty or run.curves is None:
-        return made
+        return []
     named = run.pairs.assign(pair=run.pairs["ligand"] + " - " + run.pairs["receptor"])
     by_pair = named.pivot_table(index="unit_id", columns="pair", values="contribution", aggfunc="sum", fill_value=0)
     whole = run.terms.sum(axis=1).reindex(by_pair.index)
@@ -170,13 +175,25 @@ def explanation_pictures(run: Run) -> list[Picture]:
         "cannot be told apart."
     )
     top = variance_shares(by_pair, whole).head(_MOST_PAIRS)
-    made.append(_picture(figures.shares(top, "Ligand-receptor pairs"), "Share of the pairs that move most", words))
+    made = [_picture(figures.shares(top, "Ligand-receptor pairs"), "Share of the pairs that move most", words)]
     words = (
         "The risk's differences that are left as pairs fall silent, first those that rank first; and as they come back. A "
         "ranking that means something leaves the random ones (grey, smallest to largest) at once; one by the same network with "
         "its weights shuffled should not."
     )
     return [*made, _picture(figures.deletion(run.curves), "Deletion and insertion curves of pairs", words)]
+
+
+def _edge_pictures(run: Run) -> list[Picture]:
+    """What is left without the edges along which most is heard."""
+    if run.edge_curves is None or run.edge_curves.empty:
+        return []
+    words = (
+        "The same with edges: from the graph of every unit fall those along which, by the network's own account, most is "
+        "heard. Random orders (grey) have edges of the same relations, and only those along which something is heard; seed "
+        "and soil stay as they are."
+    )
+    return [_picture(figures.deletion(run.edge_curves), "Deletion and insertion curves of edges", words)]
 
 
 def control_pictures(run: Run) -> list[Picture]:

@@ -42,8 +42,8 @@ class Run:
         repeats.csv, the estimates of every repeat.
     sets
         conformal.csv: p-values of both labels, and sets, of every unit and network.
-    terms, pairs, curves, states
-        terms.csv, pairs.parquet, deletion.csv and states.csv of `explain.Explanation`.
+    terms, pairs, curves, edge_curves, states
+        terms.csv, pairs.parquet, deletion.csv, edge_deletion.csv and states.csv of `explain.Explanation`.
     """
 
     folder: Path
@@ -61,6 +61,7 @@ class Run:
     terms: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
+    edge_curves: pd.DataFrame | None = None
     states: pd.DataFrame | None = None
 
     @property
@@ -113,6 +114,7 @@ def read_run(run_dir: Path) -> Run:
         "terms": (run_files.TERMS, _indexed),
         "pairs": (run_files.PAIRS, pd.read_parquet),
         "curves": (run_files.CURVES, _indexed),
+        "edge_curves": (run_files.EDGE_CURVES, _indexed),
         "states": (run_files.STATES, _indexed),
     }
     found = {}

@@ -1,23 +1,28 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from metaniche.report.figures import associations, deletion, shares
 
 
-def curves():
+def curves(by="n_pairs"):
     n = np.arange(5)
-    rows = [pd.DataFrame({"curve": c, "n_pairs": n, "left": v, "random": 0.5, "random_low": 0.2, "random_high": 0.8,
+    x = n / 4 if by == "share" else n
+    rows = [pd.DataFrame({"curve": c, by: x, "left": v, "random": 0.5, "random_low": 0.2, "random_high": 0.8,
                           "shuffled": 0.6}) for c, v in (("deletion", 1 - n / 4), ("insertion", n / 4))]  # fmt: skip
     return pd.concat(rows, ignore_index=True)
 
 
-def test_both_curves_are_drawn_beside_their_controls():
-    figure = deletion(curves())
-    for axes, (_, rows) in zip(figure.axes, curves().groupby("curve")):
+@pytest.mark.parametrize(("by", "of"), [("n_pairs", "Pairs"), ("share", "Edges")])
+def test_both_curves_are_drawn_beside_their_controls(by, of):
+    figure = deletion(curves(by))
+    assert [axes.get_xlabel() for axes in figure.axes] == [f"{of} deleted", f"{of} inserted"]
+    for axes, (_, rows) in zip(figure.axes, curves(by).groupby("curve")):
         lines = {line.get_label(): line.get_ydata() for line in axes.lines}
         np.testing.assert_allclose(lines["ranked by this network"], rows["left"])
         np.testing.assert_allclose(lines["ranked with shuffled weights"], rows["shuffled"])
         np.testing.assert_allclose(lines["random orders"], rows["random"])
+        np.testing.assert_allclose(axes.lines[0].get_xdata(), rows[by])
 
 
 def test_the_largest_share_stands_on_top_and_one_below_zero_has_another_color():

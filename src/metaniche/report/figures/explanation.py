@@ -31,17 +31,23 @@ def deletion(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table
-        As `explain.Explanation.curves`: curve, n_pairs, left, random, random_low, random_high, shuffled.
+        As `explain.Explanation.curves` (n_pairs) or `edge_curves` (share): curve, left, random, random_low, random_high,
+        shuffled.
     """
     if table.empty:
-        return said("No curves: the network hears no pairs.", 9.4)
+        return said("No curves: the network hears no signals.", 9.4)
+    of_edges = "share" in table
     figure = new_figure(9.4, 3.8)
     for axes, (curve, rows) in zip(figure.subplots(1, 2, sharey=True), table.groupby("curve", sort=True)):
-        axes.fill_between(rows["n_pairs"], rows["random_low"], rows["random_high"], color=HAIR, lw=0)
-        axes.plot(rows["n_pairs"], rows["random"], color=SOFT, label="random orders")
-        axes.plot(rows["n_pairs"], rows["shuffled"], color=CYCLE[1], ls="--", label="ranked with shuffled weights")
-        axes.plot(rows["n_pairs"], rows["left"], color=CYCLE[0], marker="o", ms=3.5, label="ranked by this network")
-        axes.set(xlabel=f"Pairs {'deleted' if curve == 'deletion' else 'inserted'}", title=curve.capitalize())
+        x, done = rows["share" if of_edges else "n_pairs"], "deleted" if curve == "deletion" else "inserted"
+        axes.fill_between(x, rows["random_low"], rows["random_high"], color=HAIR, lw=0)
+        axes.plot(x, rows["random"], color=SOFT, label="random orders")
+        axes.plot(x, rows["shuffled"], color=CYCLE[1], ls="--", label="ranked with shuffled weights")
+        axes.plot(x, rows["left"], color=CYCLE[0], marker="o", ms=3.5, label="ranked by this network")
+        axes.set(xlabel=f"{'Edges' if of_edges else 'Pairs'} {done}", title=curve.capitalize())
+        if of_edges:  # the first hundredth is what matters
+            axes.set_xscale("symlog", linthresh=0.01, linscale=0.5)
+            axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "all"])
         axes.grid(color=HAIR, lw=0.6)
         axes.set_axisbelow(True)
     figure.axes[0].set(ylabel="Left of the differences between units")
