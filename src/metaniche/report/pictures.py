@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from metaniche.evaluation.conformal import coverage_table
@@ -181,6 +182,7 @@ def _pair_pictures(run: Run) -> list[Picture]:
         "ranking that means something leaves the random ones (grey, smallest to largest) at once; one by the same network with "
         "its weights shuffled should not."
     )
+    words += _left(run.curves, run.curves["n_pairs"] == 1, "the pair that ranks first")
     return [*made, _picture(figures.deletion(run.curves), "Deletion and insertion curves of pairs", words)]
 
 
@@ -189,11 +191,23 @@ def _edge_pictures(run: Run) -> list[Picture]:
     if run.edge_curves is None or run.edge_curves.empty:
         return []
     words = (
-        "The same with edges: from the graph of every unit fall those along which, by the network's own account, most is "
-        "heard. Random orders (grey) have edges of the same relations, and only those along which something is heard; seed "
-        "and soil stay as they are."
+        "The risk's differences that are left as a share of every unit's edges fall silent, first those along which, by the "
+        "network's own account, most is heard; and as they come back. Random orders (grey) have edges of the same relation and "
+        "length, and only those along which something is heard. Seed and soil stay as they are."
     )
+    words += _left(run.edge_curves, run.edge_curves["share"] == 0.1, "the tenth that ranks first")
     return [_picture(figures.deletion(run.edge_curves), "Deletion and insertion curves of edges", words)]
+
+
+def _left(curves: pd.DataFrame, step: pd.Series, what: str) -> str:
+    """The deletion curves at one step in words, where it is among theirs."""
+    words = ""
+    for row in curves[step & (curves["curve"] == "deletion")].itertuples():
+        words = (
+            f" Without {what} {row.left:.2f} is left; ranked with shuffled weights {row.shuffled:.2f}, at random "
+            f"{row.random:.2f} ({row.random_low:.2f} to {row.random_high:.2f})."
+        )
+    return words
 
 
 def control_pictures(run: Run) -> list[Picture]:

@@ -51,7 +51,7 @@ def deletion(table: pd.DataFrame) -> Figure:
         axes.grid(color=HAIR, lw=0.6)
         axes.set_axisbelow(True)
     figure.axes[0].set(ylabel="Left of the differences between units")
-    figure.axes[1].legend(loc="center", fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
     return figure
 
 
