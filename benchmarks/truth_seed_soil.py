@@ -64,7 +64,9 @@ class Explained(NetworkEstimator):
     def predict(self, samples, clinical, unit_ids):
         held_out = [s for s in samples if s.patient_id not in self._trained_on]
         if held_out:
-            self.found.append(explained(self._predictor, held_out)._asdict() | {"length": _length(self._predictor)})
+            found = explained(self._predictor, held_out, seed=len(self.found))
+            if found:
+                self.found.append(found._asdict() | {"length": _length(self._predictor)})
         return super().predict(samples, clinical, unit_ids)
 
 

@@ -1,9 +1,11 @@
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tissue import READ
+from tissue import READ, make_sample
 
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
@@ -44,17 +46,39 @@ def hearing(small_cohort):
 @pytest.fixture
 def one_voice(hearing):
     """All weight on one pair, so that its place in the order decides."""
-    loud, hearing = 2, copy.deepcopy(hearing)
-    family = hearing.pairs.pairs["signaling_type"][loud]
-    place = int((hearing.pairs.pairs["signaling_type"][:loud] == family).sum())
+    return _voiced(hearing, 2), 2
+
+
+@pytest.fixture(scope="session")
+def one_of_many(small_cohort):
+    """A Predictor that hears one of eight pairs, none of which share a gene, and samples in which it tells patients apart."""
+    _, patients, table = small_cohort
+    genes = [f"G{i}" for i in range(16)]
+    pairs = pd.DataFrame({"ligand": genes[:8], "receptor": genes[8:], "signaling_type": "secreted"})
+    samples = [make_sample(f"s{i}", f"p{i}", signal=3.0 * (i % 2), seed=i, markers=genes) for i in range(12)]
+    config = FitConfig(
+        "SeedSoil", {"width": 8}, features=FeatureConfig(), epochs=1, resource=Resource(pairs, "made up"),
+        sampling=SamplingConfig(windows=1, window_cells=40),
+    )  # fmt: skip
+    predictor = Predictor(fit_bundle(samples, make_targets(TASK, patients, table), config, **READ))
+    return _voiced(predictor, int(np.flatnonzero(predictor.pairs.pairs["ligand"] == "G0")[0])), samples
+
+
+def _voiced(predictor, loud):
+    """A copy that listens to this pair only, and has neither seed nor soil."""
+    predictor = copy.deepcopy(predictor)
+    family = predictor.pairs.pairs["signaling_type"][loud]
+    place = int((predictor.pairs.pairs["signaling_type"][:loud] == family).sum())
     with torch.no_grad():
-        for network in hearing.members:
+        for network in predictor.members:
             network.pool.score.requires_grad_(False)[-1].weight.zero_()
             network.of_soil[-1].weight.zero_()
-            for name, listen in network.families.items():
+            of_family = network.of_signals.weight.view(-1, len(network.families), network.heads)
+            for number, (name, listen) in enumerate(network.families.items()):
                 listen.raw_weight.zero_()
-                listen.scale.fill_(1e-3)
                 if name == family:
                     listen.raw_weight[:, place] = 0.2
-                    listen.scale[place] = 1.0
-    return hearing, loud
+                else:
+                    of_family[:, number] = 0.0
+    states = [network.state_dict() for network in predictor.members]
+    return Predictor(replace(predictor.bundle, states=states))

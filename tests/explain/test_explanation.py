@@ -36,16 +36,16 @@ def test_the_ranking_by_shuffled_weights_fails_where_the_networks_own_does_not(o
     assert np.mean(np.array(lost) > 0.5) < 0.6  # one of four pairs speaks: it is first by accident in a quarter
 
 
-def test_edges_ranked_by_shuffled_weights_do_not_carry_what_the_networks_own_do(one_voice, small_cohort):
-    hearing, _ = one_voice
+def test_edges_ranked_by_shuffled_weights_fail_where_the_networks_own_do_not(one_of_many):
+    hearing, samples = one_of_many
     own, shuffled = [], []
-    for seed in range(6):
-        curves = explained(hearing, small_cohort[0], seed=seed).edge_curves.set_index(["curve", "share"])
+    for seed in range(3):
+        curves = explained(hearing, samples, seed=seed).edge_curves.set_index(["curve", "share"])
         first = curves.loc[("deletion", 0.2)]
         own.append(first["random"] - first["left"])
         shuffled.append(first["random"] - first["shuffled"])
-    assert np.min(own) > 0.08
-    assert np.mean(shuffled) < 0.7 * np.mean(own)
+    assert np.min(own) > 0.1
+    assert np.mean(shuffled) < 0.4 * np.mean(own)
 
 
 def test_without_terms_or_without_differences_nothing_is_explained(hearing, small_cohort, caplog):

@@ -8,7 +8,7 @@ from tissue import READ
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
 from metaniche.errors import ConfigError
-from metaniche.explain import deletion_curves
+from metaniche.explain import deletion_curves, edge_deletion_curves
 from metaniche.explain.pairs import pair_contributions
 from metaniche.predict import Predictor
 from metaniche.training.fit import FitConfig, fit_bundle
@@ -64,5 +64,6 @@ def test_with_competing_events_terms_and_pairs_are_of_the_event_alone(small_coho
     whole = units[["seed", "soil", "signals"]].sum(axis=1)
     without = whole - units["signals"]
     slope = np.cov(whole, without)[0, 1] / whole.var()
-    last = curves.query("curve == 'deletion'")["left"].iloc[-1]
-    assert last == pytest.approx(slope, abs=1e-3)
+    assert curves.query("curve == 'deletion'")["left"].iloc[-1] == pytest.approx(slope, abs=1e-3)
+    edges = edge_deletion_curves(predictor, samples, n_random=0).query("curve == 'deletion'")["left"]
+    assert edges.iloc[[0, -1]].tolist() == pytest.approx([1, 0], abs=1e-4)

@@ -1,6 +1,7 @@
 """Where a risk comes from: terms, pairs, and whether the answer survives being tried. May import everything up to predict."""
 
-from metaniche.explain.deletion import deletion_curves, edge_deletion_curves
+from metaniche.explain.deletion import deletion_curves
+from metaniche.explain.edges import edge_deletion_curves
 from metaniche.explain.explanation import Explanation, explained
 from metaniche.explain.pairs import pair_contributions
 from metaniche.explain.states import state_associations

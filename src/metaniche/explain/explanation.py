@@ -14,7 +14,8 @@ import torch
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
-from metaniche.explain.deletion import deletion_curves, edge_deletion_curves
+from metaniche.explain.deletion import deletion_curves
+from metaniche.explain.edges import edge_deletion_curves, hears_neighbours
 from metaniche.explain.pairs import pair_contributions
 from metaniche.explain.states import state_associations
 from metaniche.io import run_files
@@ -25,15 +26,16 @@ from metaniche.predict import Predictor
 log = logging.getLogger(__name__)
 
 PAIR = ["ligand", "receptor"]
+N_SHUFFLED = 3  # one alone may put the true pair first by accident
 
 
 class Explanation(NamedTuple):
     """Of the units that were scored.
 
     `terms`: a row per unit, a column per term of its logit. `pairs`: as `pair_contributions`, empty for a network that
-    hears none. `curves`: as `deletion_curves` for the ranking of pairs, with a column `shuffled` for the ranking by a network
-    whose weights were shuffled; empty likewise. `edge_curves`: as `edge_deletion_curves`, with the same two rankings `left` and
-    `shuffled`; empty for a network without a signals term. `states`: as `state_associations`.
+    hears none. `curves`: as `deletion_curves` for the ranking of pairs, beside those by networks whose weights were shuffled;
+    empty likewise. `edge_curves`: as `edge_deletion_curves`, beside the same; empty for a network without a signals term.
+    `states`: as `state_associations`.
     """
 
     terms: pd.DataFrame
@@ -62,24 +64,21 @@ def explained(
 
     None, with a word in the log, for a network without terms, and for units too few or too alike to tell apart.
     """
-    first = predictor.members[0]
-    terms = list(first.terms)
+    terms = list(predictor.members[0].terms)
     if not terms:
         return None
     scores = predictor.score(samples, patients, coverage_floor=0.0)
     pairs, curves, edge_curves = pd.DataFrame(columns=[*PAIR, "contribution"]), pd.DataFrame(), pd.DataFrame()
-    other = _shuffled(predictor, seed)
     try:
         variance_shares(scores.units[terms])
-        if first.families:
-            rankings = {"left": predictor, "shuffled": other}
-            edge_curves = edge_deletion_curves(predictor, samples, rankings, patients, seed=seed)
-        if first.families and predictor.pairs is not None:
-            pairs = pair_contributions(predictor, samples, patients)
-            curves = deletion_curves(predictor, samples, pair_order(predictor, pairs), patients, seed=seed)
-            order = pair_order(predictor, pair_contributions(other, samples, patients))
-            control = deletion_curves(predictor, samples, order, patients, n_random=0)
-            curves = curves.assign(shuffled=control["left"])
+        if hears_neighbours(predictor):
+            others = [_shuffled(predictor, N_SHUFFLED * seed + i) for i in range(N_SHUFFLED)]
+            edge_curves = edge_deletion_curves(predictor, samples, patients, shuffled=others, seed=seed)
+            if predictor.pairs is not None:
+                pairs = pair_contributions(predictor, samples, patients)
+                order = pair_order(predictor, pairs)
+                by_others = [pair_order(other, pair_contributions(other, samples, patients)) for other in others]
+                curves = deletion_curves(predictor, samples, order, patients, shuffled=by_others, seed=seed)
     except InputError as error:
         log.warning("Nothing is explained: %s", error)
         return None

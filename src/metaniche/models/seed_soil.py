@@ -238,7 +238,7 @@ def _range(family: str, contact_um: float, radius_um: float) -> Range:
 
 def _edges_of(family: str, graph: CellGraph) -> CellGraph:
     """Contact and paracrine signals take the edges of that name, all others every edge."""
-    return graph.select(family) if family in graph.relation_names else graph
+    return graph.keep(_is_of(family, graph)) if family in graph.relation_names else graph
 
 
 def _is_of(family: str, graph: CellGraph) -> Tensor:

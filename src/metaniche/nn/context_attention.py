@@ -34,14 +34,13 @@ class ContextAttention(nn.Module):
         """What each edge adds to a linear read-out of `forward`, weight (K, width) -> (E, K); over edges it sums to that."""
         q, k, v = self._projected(h)
         dim = torch.arange(q[0].numel(), dtype=torch.int32, device=q.device)
-        own = torch.block_diag(*q.new_full((self.heads, 1, q.shape[2]), q.shape[2] ** -0.5))
-        # A dot product per head is a mass action in which every dimension meets itself: nothing is E x H x D.
+        # A dot product per head is a mass action in which every dimension meets itself, in its head: never E x H x D.
+        own = torch.block_diag(*q.new_full((self.heads, 1, q.shape[2]), q.shape[2] ** -0.5))  # (heads, heads * D)
         dots = pair_logits(k.flatten(1), q.flatten(1), own, dim, dim, graph.indptr, graph.indices)
         logits = dots + self._bias(graph)
         among = segment_softmax(logits, graph.indptr)
-        attention = among * torch.sigmoid(
-            logits - among.log() - self.null
-        )  # the first two: log of the sum over senders
+        log_sum = logits - among.log()  # over the senders of a receiver
+        attention = among * torch.sigmoid(log_sum - self.null)
         said = torch.einsum("nhd,khd->hnk", v, weight.view(len(weight), self.heads, -1))
         return sum(attention[:, head, None] * said[head][graph.indices.long()] for head in range(self.heads))
 

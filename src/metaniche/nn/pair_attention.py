@@ -72,13 +72,17 @@ class PairAttention(nn.Module):
 
     def per_mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         r"""(E, heads) heard per unit of mass action: times :math:`w_p L R` it is the share of a pair in an edge."""
-        kernel = self._kernel(graph)
-        sent = segment_sum(kernel * self._mass(signals, graph), graph.indptr)
-        return kernel / (1 + sent * torch.exp(-self.null))[graph.receivers()]
+        return self._saturated(self._kernel(graph), self._mass(signals, graph), graph)
 
     def along(self, signals: Tensor, graph: CellGraph) -> Tensor:
         """(E, heads) heard along each edge; over the edges of a receiver it sums to `forward`."""
-        return self.per_mass(signals, graph) * self._mass(signals, graph)
+        mass = self._mass(signals, graph)
+        return mass * self._saturated(self._kernel(graph), mass, graph)
+
+    def _saturated(self, kernel: Tensor, mass: Tensor, graph: CellGraph) -> Tensor:
+        """(E, heads) kernel over the denominator of the receiver."""
+        sent = segment_sum(kernel * mass, graph.indptr)
+        return kernel / (1 + sent * torch.exp(-self.null))[graph.receivers()]
 
     def _mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         sides = signals, signals, self.weight, self.ligand, self.receptor

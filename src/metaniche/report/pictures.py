@@ -179,8 +179,8 @@ def _pair_pictures(run: Run) -> list[Picture]:
     made = [_picture(figures.shares(top, "Ligand-receptor pairs"), "Share of the pairs that move most", words)]
     words = (
         "The risk's differences that are left as pairs fall silent, first those that rank first; and as they come back. A "
-        "ranking that means something leaves the random ones (grey, smallest to largest) at once; one by the same network with "
-        "its weights shuffled should not."
+        "ranking that means something leaves the random ones (grey, smallest to largest) at once; those by the same network "
+        "with its weights shuffled should not."
     )
     words += _left(run.curves, run.curves["n_pairs"] == 1, "the pair that ranks first")
     return [*made, _picture(figures.deletion(run.curves), "Deletion and insertion curves of pairs", words)]
@@ -191,9 +191,9 @@ def _edge_pictures(run: Run) -> list[Picture]:
     if run.edge_curves is None or run.edge_curves.empty:
         return []
     words = (
-        "The risk's differences that are left as a share of every unit's edges fall silent, first those along which, by the "
-        "network's own account, most is heard; and as they come back. Random orders (grey) have edges of the same relation and "
-        "length, and only those along which something is heard. Seed and soil stay as they are."
+        "What is left of the signals term as edges fall silent, and as they come back: in every unit a share of the edges "
+        "along which something is heard, first those along which the network says it hears most. The other orders have edges "
+        "of the same relation and length at every place; above 1, what is gone worked against the rest."
     )
     words += _left(run.edge_curves, run.edge_curves["share"] == 0.1, "the tenth that ranks first")
     return [_picture(figures.deletion(run.edge_curves), "Deletion and insertion curves of edges", words)]

@@ -48,9 +48,12 @@ def deletion(table: pd.DataFrame) -> Figure:
         if of_edges:  # the first hundredth is what matters
             axes.set_xscale("symlog", linthresh=0.01, linscale=0.5)
             axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "all"])
+        elif x.max() > 20:
+            axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+            axes.xaxis.set_major_formatter("{x:.0f}")
         axes.grid(color=HAIR, lw=0.6)
         axes.set_axisbelow(True)
-    figure.axes[0].set(ylabel="Left of the differences between units")
+    figure.axes[0].set(ylabel="Left of the signals term" if of_edges else "Left of the differences between units")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
     return figure
 
