@@ -7,6 +7,9 @@
 #include <limits>
 #include <tuple>
 #include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "common/types.h"
 #include "cpu/cell_list.h"
@@ -69,29 +72,32 @@ int runs_around(const CellList<Dim>& list, const i64 (&at)[Dim], Run* runs) {
     return n;
 }
 
-// Candidates of one cell: squared distances in one array, and which sorted cell each belongs to.
+// Candidates of one cell: squared distances in one array, and which sorted cell each belongs to. A run starts a vector of
+// its own and NaN, which is within no bound, fills its last: what is written as a vector is read as one, and a processor that
+// just wrote it need not wait.
 class Candidates {
 public:
-    void clear() { n_ = 0; }
+    void clear() { n_ = filled_ = 0; }
     i64 size() const { return n_; }
 
-    // Whole vectors are computed, past the run's end too: the padding of the cell list is read, the surplus written over.
+    // Whole vectors are computed, past the run's end too: the padding of the cell list is read.
     template <int Dim>
     void add(const Cells<Dim>& cells, i64 i, Run run) {
         const i64 more = run.last - run.first;
-        if (n_ + more + PADDING > i64(square_.size())) {
-            square_.resize(2 * (n_ + more + PADDING));
+        if (filled_ + more + PADDING > i64(square_.size())) {
+            square_.resize(2 * (filled_ + more + PADDING));
             cell_.resize(square_.size());
             kept_.resize(square_.size());
         }
-        for (i64 start = 0; start < more; start += PADDING) {
-            float* square = square_.data() + n_ + start;
-            i32* cell = cell_.data() + n_ + start;
-            const i64 first = run.first + start;
+        for (i64 start = 0; start < more; start += PADDING, filled_ += PADDING) {
+            float* square = square_.data() + filled_;
+            i32* cell = cell_.data() + filled_;
+            const i32 first = run.first + i32(start), left = i32(more - start);
 #pragma omp simd
-            for (i64 t = 0; t < PADDING; ++t) {
-                square[t] = cells.square(i, first + t);
-                cell[t] = i32(first + t);
+            for (i32 t = 0; t < i32(PADDING); ++t) {
+                const float found = cells.square(i, first + t);
+                square[t] = t < left ? found : std::numeric_limits<float>::quiet_NaN();
+                cell[t] = first + t;
             }
         }
         n_ += more;
@@ -101,7 +107,7 @@ public:
         i32 below = 0;
         const float* square = square_.data();
 #pragma omp simd reduction(+ : below)
-        for (i64 t = 0; t < n_; ++t) below += square[t] <= limit;
+        for (i64 t = 0; t < filled_; ++t) below += square[t] <= limit;
         return below;
     }
 
@@ -111,7 +117,17 @@ public:
         const i32* cell = cell_.data();
         i32* kept = kept_.data();
         i64 n = 0;
-        for (i64 t = 0; t < n_; ++t) {
+#ifdef __AVX512F__
+        const __m512 least = _mm512_set1_ps(more), limit = _mm512_set1_ps(most);
+        for (i64 t = 0; t < filled_; t += PADDING) {
+            const __m512 here = _mm512_loadu_ps(square + t);
+            const __mmask16 stays = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(here, least, _CMP_GT_OQ), here, limit, _CMP_LE_OQ);
+            _mm512_storeu_si512(kept + n, _mm512_maskz_compress_epi32(stays, _mm512_loadu_si512(cell + t)));
+            n += __builtin_popcount(stays);
+        }
+        return n;
+#endif
+        for (i64 t = 0; t < filled_; ++t) {
             kept[n] = cell[t];
             n += (square[t] > more) & (square[t] <= most);
         }
@@ -120,7 +136,7 @@ public:
     const i32* kept() const { return kept_.data(); }
 
 private:
-    i64 n_ = 0;
+    i64 n_ = 0, filled_ = 0;
     std::vector<float> square_;
     std::vector<i32> cell_, kept_;
 };

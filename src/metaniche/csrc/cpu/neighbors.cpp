@@ -81,6 +81,8 @@ private:
 };
 
 constexpr i64 BINS_A_BLOCK = 512;
+// Cells are searched bin by bin and their rows lie scattered: where a row goes is fetched while others are worked on.
+constexpr i64 AHEAD = 8;
 
 // The rows of one sample, found block by block of bins; they wait there until all lengths are known.
 template <int Dim>
@@ -110,14 +112,22 @@ struct FoundRows {
     }
 
     void write(const i64* indptr, i64 start, i32* indices, float* distance) {
+        const i32* ids = list.ids();
+        const i64 n = list.size();
 #pragma omp parallel for schedule(dynamic)
         for (i64 block = 0; block < i64(blocks.size()); ++block) {
             const u64* entry = blocks[block].data();
             for_each_bin(block, [&](i64 b) {
                 const Run own = list.cells(b);
                 for (i64 i = own.first; i < own.last; ++i) {
-                    const i64 row = list.ids()[i];
-                    for (i64 e = indptr[row]; e < indptr[row + 1]; ++e) unpack(*entry++, start, indices + e, distance + e);
+                    if (i + 2 * AHEAD < n) __builtin_prefetch(indptr + ids[i + 2 * AHEAD]);
+                    if (i + AHEAD < n) {
+                        const i64 e = indptr[ids[i + AHEAD]];
+                        __builtin_prefetch(indices + e, 1);
+                        __builtin_prefetch(distance + e, 1);
+                    }
+                    const i64 last = indptr[ids[i] + 1];
+                    for (i64 e = indptr[ids[i]]; e < last; ++e) unpack(*entry++, start, indices + e, distance + e);
                 }
             });
             std::vector<u64>().swap(blocks[block]);
@@ -184,7 +194,7 @@ double side_for(const float* pos, i64 n, double wanted) {
 
 template <int Dim>
 CellList<Dim> list_for_nearest(const float* pos, i64 n, i64 k) {
-    const double wanted = std::max(2.0, (Dim == 2 ? 0.2 : 0.15) * double(k));
+    const double wanted = std::max(2.0, 0.15 * double(k));
     CellList<Dim> list(pos, n, side_for<Dim>(pos, n, wanted));
     // Where cells crowd in a part of the box, bins that fit the crowd.
     for (int pass = 0; pass < 3; ++pass) {
@@ -195,25 +205,28 @@ CellList<Dim> list_for_nearest(const float* pos, i64 n, i64 k) {
     return list;
 }
 
-// The search of one cell: rings of bins around its own until no unseen cell can be among the k nearest.
+// The search of one cell: a square of bins around its own, and rings around that until no unseen cell can be among the k
+// nearest.
 template <int Dim>
 class NearestSearch {
 public:
     // Past this a cell is left to a search that does not mind uneven density.
     static constexpr i64 MOST_CANDIDATES = 8192, MOST_RINGS = 24;
+    static constexpr i64 FIRST_RING = Dim == 2 ? 2 : 1;  // a square that is enough for nearly every cell, by rows
 
     NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k), sorted_(k) {}
 
     // False: given up. Otherwise the k nearest in `indices` (ascending, sample-local) and their distances.
     bool find(i64 i, const i64 (&at)[Dim], i32* indices, float* distance) {
         candidates_.clear();
-        for (i64 ring = 0; ring <= MOST_RINGS; ++ring) {
+        for (i64 ring = FIRST_RING; ring <= MOST_RINGS; ++ring) {
             if (!add_ring(i, at, ring)) return false;
             if (candidates_.size() <= k_) continue;
             const double reach = unseen_from(i, at, ring);
+            if (reach <= 0) continue;
             const float seen = float(reach * reach * (1 - 4 * ROUNDING));
-            if (reach > 0 && candidates_.count(seen) > k_) {
-                take(i, limit_of(seen), indices, distance);
+            if (const i64 held = candidates_.count(seen); held > k_) {
+                take(i, limit_of(seen, held), indices, distance);
                 return true;
             }
         }
@@ -229,7 +242,7 @@ private:
                 row[1] = at[1] + dy;
                 if constexpr (Dim == 3) row[2] = at[2] + dz;
                 const bool face = std::max(std::abs(dy), std::abs(dz)) == ring;
-                if (face) {
+                if (face || ring == FIRST_RING) {
                     if (!add(i, list_.row(row, at[0] - ring, at[0] + ring))) return false;
                 } else if (!add(i, list_.row(row, at[0] - ring, at[0] - ring)) ||
                            !add(i, list_.row(row, at[0] + ring, at[0] + ring))) {
@@ -256,15 +269,18 @@ private:
         return least - ROUNDING * list_.side();
     }
 
-    // A squared distance below `high` that holds at least k + 1 candidates (the cell itself is one) and few more.
-    float limit_of(float high) const {
+    // A squared distance up to `high`, which holds `above` candidates, that holds at least k + 1 (the cell itself is one) and
+    // few more. In even tissue as many lie within as the square is large: a straight line is a good guess, a few times.
+    float limit_of(float high, i64 above) const {
         float low = 0;
-        for (int step = 0; step < 24; ++step) {
-            const float middle = step == 0 ? std::min(high / 2, first_guess_) : (low + high) / 2;
+        i64 below = 0;
+        for (int step = 0; step < 24 && above > k_ + 1; ++step) {
+            const float share = step < 8 ? (float(k_ - below) + 1.5f) / float(above - below + 1) : 0.5f;
+            const float middle = step == 0 ? std::min(high * share, first_guess_) : low + (high - low) * share;
             if (!(middle > low && middle < high)) break;
             const i64 held = candidates_.count(middle);
-            if (held == k_ + 1) return middle;
-            (held > k_ ? high : low) = middle;
+            if (held > k_) high = middle, above = held;
+            else low = middle, below = held;
         }
         return high;
     }
@@ -302,6 +318,11 @@ void search_nearest(const float* pos, i64 n, i64 k, i32* indices, float* distanc
             list.place(b, at);
             const Run own = list.cells(b);
             for (i64 i = own.first; i < own.last; ++i) {
+                if (i + AHEAD < n) {
+                    const i64 later = i64(list.ids()[i + AHEAD]) * k;
+                    __builtin_prefetch(indices + later, 1);
+                    __builtin_prefetch(distance + later, 1);
+                }
                 const i64 row = list.ids()[i];
                 given_up[row] = !search.find(i, at, indices + row * k, distance + row * k);
             }
