@@ -159,6 +159,7 @@ def _found(found: list[dict]) -> dict:
         "rank": [_rank(each) for each in by_pair],
         "rank_of_all_folds": _rank(of_all),
         "types_first": [_types_first(each["pairs"]) for each in found],
+        "n_folds": len(found),
         "n_pairs": of_all.shape[1],
         "length_um": [each["length"] for each in found],
         "deletion": _mean_of(found, "curves", ["curve", "n_pairs"]),
@@ -168,7 +169,8 @@ def _found(found: list[dict]) -> dict:
 
 def _mean_of(found: list[dict], table: str, by: list[str]) -> list[dict]:
     """Deletion and insertion curves in the mean over folds."""
-    return pd.concat([each[table] for each in found]).groupby(by).mean().reset_index().to_dict("records")
+    tables = [each[table] for each in found if not each[table].empty]
+    return pd.concat(tables).groupby(by).mean().reset_index().to_dict("records") if tables else []
 
 
 def _by_pair(pairs: pd.DataFrame) -> pd.DataFrame:

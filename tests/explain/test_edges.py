@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaniche.errors import ConfigError
-from metaniche.explain.edges import ALIKE, SHARES, _added, _alike, _groups, _heard_along, edge_deletion_curves
+from metaniche.explain.edges import ALIKE, SHARES, _added, _alike, _groups, _heard, _listeners, edge_deletion_curves
 
 
 def test_the_edges_that_speak_are_missed_at_once_and_random_ones_later(one_voice, small_cohort):
@@ -14,9 +14,6 @@ def test_the_edges_that_speak_are_missed_at_once_and_random_ones_later(one_voice
     table = edge_deletion_curves(hearing, small_cohort[0])
     deletion, insertion = (table[table["curve"] == c].set_index("share") for c in ("deletion", "insertion"))
     assert tuple(deletion.index) == SHARES
-    for name in ("left", "random"):
-        assert deletion.loc[0.0, name] == pytest.approx(1)
-        assert insertion.loc[1.0, name] == pytest.approx(1)
     assert (deletion["left"].diff().dropna() < 1e-6).all()
     assert (insertion["left"].diff().dropna() > -1e-6).all()
     for share in (0.1, 0.2, 0.5):
@@ -28,8 +25,9 @@ def test_what_is_heard_along_all_edges_is_the_signals_term_and_along_none_nothin
     units = hearing.score(small_cohort[0]).units
     with torch.inference_mode():
         for unit, _, batch in hearing.batches(small_cohort[0]):
-            logit, every = _heard_along(hearing, batch), torch.ones(batch.graph.n_edges, dtype=torch.bool)
-            assert logit(every) - logit(~every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
+            every, listeners = torch.ones(batch.graph.n_edges, dtype=torch.bool), _listeners(hearing, batch)
+            assert _heard(hearing, listeners, batch, every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
+            assert _heard(hearing, listeners, batch, ~every) == 0
 
 
 def test_where_nothing_is_heard_there_is_no_curve(hearing, small_cohort):
@@ -46,7 +44,7 @@ def test_other_orders_have_edges_of_the_same_relation_and_length_at_every_place(
     near_first = edges[np.argsort(distance[edges])]
     group = _groups(graph, near_first)
     assert max(np.bincount(np.unique(group, return_inverse=True)[1])) == ALIKE
-    other = _alike(near_first, rng.random(graph.n_edges), group)
+    other = _alike(near_first, rng.random(graph.n_edges), group, rng)
     assert set(other) == set(edges)
     assert (other != near_first).mean() > 0.5
     np.testing.assert_array_equal(relation[other], relation[near_first])
@@ -61,7 +59,14 @@ def test_other_orders_have_edges_of_the_same_relation_and_length_at_every_place(
 def test_within_a_group_the_largest_come_first():
     order, group = np.array([4, 0, 2, 1, 3]), np.array([7, 5, 7, 5, 7])
     size = np.array([1.0, 2.0, 9.0, 3.0, 8.0])
-    assert _alike(order, size, group).tolist() == [2, 1, 4, 0, 3]
+    assert _alike(order, size, group, np.random.default_rng(0)).tolist() == [2, 1, 4, 0, 3]
+
+
+def test_a_network_that_says_nothing_does_not_inherit_the_order():
+    order, rng = np.random.default_rng(1).permutation(40), np.random.default_rng(0)
+    other = _alike(order, np.zeros(40), np.zeros(40, int), rng)
+    assert set(other) == set(order)
+    assert (other != order).mean() > 0.5
 
 
 def test_edges_from_the_silent_add_nothing_and_those_of_others_what_they_say(hearing, small_cohort):

@@ -103,7 +103,6 @@ def test_what_edges_add_sums_to_the_signals_term_and_what_is_cut_is_not_heard(ti
     term = model(**tissue).terms[:, TERMS.index("signals")]
     summed = torch.zeros(N, 2, dtype=torch.float64).index_add_(0, graph.receivers(), added)
     torch.testing.assert_close(summed, term, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(model.signals_over(own, signals, graph), term)
     deaf = graph.receivers() < 40
     heard = model.signals_over(own, signals, graph.keep(~deaf))
     assert (heard[:40] == 0).all()

@@ -77,9 +77,10 @@ def test_radius_neighbors_are_those_of_all_pairs(scene, radius, inner):
 
 
 @settings(max_examples=60, deadline=None)
-@given(scenes, st.integers(1, 12))
-def test_knn_takes_the_nearest_and_ties_go_to_the_lower_index(scene, k):
+@given(scenes, st.integers(1, 12), st.sampled_from((1.0, 1.0, 1e-22)))
+def test_knn_takes_the_nearest_and_ties_go_to_the_lower_index(scene, k, scale):
     pos, ptr = make_scene(scene)
+    pos = pos * scale
     found = knn_neighbors(pos, ptr, k)
     distance, expected = all_distances(pos), set()
     for start, stop in zip(ptr[:-1].tolist(), ptr[1:].tolist()):

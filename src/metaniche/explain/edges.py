@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError
 from metaniche.explain.deletion import CURVES, curve_table
 from metaniche.graph import CellGraph
+from metaniche.models import MIL
 from metaniche.predict import Predictor
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -68,47 +69,48 @@ def edge_deletion_curves(
     rng = np.random.default_rng(seed)
     parts, heard = [], []
     for _, _, batch in predictor.batches(samples, patients):
-        logit, size = _heard_along(predictor, batch), _added(predictor, batch)
+        listeners, size = _listeners(predictor, batch), _added(predictor, batch)
         own = np.flatnonzero(size)
         own = own[np.argsort(-size[own], kind="stable")]
         others = [_added(other, batch) for other in shuffled] + [rng.random(len(size)) for _ in range(n_random)]
         group = _groups(batch.graph, own)
-        orders = [own, *(_alike(own, other, group) for other in others)]
-        silent = logit(torch.zeros(len(size), dtype=torch.bool))
-        heard.append(logit(torch.ones(len(size), dtype=torch.bool)) - silent)
+        orders = [own, *(_alike(own, other, group, rng) for other in others)]
+        heard.append(_heard(predictor, listeners, batch, torch.ones(len(size), dtype=torch.bool)))
         parts.append(
             [
-                [[logit(_kept(order, share, curve, len(size))) - silent for order in orders] for curve in CURVES]
-                for share in SHARES
+                [
+                    [_heard(predictor, listeners, batch, _kept(order, *step, len(size))) for order in orders]
+                    for step in row
+                ]
+                for row in ([(share, curve) for curve in CURVES] for share in SHARES[1:-1])
             ]
         )
     whole = np.array(heard)
-    if not whole.any():
+    if np.abs(whole).max(initial=0.0) < 1e-9:
         return pd.DataFrame()
-    return curve_table("share", SHARES, np.stack(parts, axis=-1) @ whole / (whole @ whole), len(shuffled))
+    inner = np.stack(parts, axis=-1) @ whole / (whole @ whole)
+    ends = np.broadcast_to([[[1.0], [0.0]], [[0.0], [1.0]]], (2, len(CURVES), inner.shape[-1]))
+    return curve_table("share", SHARES, np.concatenate([ends[:1], inner, ends[1:]]), len(shuffled))
 
 
-def _heard_along(predictor: Predictor, batch: Batch) -> Callable[[Tensor], float]:
-    """From a mask (E,) of edges to the logit of the batch's one unit when signals are heard along these only."""
-    parts = []
-    for network in predictor.members:
-        out, own = network(*batch.tissue), network.embed(batch.x)
-        parts.append((network, own, out.attention, out.bag_logits[0] - out.of_bag()[network.terms.index("signals")]))
+def _listeners(predictor: Predictor, batch: Batch) -> list[tuple[MIL, Tensor, Tensor]]:
+    """Members with their embedding of the cells and the cells' attention in the batch's one unit."""
+    return [(m, m.embed(batch.x), m(*batch.tissue).attention) for m in predictor.members]
 
-    def logit(edges: Tensor) -> float:
-        heard = batch.graph.keep(edges)
-        logits = [rest + a @ network.signals_over(own, batch.signals, heard) for network, own, a, rest in parts]
-        return float(of_event(predictor.task, torch.stack(logits)).mean())
 
-    return logit
+def _heard(predictor: Predictor, listeners: list[tuple[MIL, Tensor, Tensor]], batch: Batch, edges: Tensor) -> float:
+    """What signals along the edges of a mask (E,) add to the unit's logit, in the mean over members."""
+    graph = batch.graph.keep(edges)
+    added = [attention @ network.signals_over(own, batch.signals, graph) for network, own, attention in listeners]
+    return float(of_event(predictor.task, torch.stack(added)).mean())
 
 
 def _added(predictor: Predictor, batch: Batch) -> np.ndarray:
-    """(E,) size of what each edge adds to the logit of the batch's one unit, in the mean over members."""
+    """(E,) size of what each edge adds to the unit's logit, in the mean over members."""
     receivers, added = batch.graph.receivers(), []
-    for network in predictor.members:
-        of_edges = network.edge_contributions(network.embed(batch.x), batch.signals, batch.graph)
-        added.append(network(*batch.tissue).attention[receivers] * of_event(predictor.task, of_edges).mean(1))
+    for network, own, attention in _listeners(predictor, batch):
+        of_edges = of_event(predictor.task, network.edge_contributions(own, batch.signals, batch.graph)).mean(1)
+        added.append(attention[receivers] * of_edges)
     return torch.stack(added).mean(0).abs().numpy()
 
 
@@ -123,10 +125,10 @@ def _groups(graph: CellGraph, edges: np.ndarray) -> np.ndarray:
     return group
 
 
-def _alike(order: np.ndarray, size: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The edges of an order with those of each group changed about among their places, so that there the largest come first."""
-    out = np.empty_like(order)
-    out[np.argsort(group, kind="stable")] = order[np.lexsort((-size[order], group))]
+def _alike(order: np.ndarray, size: np.ndarray, group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The edges of an order, those of each group changed about among their places: there the largest come first."""
+    out, by_chance = np.empty_like(order), rng.random(len(order))  # not by the order, where sizes are equal
+    out[np.argsort(group, kind="stable")] = order[np.lexsort((by_chance, -size[order], group))]
     return out
 
 

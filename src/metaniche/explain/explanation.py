@@ -1,4 +1,4 @@
-"""What a network says of some units, tried: terms, pairs between types, and whether its ranking of pairs means anything."""
+"""What a network says of some units, tried: terms, pairs, and whether its rankings of pairs and edges mean anything."""
 
 from __future__ import annotations
 

@@ -200,13 +200,13 @@ class SeedSoil(MIL):
                 )  # fmt: skip
 
     def edge_contributions(self, own: Tensor, signals: Tensor, graph: CellGraph) -> Tensor:
-        """(E, K) what each edge adds to its receiver's logits: over a receiver's edges it sums to `signals_over`."""
+        """(E, K) what each edge adds to its receiver's logits; after training it sums to `signals_over` over its edges."""
         added = own.new_zeros(graph.n_edges, self.of_signals.out_features)
-        weights = self.of_signals.weight.chunk(len(self.families), dim=1)
+        weights = (self._slopes if self.hears_pairs else self.of_signals.weight).chunk(len(self.families), dim=1)
         for (family, listen), weight in zip(self.families.items(), weights):
             edges = _edges_of(family, graph)
             if self.hears_pairs:
-                part = listen.along(signals, edges) * self.loudness[family].factor @ (SLOPE_STEP * weight).T
+                part = listen.along(signals, edges) * self.loudness[family].factor @ weight.T
             else:
                 part = listen.along(own, edges, weight)
             added[_is_of(family, graph)] += part

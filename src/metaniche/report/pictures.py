@@ -192,8 +192,9 @@ def _edge_pictures(run: Run) -> list[Picture]:
         return []
     words = (
         "What is left of the signals term as edges fall silent, and as they come back: in every unit a share of the edges "
-        "along which something is heard, first those along which the network says it hears most. The other orders have edges "
-        "of the same relation and length at every place; above 1, what is gone worked against the rest."
+        "along which something is heard, first those that by the network's own account add most to the risk. The other orders "
+        "have edges of the same relation and nearly the same length at every place; above 1, what is gone worked against the "
+        "rest."
     )
     words += _left(run.edge_curves, run.edge_curves["share"] == 0.1, "the tenth that ranks first")
     return [_picture(figures.deletion(run.edge_curves), "Deletion and insertion curves of edges", words)]
@@ -201,13 +202,14 @@ def _edge_pictures(run: Run) -> list[Picture]:
 
 def _left(curves: pd.DataFrame, step: pd.Series, what: str) -> str:
     """The deletion curves at one step in words, where it is among theirs."""
-    words = ""
-    for row in curves[step & (curves["curve"] == "deletion")].itertuples():
-        words = (
-            f" Without {what} {row.left:.2f} is left; ranked with shuffled weights {row.shuffled:.2f}, at random "
-            f"{row.random:.2f} ({row.random_low:.2f} to {row.random_high:.2f})."
-        )
-    return words
+    found = curves[step & (curves["curve"] == "deletion")]
+    if found.empty:
+        return ""
+    row = found.iloc[0]
+    return (
+        f" Without {what} {row['left']:.2f} is left; ranked with shuffled weights {row['shuffled']:.2f}, at random "
+        f"{row['random']:.2f} ({row['random_low']:.2f} to {row['random_high']:.2f})."
+    )
 
 
 def control_pictures(run: Run) -> list[Picture]:

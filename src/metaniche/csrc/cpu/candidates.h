@@ -118,6 +118,7 @@ public:
         i32* kept = kept_.data();
         i64 n = 0;
 #ifdef __AVX512F__
+        static_assert(PADDING == 16);
         const __m512 least = _mm512_set1_ps(more), limit = _mm512_set1_ps(most);
         for (i64 t = 0; t < filled_; t += PADDING) {
             const __m512 here = _mm512_loadu_ps(square + t);
@@ -125,12 +126,12 @@ public:
             _mm512_storeu_si512(kept + n, _mm512_maskz_compress_epi32(stays, _mm512_loadu_si512(cell + t)));
             n += __builtin_popcount(stays);
         }
-        return n;
-#endif
+#else
         for (i64 t = 0; t < filled_; ++t) {
             kept[n] = cell[t];
             n += (square[t] > more) & (square[t] <= most);
         }
+#endif
         return n;
     }
     const i32* kept() const { return kept_.data(); }

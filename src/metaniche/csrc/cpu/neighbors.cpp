@@ -212,7 +212,8 @@ class NearestSearch {
 public:
     // Past this a cell is left to a search that does not mind uneven density.
     static constexpr i64 MOST_CANDIDATES = 8192, MOST_RINGS = 24;
-    static constexpr i64 FIRST_RING = Dim == 2 ? 2 : 1;  // a square that is enough for nearly every cell, by rows
+    static constexpr i64 FIRST_RING = Dim == 2 ? 2 : 1;  // by rows; in 2-D the square is enough for nearly every cell
+    static constexpr double TINY = 1e-14;                // of a length: squares of less underflow in float32
 
     NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k), sorted_(k) {}
 
@@ -223,7 +224,7 @@ public:
             if (!add_ring(i, at, ring)) return false;
             if (candidates_.size() <= k_) continue;
             const double reach = unseen_from(i, at, ring);
-            if (reach <= 0) continue;
+            if (reach <= TINY) continue;
             const float seen = float(reach * reach * (1 - 4 * ROUNDING));
             if (const i64 held = candidates_.count(seen); held > k_) {
                 take(i, limit_of(seen, held), indices, distance);
@@ -270,7 +271,7 @@ private:
     }
 
     // A squared distance up to `high`, which holds `above` candidates, that holds at least k + 1 (the cell itself is one) and
-    // few more. In even tissue as many lie within as the square is large: a straight line is a good guess, a few times.
+    // few more. In an even plane as many lie within as the square is large: a straight line is a good guess, a few times.
     float limit_of(float high, i64 above) const {
         float low = 0;
         i64 below = 0;
@@ -288,7 +289,7 @@ private:
     // Of the candidates up to `limit`, the k nearest by exact distance, then by index.
     void take(i64 i, float limit, i32* indices, float* distance) {
         first_guess_ = limit;
-        const i64 near = candidates_.keep(-1.0f, limit * float(1 + 4 * ROUNDING));
+        const i64 near = candidates_.keep(-1.0f, std::max(limit * float(1 + 4 * ROUNDING), float(TINY * TINY)));
         row_.take(cells_, list_.ids(), i, candidates_.kept(), near, -1.0, std::numeric_limits<double>::infinity());
         // Distances are not negative: their bits sort as they do.
         if (row_.size() > k_) row_.keep_smallest(k_, [](i32, double d) { return std::bit_cast<u64>(d); });

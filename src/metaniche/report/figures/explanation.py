@@ -35,7 +35,7 @@ def deletion(table: pd.DataFrame) -> Figure:
         shuffled.
     """
     if table.empty:
-        return said("No curves: the network hears no signals.", 9.4)
+        return said("No curves: nothing is heard, or no pairs.", 9.4)
     of_edges = "share" in table
     figure = new_figure(9.4, 3.8)
     for axes, (curve, rows) in zip(figure.subplots(1, 2, sharey=True), table.groupby("curve", sort=True)):
@@ -45,7 +45,7 @@ def deletion(table: pd.DataFrame) -> Figure:
         axes.plot(x, rows["shuffled"], color=CYCLE[1], ls="--", label="ranked with shuffled weights")
         axes.plot(x, rows["left"], color=CYCLE[0], marker="o", ms=3.5, label="ranked by this network")
         axes.set(xlabel=f"{'Edges' if of_edges else 'Pairs'} {done}", title=curve.capitalize())
-        if of_edges:  # the first hundredth is what matters
+        if of_edges:
             axes.set_xscale("symlog", linthresh=0.01, linscale=0.5)
             axes.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "all"])
         elif x.max() > 20:
