@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -62,35 +63,37 @@ def edge_deletion_curves(
     Returns
     -------
     A row per `share` of the edges deleted or inserted and `curve`; the other columns as in `deletion_curves`. Empty where
-    nothing is heard in any unit.
+    nothing is heard in any unit. Raises ConfigError for networks without a signals term.
     """
     if not hears_neighbours(predictor):
         raise ConfigError(f"Expected networks with a signals term, found {predictor.bundle.architecture} without.")
     rng = np.random.default_rng(seed)
-    parts, heard = [], []
-    for _, _, batch in predictor.batches(samples, patients):
-        listeners, size = _listeners(predictor, batch), _added(predictor, batch)
-        own = np.flatnonzero(size)
-        own = own[np.argsort(-size[own], kind="stable")]
-        others = [_added(other, batch) for other in shuffled] + [rng.random(len(size)) for _ in range(n_random)]
-        group = _groups(batch.graph, own)
-        orders = [own, *(_alike(own, other, group, rng) for other in others)]
-        heard.append(_heard(predictor, listeners, batch, torch.ones(len(size), dtype=torch.bool)))
-        parts.append(
-            [
-                [
-                    [_heard(predictor, listeners, batch, _kept(order, *step, len(size))) for order in orders]
-                    for step in row
-                ]
-                for row in ([(share, curve) for curve in CURVES] for share in SHARES[1:-1])
-            ]
-        )
-    whole = np.array(heard)
+    found = [
+        _of_unit(predictor, batch, shuffled, n_random, rng) for _, _, batch in predictor.batches(samples, patients)
+    ]
+    whole = np.array([of_all for of_all, _ in found])
     if np.abs(whole).max(initial=0.0) < 1e-9:
         return pd.DataFrame()
-    inner = np.stack(parts, axis=-1) @ whole / (whole @ whole)
+    inner = np.stack([of_steps for _, of_steps in found], axis=-1) @ whole / (whole @ whole)
     ends = np.broadcast_to([[[1.0], [0.0]], [[0.0], [1.0]]], (2, len(CURVES), inner.shape[-1]))
     return curve_table("share", SHARES, np.concatenate([ends[:1], inner, ends[1:]]), len(shuffled))
+
+
+def _of_unit(
+    predictor: Predictor, batch: Batch, shuffled: Sequence[Predictor], n_random: int, rng: np.random.Generator
+) -> tuple[float, np.ndarray]:
+    """What is heard along all edges of a unit, and along those of every step between none and all, (steps, CURVES, orders)."""
+    heard = partial(_heard, predictor, _listeners(predictor, batch), batch)
+    size, n_edges = _added(predictor, batch), batch.graph.n_edges
+    own = np.flatnonzero(size)
+    own = own[np.argsort(-size[own], kind="stable")]
+    group = _groups(batch.graph, own)
+    others = [_added(other, batch) for other in shuffled] + [rng.random(n_edges) for _ in range(n_random)]
+    orders = [own, *(_alike(own, other, group, rng) for other in others)]
+    steps = [
+        [[heard(_kept(order, share, curve, n_edges)) for order in orders] for curve in CURVES] for share in SHARES[1:-1]
+    ]
+    return heard(torch.ones(n_edges, dtype=torch.bool)), np.array(steps)
 
 
 def _listeners(predictor: Predictor, batch: Batch) -> list[tuple[MIL, Tensor, Tensor]]:
