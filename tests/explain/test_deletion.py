@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metaniche.errors import ConfigError, InputError
-from metaniche.explain.deletion import curve_table, deletion_curves
+from metaniche.explain.deletion import STEPS, _steps, curve_table, deletion_curves
 from metaniche.explain.pairs import pair_contributions
 
 
@@ -41,7 +41,14 @@ def test_shuffled_orders_are_shown_by_their_mean_and_random_ones_with_their_spre
     assert table.loc[1, columns].tolist() == pytest.approx([4.0, 0.6, -0.2 / 3, -0.6, 0.4])
 
 
-def test_the_first_pair_is_a_step_however_many_there_are(hearing, small_cohort):
+@pytest.mark.parametrize("n_pairs", [1, 7, 30, 1000])
+def test_the_first_pair_is_a_step_however_many_there_are(n_pairs):
+    steps = _steps(n_pairs)
+    assert [*steps[:2], steps[-1]] == [0, 1, n_pairs]
+    assert len(steps) <= STEPS
+
+
+def test_without_random_orders_their_columns_are_empty(hearing, small_cohort):
     table = deletion_curves(hearing, small_cohort[0][:3], range(4), n_random=0)
     assert table["n_pairs"].unique().tolist() == [0, 1, 2, 3, 4]
     assert table["random"].isna().all()

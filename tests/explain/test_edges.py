@@ -26,8 +26,8 @@ def test_what_is_heard_along_all_edges_is_the_signals_term_and_along_none_nothin
     with torch.inference_mode():
         for unit, _, batch in hearing.batches(small_cohort[0]):
             every, listeners = torch.ones(batch.graph.n_edges, dtype=torch.bool), _listeners(hearing, batch)
-            assert _heard(hearing, listeners, batch, every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
-            assert _heard(hearing, listeners, batch, ~every) == 0
+            assert _heard(hearing.task, listeners, batch, every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
+            assert _heard(hearing.task, listeners, batch, ~every) == 0
 
 
 def test_where_nothing_is_heard_there_is_no_curve(hearing, small_cohort):
@@ -73,7 +73,8 @@ def test_edges_from_the_silent_add_nothing_and_those_of_others_what_they_say(hea
     *_, batch = next(hearing.batches(small_cohort[0]))
     silent = torch.arange(len(batch.x)) % 2 == 0
     with torch.inference_mode():
-        size = _added(hearing, replace(batch, signals=batch.signals * ~silent[:, None]))
+        batch = replace(batch, signals=batch.signals * ~silent[:, None])
+        size = _added(hearing.task, _listeners(hearing, batch), batch)
     from_silent = silent[batch.graph.indices.long()].numpy()
     assert (size[from_silent] == 0).all()
     assert (size[~from_silent] > 0).any()

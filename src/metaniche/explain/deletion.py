@@ -79,7 +79,7 @@ def deletion_curves(
         raise InputError(f"Expected at least 3 units to compare, found {len(whole)}.")
     if np.ptp(whole) < 1e-9:
         raise InputError(f"Expected risks that differ between units, found the same for all {len(whole)}.")
-    steps = np.unique(np.r_[0, np.geomspace(1, n_pairs, STEPS - 1)].round().astype(int))
+    steps = _steps(n_pairs)
     parts = [[[logits(k, curve, each) for each in orders] for curve in CURVES] for k in steps]
     centred = whole - whole.mean()
     return curve_table("n_pairs", steps, np.array(parts) @ centred / (centred @ centred), len(shuffled))
@@ -95,6 +95,11 @@ def curve_table(step: str, steps: Sequence, left: np.ndarray, n_shuffled: int) -
             random = random if len(random) else np.array([np.nan])
             rows.append(row | {"random": random.mean(), "random_low": random.min(), "random_high": random.max()})
     return pd.DataFrame(rows).sort_values(["curve", step], ignore_index=True)
+
+
+def _steps(n_pairs: int) -> np.ndarray:
+    """Numbers of pairs from none to all, one among them: of hundreds the first matter most."""
+    return np.unique(np.r_[0, np.geomspace(1, n_pairs, STEPS - 1)].round().astype(int))
 
 
 def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:

@@ -13,6 +13,7 @@ from torch import Tensor
 from metaniche.data.batch import Batch
 from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
+from metaniche.data.task import Task
 from metaniche.errors import ConfigError
 from metaniche.explain.deletion import CURVES, curve_table
 from metaniche.graph import CellGraph
@@ -20,6 +21,7 @@ from metaniche.models import MIL
 from metaniche.predict import Predictor
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+Listeners = list[tuple[MIL, Tensor, Tensor]]
 ALIKE = 20  # edges of one relation and about one length among which other orders may choose
 
 
@@ -83,12 +85,14 @@ def _of_unit(
     predictor: Predictor, batch: Batch, shuffled: Sequence[Predictor], n_random: int, rng: np.random.Generator
 ) -> tuple[float, np.ndarray]:
     """What is heard along all edges of a unit, and along those of every step between none and all, (steps, CURVES, orders)."""
-    heard = partial(_heard, predictor, _listeners(predictor, batch), batch)
-    size, n_edges = _added(predictor, batch), batch.graph.n_edges
+    task, listeners, n_edges = predictor.task, _listeners(predictor, batch), batch.graph.n_edges
+    heard, size = partial(_heard, task, listeners, batch), _added(task, listeners, batch)
     own = np.flatnonzero(size)
     own = own[np.argsort(-size[own], kind="stable")]
     group = _groups(batch.graph, own)
-    others = [_added(other, batch) for other in shuffled] + [rng.random(n_edges) for _ in range(n_random)]
+    others = [_added(task, _listeners(other, batch), batch) for other in shuffled] + [
+        rng.random(n_edges) for _ in range(n_random)
+    ]
     orders = [own, *(_alike(own, other, group, rng) for other in others)]
     steps = [
         [[heard(_kept(order, share, curve, n_edges)) for order in orders] for curve in CURVES] for share in SHARES[1:-1]
@@ -96,23 +100,23 @@ def _of_unit(
     return heard(torch.ones(n_edges, dtype=torch.bool)), np.array(steps)
 
 
-def _listeners(predictor: Predictor, batch: Batch) -> list[tuple[MIL, Tensor, Tensor]]:
+def _listeners(predictor: Predictor, batch: Batch) -> Listeners:
     """Members with their embedding of the cells and the cells' attention in the batch's one unit."""
     return [(m, m.embed(batch.x), m(*batch.tissue).attention) for m in predictor.members]
 
 
-def _heard(predictor: Predictor, listeners: list[tuple[MIL, Tensor, Tensor]], batch: Batch, edges: Tensor) -> float:
+def _heard(task: Task, listeners: Listeners, batch: Batch, edges: Tensor) -> float:
     """What signals along the edges of a mask (E,) add to the unit's logit, in the mean over members."""
     graph = batch.graph.keep(edges)
     added = [attention @ network.signals_over(own, batch.signals, graph) for network, own, attention in listeners]
-    return float(of_event(predictor.task, torch.stack(added)).mean())
+    return float(of_event(task, torch.stack(added)).mean())
 
 
-def _added(predictor: Predictor, batch: Batch) -> np.ndarray:
+def _added(task: Task, listeners: Listeners, batch: Batch) -> np.ndarray:
     """(E,) size of what each edge adds to the unit's logit, in the mean over members."""
     receivers, added = batch.graph.receivers(), []
-    for network, own, attention in _listeners(predictor, batch):
-        of_edges = of_event(predictor.task, network.edge_contributions(own, batch.signals, batch.graph)).mean(1)
+    for network, own, attention in listeners:
+        of_edges = of_event(task, network.edge_contributions(own, batch.signals, batch.graph)).mean(1)
         added.append(attention[receivers] * of_edges)
     return torch.stack(added).mean(0).abs().numpy()
 

@@ -64,9 +64,13 @@ class CellGraph:
 
     def select(self, relation: str) -> CellGraph:
         """The same cells with the edges of one relation only."""
+        return self.keep(self.is_of(relation))
+
+    def is_of(self, relation: str) -> Tensor:
+        """(E,) bool, the edges of one relation."""
         if relation not in self.relation_names:
             raise GraphError(f"Expected a relation among {self.relation_names}, found {relation!r}.")
-        return self.keep(self.relation == self.relation_names.index(relation))
+        return self.relation == self.relation_names.index(relation)
 
     def keep(self, edges: Tensor) -> CellGraph:
         """The same cells with the edges of a mask (E,) only."""

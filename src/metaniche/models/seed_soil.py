@@ -209,7 +209,7 @@ class SeedSoil(MIL):
                 part = listen.along(signals, edges) * self.loudness[family].factor @ weight.T
             else:
                 part = listen.along(own, edges, weight)
-            added[_is_of(family, graph)] += part
+            added[graph.is_of(family) if family in graph.relation_names else slice(None)] += part
         return added
 
 
@@ -238,14 +238,7 @@ def _range(family: str, contact_um: float, radius_um: float) -> Range:
 
 def _edges_of(family: str, graph: CellGraph) -> CellGraph:
     """Contact and paracrine signals take the edges of that name, all others every edge."""
-    return graph.keep(_is_of(family, graph)) if family in graph.relation_names else graph
-
-
-def _is_of(family: str, graph: CellGraph) -> Tensor:
-    """(E,) bool, which edges those are."""
-    if family in graph.relation_names:
-        return graph.relation == graph.relation_names.index(family)
-    return torch.ones_like(graph.relation, dtype=torch.bool)
+    return graph.select(family) if family in graph.relation_names else graph
 
 
 def _heard_from(graph: CellGraph, senders: Tensor | None) -> CellGraph:
