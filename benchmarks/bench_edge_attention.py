@@ -25,14 +25,13 @@ def layer_inputs(n: int, heads: int, channels: int) -> dict:
 def ours(given: dict) -> object:
     import torch
 
+    from metaniche.nn.query_key_value import QueryKeyValue
     from metaniche.ops import edge_attention
 
-    n, heads, width = len(given["x"]), given["heads"], given["width"]
-    project = torch.nn.Linear(width, 3 * width)
+    project = QueryKeyValue(given["width"], given["heads"])
     bias = given["bias"].clone().requires_grad_()
-    null = torch.zeros(heads, requires_grad=True)
-    q, k, v = project(given["x"]).view(n, 3, heads, -1).unbind(1)
-    out = edge_attention(q, k, v, given["indptr"], given["indices"], bias, null)
+    null = torch.zeros(given["heads"], requires_grad=True)
+    out = edge_attention(*project(given["x"]), given["indptr"], given["indices"], bias, null)
     out.sum().backward()
     return project.weight.grad
 

@@ -33,7 +33,7 @@ def test_what_edges_add_is_attention_times_what_the_sender_says_and_sums_to_the_
         torch.nn.init.normal_(layer.null)
         h, weight = torch.randn(60, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
         added = layer.along(h, GRAPH, weight)
-        q, k, v = layer.project(layer.norm(h)).view(60, 3, 2, 4).unbind(1)
+        q, k, v = layer.project(layer.norm(h))
         sender, receiver = GRAPH.indices.long(), GRAPH.receivers()
         e = ((q[receiver] * k[sender]).sum(2) / 2 + (layer.length(GRAPH.distance_um) if length else 0)).exp()
         total = layer.null.exp() + torch.zeros(60, 2, dtype=torch.float64).index_add_(0, receiver, e)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
 from metaniche.nn.length_scale import LengthScale, Range
+from metaniche.nn.query_key_value import QueryKeyValue
 from metaniche.ops.edge_attention import edge_attention
 from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_softmax
@@ -22,17 +23,17 @@ class ContextAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, 3 * width)
+        self.project = QueryKeyValue(width, heads)
         self.null = nn.Parameter(torch.zeros(heads))
         self.length = LengthScale(length, heads) if length else None
 
     def forward(self, h: Tensor, graph: CellGraph) -> Tensor:
-        q, k, v = self._projected(h)
+        q, k, v = self.project(self.norm(h))
         return edge_attention(q, k, v, graph.indptr, graph.indices, self._bias(graph), self.null).flatten(1)
 
     def along(self, h: Tensor, graph: CellGraph, weight: Tensor) -> Tensor:
         """What each edge adds to a linear read-out of `forward`, weight (K, width) -> (E, K); over edges it sums to that."""
-        q, k, v = self._projected(h)
+        q, k, v = self.project(self.norm(h))
         dim = torch.arange(q[0].numel(), dtype=torch.int32, device=q.device)
         # A dot product per head is a mass action in which every dimension meets itself, in its head: never E x H x D.
         own = torch.block_diag(*q.new_full((self.heads, 1, q.shape[2]), q.shape[2] ** -0.5))  # (heads, heads * D)
@@ -43,10 +44,6 @@ class ContextAttention(nn.Module):
         attention = among * torch.sigmoid(log_sum - self.null)
         said = torch.einsum("nhd,khd->hnk", v, weight.view(len(weight), self.heads, -1))
         return sum(attention[:, head, None] * said[head][graph.indices.long()] for head in range(self.heads))
-
-    def _projected(self, h: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values, each (N, heads, D)."""
-        return self.project(self.norm(h)).view(len(h), 3, self.heads, -1).unbind(1)
 
     def _bias(self, graph: CellGraph) -> Tensor:
         """(E, heads)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
-from metaniche.nn.heads import head_width
+from metaniche.nn.query_key_value import QueryKeyValue
 from metaniche.ops.dropout import check_dropout
 from metaniche.ops.edge_attention import edge_attention
 
@@ -34,9 +34,9 @@ class RelationalAttention(nn.Module):
     ) -> None:
         super().__init__()
         check_dropout(attention_dropout, 0)
-        self.heads, self.head_width, self.attention_dropout = heads, head_width(width, heads), attention_dropout
+        self.attention_dropout = attention_dropout
         self.norm = nn.LayerNorm(width)
-        self.project = nn.ModuleDict({r: nn.Linear(width, 3 * width) for r in relations})
+        self.project = nn.ModuleDict({r: QueryKeyValue(width, heads) for r in relations})
         self.bias = nn.ModuleDict({r: nn.Linear(n_basis, heads, bias=False) for r in relations})
         self.null = nn.ParameterDict({r: nn.Parameter(torch.zeros(heads)) for r in relations})
         self.out = nn.Linear(width * len(relations), width)
@@ -47,7 +47,7 @@ class RelationalAttention(nn.Module):
         messages = []
         for relation, projection in self.project.items():
             graph, basis = edges[relation]
-            q, k, v = projection(normed).view(h.shape[0], 3, self.heads, self.head_width).unbind(1)
+            q, k, v = projection(normed)
             bias, null = self.bias[relation](basis), self.null[relation]
             message = edge_attention(q, k, v, graph.indptr, graph.indices, bias, null, **self._dropped())
             messages.append(message.flatten(1))
