@@ -1,38 +1,22 @@
 // Dot-product attention over a CSR, forward and backward: one number per edge and head at most, no atomics.
-// Dropout factors are drawn again in the backward pass; they have passes of their own, so that none costs nothing.
+// Dropout factors are drawn again in the backward pass.
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <memory>
 #include <vector>
 
 #include "common/dropout.h"
 #include "cpu/arrays.h"
 #include "cpu/by_sender.h"
 #include "cpu/exp.h"
+#include "cpu/heads.h"
 
 namespace metaniche {
 namespace {
 
 constexpr int ROWS_A_TURN = 128;
-
-// D channels a head; 0 when they are known at run time only.
-template <class T, int D>
-struct Heads {
-    i64 count, channels;
-    Heads(i64 h, i64 d) : count(h), channels(d) {}
-    i64 d() const { return D ? D : channels; }
-    i64 width() const { return count * d(); }
-
-    T dot(const T* a, const T* b) const {
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (i64 c = 0; c < d(); ++c) sum += a[c] * b[c];
-        return sum;
-    }
-    void add(T* to, T factor, const T* x) const {
-#pragma omp simd
-        for (i64 c = 0; c < d(); ++c) to[c] += factor * x[c];
-    }
-};
+constexpr i64 AHEAD = 2;  // receivers or senders; what they read lies scattered, and is fetched before their turn
 
 template <class T>
 struct Inputs {
@@ -42,132 +26,168 @@ struct Inputs {
     T scale;
     Dropout<T> dropout;
     bool drops() const { return dropout.limit > 0; }
+    // Of the senders of i, from one channel on.
+    Rows<T> keys(i64 i, i64 channel = 0) const { return {k + channel, k_row, senders(i), degree(i)}; }
+    Rows<T> values(i64 i, i64 channel = 0) const { return {v + channel, v_row, senders(i), degree(i)}; }
+    const i32* senders(i64 i) const { return graph.indices + graph.indptr[i]; }
+    i64 degree(i64 i) const { return graph.indptr[i + 1] - graph.indptr[i]; }
 };
+
+// Numbers per head and edge of one cell, heads padded to whole vectors.
+template <class T>
+struct Scratch {
+    std::vector<T> numbers;
+    T* of(i64 heads, i64 degree) {
+        if (i64(numbers.size()) < heads * padded<T>(degree)) numbers.resize(heads * padded<T>(degree));
+        return numbers.data();
+    }
+};
+
+// Logits of all heads become weights, and lse (heads,) the log of the sum of their exponentials and the null slot's.
+template <class T>
+void softmax(T* w, i64 degree, i64 heads, const T* null, T* lse) {
+    const i64 size = padded<T>(degree);
+    for (i64 h = 0; h < heads; ++h) {
+        T* wh = w + h * size;
+        std::fill(wh + degree, wh + size, -std::numeric_limits<T>::infinity());
+        lse[h] = largest(wh, size, null[h]);
+        for (i64 e = 0; e < size; ++e) wh[e] -= lse[h];
+    }
+    exp_in_place(w, heads * size);
+    for (i64 h = 0; h < heads; ++h) {
+        T* wh = w + h * size;
+        const T total = sum(wh, size) + std::exp(null[h] - lse[h]), part = 1 / total;
+        for (i64 e = 0; e < size; ++e) wh[e] *= part;
+        lse[h] += std::log(total);
+    }
+}
 
 template <class T, int D>
 void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
-    const i64 width = heads.width(), n_heads = heads.count, d = heads.d();
+    const i64 d = heads.channels(), width = heads.count * d;
 #pragma omp parallel
     {
-        std::vector<T> weights;
+        Scratch<T> weights;
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
-            const i64 first = in.graph.indptr[i], degree = in.graph.indptr[i + 1] - first;
-            if (i64(weights.size()) < degree * n_heads) weights.resize(degree * n_heads);
-            T* w = weights.data();
-            for (i64 e = 0; e < degree; ++e) {
-                const T* k = in.k + i64(in.graph.indices[first + e]) * in.k_row;
-                const T* bias = in.bias + (first + e) * n_heads;
-                for (i64 h = 0; h < n_heads; ++h)
-                    w[h * degree + e] = heads.dot(in.q + i * in.q_row + h * d, k + h * d) * in.scale + bias[h];
+            if (i + AHEAD < in.graph.rows) {
+                in.keys(i + AHEAD).prefetch(width);
+                in.values(i + AHEAD).prefetch(width);
             }
-            for (i64 h = 0; h < n_heads; ++h) {
-                T* wh = w + h * degree;
-                T top = in.null[h];
-                for (i64 e = 0; e < degree; ++e) top = std::max(top, wh[e]);
-                for (i64 e = 0; e < degree; ++e) wh[e] -= top;
-                exp_in_place(wh, degree);
-                T total = std::exp(in.null[h] - top);
-                for (i64 e = 0; e < degree; ++e) total += wh[e];
-                for (i64 e = 0; e < degree; ++e) wh[e] /= total;
-                lse[i * n_heads + h] = top + std::log(total);
-                if (in.drops())
-                    for (i64 e = 0; e < degree; ++e) wh[e] *= in.dropout.factor(first + e, h);
+            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            T* w = weights.of(heads.count, degree);
+            for (i64 h = 0; h < heads.count; ++h) {
+                T* wh = w + h * size;
+                heads.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
+                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * heads.count + h];
             }
-            T* o = out + i * width;
-            std::fill(o, o + width, T(0));
-            for (i64 e = 0; e < degree; ++e) {
-                const T* v = in.v + i64(in.graph.indices[first + e]) * in.v_row;
-                for (i64 h = 0; h < n_heads; ++h) heads.add(o + h * d, w[h * degree + e], v + h * d);
-            }
+            softmax(w, degree, heads.count, in.null, lse + i * heads.count);
+            if (in.drops())
+                for (i64 h = 0; h < heads.count; ++h)
+                    for (i64 e = 0; e < degree; ++e) w[h * size + e] *= in.dropout.factor(first + e, h);
+            for (i64 h = 0; h < heads.count; ++h)
+                heads.sum(w + h * size, in.values(i, h * d), T(1), out + i * width + h * d);
         }
     }
 }
-
-// Of the edges first..last, from `slope` = grad . value to the slopes of the logits; `weight` becomes what passes values.
-template <class T>
-void slopes(const Inputs<T>& in, i64 first, i64 last, i64 n_heads, const T* delta, T* weight, T* slope) {
-    for (i64 e = first; e < last; ++e) {
-        T *w = weight + e * n_heads, *s = slope + e * n_heads;
-        if (in.drops()) {
-            for (i64 h = 0; h < n_heads; ++h) {
-                const T factor = in.dropout.factor(e, h);
-                s[h] = (factor * s[h] - delta[h]) * w[h];
-                w[h] *= factor;
-            }
-        } else {
-            for (i64 h = 0; h < n_heads; ++h) s[h] = (s[h] - delta[h]) * w[h];
-        }
-    }
-}
-
-struct BySender {
-    std::vector<i64> ptr;
-    std::vector<i64> edges;
-    std::vector<i32> receivers;
-    explicit BySender(const Csr& graph) : ptr(graph.rows + 1) {
-        edges.resize(graph.indptr[graph.rows]);
-        receivers.resize(edges.size());
-        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.data(), edges.data(), receivers.data());
-    }
-};
 
 template <class T>
 struct Gradients {
     T *q, *k, *v, *bias, *delta;
 };
 
+// Gradients of queries and biases; `passed` (E, heads) becomes the weights that passed values, dropout included.
 template <class T, int D>
-void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
-    const i64 width = heads.width(), n_heads = heads.count, d = heads.d();
-    std::vector<T> weights(in.graph.indptr[in.graph.rows] * n_heads);
-#pragma omp parallel for schedule(dynamic, ROWS_A_TURN)
-    for (i64 i = 0; i < in.graph.rows; ++i) {
-        const T *q = in.q + i * in.q_row, *g = grad + i * width;
-        T* grad_q = to.q + i * width;
-        std::fill(grad_q, grad_q + width, T(0));
-        for (i64 h = 0; h < n_heads; ++h) to.delta[i * n_heads + h] = heads.dot(g + h * d, out + i * width + h * d);
-        const i64 first = in.graph.indptr[i], last = in.graph.indptr[i + 1];
-        for (i64 e = first; e < last; ++e) {
-            const i64 j = in.graph.indices[e];
-            for (i64 h = 0; h < n_heads; ++h) {
-                weights[e * n_heads + h] = heads.dot(q + h * d, in.k + j * in.k_row + h * d) * in.scale +
-                                           in.bias[e * n_heads + h] - lse[i * n_heads + h];
-                to.bias[e * n_heads + h] = heads.dot(g + h * d, in.v + j * in.v_row + h * d);
+void backward_to_receivers(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse, const T* grad,
+                           const Gradients<T>& to, T* passed) {
+    const i64 d = heads.channels(), width = heads.count * d;
+#pragma omp parallel
+    {
+        Scratch<T> weights, slopes;
+#pragma omp for schedule(dynamic, ROWS_A_TURN)
+        for (i64 i = 0; i < in.graph.rows; ++i) {
+            if (i + AHEAD < in.graph.rows) {
+                in.keys(i + AHEAD).prefetch(width);
+                in.values(i + AHEAD).prefetch(width);
             }
-        }
-        exp_in_place(weights.data() + first * n_heads, (last - first) * n_heads);
-        slopes(in, first, last, n_heads, to.delta + i * n_heads, weights.data(), to.bias);
-        for (i64 e = first; e < last; ++e) {
-            const T* k = in.k + i64(in.graph.indices[e]) * in.k_row;
-            for (i64 h = 0; h < n_heads; ++h) heads.add(grad_q + h * d, to.bias[e * n_heads + h] * in.scale, k + h * d);
-        }
-    }
-    const BySender senders(in.graph);
-#pragma omp parallel for schedule(dynamic, ROWS_A_TURN)
-    for (i64 j = 0; j < in.graph.rows; ++j) {
-        T *grad_k = to.k + j * width, *grad_v = to.v + j * width;
-        std::fill(grad_k, grad_k + width, T(0));
-        std::fill(grad_v, grad_v + width, T(0));
-        for (i64 at = senders.ptr[j]; at < senders.ptr[j + 1]; ++at) {
-            const i64 e = senders.edges[at], i = senders.receivers[at];
-            for (i64 h = 0; h < n_heads; ++h) {
-                heads.add(grad_k + h * d, to.bias[e * n_heads + h] * in.scale, in.q + i * in.q_row + h * d);
-                heads.add(grad_v + h * d, weights[e * n_heads + h], grad + i * width + h * d);
+            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            T *w = weights.of(heads.count, degree), *s = slopes.of(heads.count, degree);
+            for (i64 h = 0; h < heads.count; ++h) {
+                T* wh = w + h * size;
+                const T log_sum = lse[i * heads.count + h];
+                heads.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
+                heads.dots(grad + i * width + h * d, in.values(i, h * d), s + h * size);
+                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * heads.count + h] - log_sum;
+            }
+            exp_in_place(w, heads.count * size);
+            for (i64 h = 0; h < heads.count; ++h) {
+                T *wh = w + h * size, *sh = s + h * size;
+                const T delta = heads.dot(grad + i * width + h * d, out + i * width + h * d);
+                to.delta[i * heads.count + h] = delta;
+                for (i64 e = 0; e < degree; ++e) {
+                    const T factor = in.drops() ? in.dropout.factor(first + e, h) : T(1);
+                    sh[e] = (factor * sh[e] - delta) * wh[e];
+                    to.bias[(first + e) * heads.count + h] = sh[e];
+                    passed[(first + e) * heads.count + h] = factor * wh[e];
+                }
+                heads.sum(sh, in.keys(i, h * d), in.scale, to.q + i * width + h * d);
             }
         }
     }
 }
 
-template <class T, class Run>
-void with_channels(i64 heads, i64 channels, Run&& run) {
-    switch (channels) {
-        case 8: return run(Heads<T, 8>(heads, channels));
-        case 16: return run(Heads<T, 16>(heads, channels));
-        case 32: return run(Heads<T, 32>(heads, channels));
-        case 64: return run(Heads<T, 64>(heads, channels));
-        default: return run(Heads<T, 0>(heads, channels));
+struct BySender {
+    std::unique_ptr<i64[]> ptr, edges;
+    std::unique_ptr<i32[]> cells;
+    // Left as they come, for the sort writes every one of them.
+    explicit BySender(const Csr& graph)
+        : ptr(new i64[graph.rows + 1]), edges(new i64[graph.indptr[graph.rows]]), cells(new i32[graph.indptr[graph.rows]]) {
+        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.get(), edges.get(), cells.get());
     }
+    const i32* receivers(i64 j) const { return cells.get() + ptr[j]; }
+    i64 degree(i64 j) const { return ptr[j + 1] - ptr[j]; }
+};
+
+// Gradients of keys and values, from the slopes of the logits in to.bias.
+template <class T, int D>
+void backward_to_senders(const Inputs<T>& in, Heads<T, D> heads, const T* grad, const T* passed, const Gradients<T>& to) {
+    const i64 d = heads.channels(), width = heads.count * d, rows = in.graph.rows;
+    const BySender by(in.graph);
+    const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, by.receivers(j), by.degree(j)}; };
+    const auto grads = [&](i64 j, i64 channel) { return Rows<T>{grad + channel, width, by.receivers(j), by.degree(j)}; };
+#pragma omp parallel
+    {
+        Scratch<T> weights, slopes;
+#pragma omp for schedule(dynamic, ROWS_A_TURN)
+        for (i64 j = 0; j < rows; ++j) {
+            if (const i64 later = j + AHEAD; later < rows) {
+                queries(later, 0).prefetch(width);
+                grads(later, 0).prefetch(width);
+                for (i64 at = by.ptr[later]; at < by.ptr[later + 1]; ++at) {
+                    __builtin_prefetch(to.bias + by.edges[at] * heads.count);
+                    __builtin_prefetch(passed + by.edges[at] * heads.count);
+                }
+            }
+            const i64 first = by.ptr[j], degree = by.degree(j), size = padded<T>(degree);
+            T *w = weights.of(heads.count, degree), *s = slopes.of(heads.count, degree);
+            for (i64 e = 0; e < degree; ++e)
+                for (i64 h = 0; h < heads.count; ++h) {
+                    w[h * size + e] = passed[by.edges[first + e] * heads.count + h];
+                    s[h * size + e] = to.bias[by.edges[first + e] * heads.count + h];
+                }
+            for (i64 h = 0; h < heads.count; ++h) {
+                heads.sum(s + h * size, queries(j, h * d), in.scale, to.k + j * width + h * d);
+                heads.sum(w + h * size, grads(j, h * d), T(1), to.v + j * width + h * d);
+            }
+        }
+    }
+}
+
+template <class T, int D>
+void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
+    const std::unique_ptr<T[]> passed(new T[in.graph.indptr[in.graph.rows] * heads.count]);
+    backward_to_receivers(in, heads, out, lse, grad, to, passed.get());
+    backward_to_senders(in, heads, grad, passed.get(), to);
 }
 
 template <class T>
@@ -183,7 +203,7 @@ void edge_attention_forward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i
                             In<T, 1> null, u64 start, u64 limit, double kept, Out<T, 3> out, Out<T, 2> lse) {
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     nb::gil_scoped_release release;
-    with_channels<T>(i64(q.shape(1)), i64(q.shape(2)), [&](auto heads) { forward(in, heads, out.data(), lse.data()); });
+    with_heads<T>(i64(q.shape(1)), i64(q.shape(2)), [&](auto heads) { forward(in, heads, out.data(), lse.data()); });
 }
 
 template <class T>
@@ -194,7 +214,7 @@ void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     const Gradients<T> to{grad_q.data(), grad_k.data(), grad_v.data(), grad_bias.data(), delta.data()};
     nb::gil_scoped_release release;
-    with_channels<T>(i64(q.shape(1)), i64(q.shape(2)),
+    with_heads<T>(i64(q.shape(1)), i64(q.shape(2)),
                      [&](auto heads) { backward(in, heads, out.data(), lse.data(), grad.data(), to); });
 }
 
