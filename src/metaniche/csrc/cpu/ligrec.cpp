@@ -177,10 +177,10 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
         std::vector<i64> seen(n_types);
 #pragma omp for ordered schedule(dynamic, 1)
         for (size_t c = 0; c < work.chunks.size(); ++c) {
-            const auto [type, first, last] = work.chunks[c];
+            const Chunks::Chunk& chunk = work.chunks[c];
             std::fill(partial.begin(), partial.end(), 0.0);
             std::fill(seen.begin(), seen.end(), i64(0));
-            for (i64 r = first; r < last; ++r) {
+            for (i64 r = chunk.first; r < chunk.last; ++r) {
                 const i64 row = work.row[r];
                 for (i64 e = in.graph.indptr[row]; e < in.graph.indptr[row + 1]; ++e) ++seen[types[in.graph.indices[e]]];
                 active.find(row);
@@ -203,9 +203,9 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
             }
 #pragma omp ordered
             for (i64 a = 0; a < n_types; ++a) {
-                double* to = sums + (a * n_types + type) * n_pairs;
+                double* to = sums + (a * n_types + chunk.type) * n_pairs;
                 for (i64 p = 0; p < n_pairs; ++p) to[in.pairs.slot[p]] += partial[a * n_pairs + p];
-                edges[a * n_types + type] += seen[a];
+                edges[a * n_types + chunk.type] += seen[a];
             }
         }
     }
