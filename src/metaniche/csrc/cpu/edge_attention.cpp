@@ -10,7 +10,7 @@
 #include "cpu/arrays.h"
 #include "cpu/by_sender.h"
 #include "cpu/exp.h"
-#include "cpu/heads.h"
+#include "cpu/rows.h"
 
 namespace metaniche {
 namespace {
@@ -23,6 +23,7 @@ struct Inputs {
     const T *q, *k, *v, *bias, *null;
     i64 q_row, k_row, v_row;  // from one cell to the next
     Csr graph;
+    i64 heads;
     T scale;
     Dropout<T> dropout;
     bool drops() const { return dropout.limit > 0; }
@@ -63,8 +64,8 @@ void softmax(T* w, i64 degree, i64 heads, const T* null, T* lse) {
 }
 
 template <class T, int D>
-void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
-    const i64 d = heads.channels(), width = heads.count * d;
+void forward(const Inputs<T>& in, Columns<T, D> channels, T* out, T* lse) {
+    const i64 d = channels.count(), width = in.heads * d;
 #pragma omp parallel
     {
         Scratch<T> weights;
@@ -75,18 +76,18 @@ void forward(const Inputs<T>& in, Heads<T, D> heads, T* out, T* lse) {
                 in.values(i + AHEAD).prefetch(width);
             }
             const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
-            T* w = weights.of(heads.count, degree);
-            for (i64 h = 0; h < heads.count; ++h) {
+            T* w = weights.of(in.heads, degree);
+            for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
-                heads.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
-                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * heads.count + h];
+                channels.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
+                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * in.heads + h];
             }
-            softmax(w, degree, heads.count, in.null, lse + i * heads.count);
+            softmax(w, degree, in.heads, in.null, lse + i * in.heads);
             if (in.drops())
-                for (i64 h = 0; h < heads.count; ++h)
+                for (i64 h = 0; h < in.heads; ++h)
                     for (i64 e = 0; e < degree; ++e) w[h * size + e] *= in.dropout.factor(first + e, h);
-            for (i64 h = 0; h < heads.count; ++h)
-                heads.sum(w + h * size, in.values(i, h * d), T(1), out + i * width + h * d);
+            for (i64 h = 0; h < in.heads; ++h)
+                channels.sum(w + h * size, in.values(i, h * d), T(1), out + i * width + h * d);
         }
     }
 }
@@ -98,9 +99,9 @@ struct Gradients {
 
 // Gradients of queries and biases; `passed` (E, heads) becomes the weights that passed values, dropout included.
 template <class T, int D>
-void backward_to_receivers(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse, const T* grad,
+void backward_to_receivers(const Inputs<T>& in, Columns<T, D> channels, const T* out, const T* lse, const T* grad,
                            const Gradients<T>& to, T* passed) {
-    const i64 d = heads.channels(), width = heads.count * d;
+    const i64 d = channels.count(), width = in.heads * d;
 #pragma omp parallel
     {
         Scratch<T> weights, slopes;
@@ -111,26 +112,26 @@ void backward_to_receivers(const Inputs<T>& in, Heads<T, D> heads, const T* out,
                 in.values(i + AHEAD).prefetch(width);
             }
             const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
-            T *w = weights.of(heads.count, degree), *s = slopes.of(heads.count, degree);
-            for (i64 h = 0; h < heads.count; ++h) {
+            T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
+            for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
-                const T log_sum = lse[i * heads.count + h];
-                heads.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
-                heads.dots(grad + i * width + h * d, in.values(i, h * d), s + h * size);
-                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * heads.count + h] - log_sum;
+                const T log_sum = lse[i * in.heads + h];
+                channels.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
+                channels.dots(grad + i * width + h * d, in.values(i, h * d), s + h * size);
+                for (i64 e = 0; e < degree; ++e) wh[e] = wh[e] * in.scale + in.bias[(first + e) * in.heads + h] - log_sum;
             }
-            exp_in_place(w, heads.count * size);
-            for (i64 h = 0; h < heads.count; ++h) {
+            exp_in_place(w, in.heads * size);
+            for (i64 h = 0; h < in.heads; ++h) {
                 T *wh = w + h * size, *sh = s + h * size;
-                const T delta = heads.dot(grad + i * width + h * d, out + i * width + h * d);
-                to.delta[i * heads.count + h] = delta;
+                const T delta = channels.dot(grad + i * width + h * d, out + i * width + h * d);
+                to.delta[i * in.heads + h] = delta;
                 for (i64 e = 0; e < degree; ++e) {
                     const T factor = in.drops() ? in.dropout.factor(first + e, h) : T(1);
                     sh[e] = (factor * sh[e] - delta) * wh[e];
-                    to.bias[(first + e) * heads.count + h] = sh[e];
-                    passed[(first + e) * heads.count + h] = factor * wh[e];
+                    to.bias[(first + e) * in.heads + h] = sh[e];
+                    passed[(first + e) * in.heads + h] = factor * wh[e];
                 }
-                heads.sum(sh, in.keys(i, h * d), in.scale, to.q + i * width + h * d);
+                channels.sum(sh, in.keys(i, h * d), in.scale, to.q + i * width + h * d);
             }
         }
     }
@@ -150,8 +151,8 @@ struct BySender {
 
 // Gradients of keys and values, from the slopes of the logits in to.bias.
 template <class T, int D>
-void backward_to_senders(const Inputs<T>& in, Heads<T, D> heads, const T* grad, const T* passed, const Gradients<T>& to) {
-    const i64 d = heads.channels(), width = heads.count * d, rows = in.graph.rows;
+void backward_to_senders(const Inputs<T>& in, Columns<T, D> channels, const T* grad, const T* passed, const Gradients<T>& to) {
+    const i64 d = channels.count(), width = in.heads * d, rows = in.graph.rows;
     const BySender by(in.graph);
     const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, by.receivers(j), by.degree(j)}; };
     const auto grads = [&](i64 j, i64 channel) { return Rows<T>{grad + channel, width, by.receivers(j), by.degree(j)}; };
@@ -164,30 +165,30 @@ void backward_to_senders(const Inputs<T>& in, Heads<T, D> heads, const T* grad, 
                 queries(later, 0).prefetch(width);
                 grads(later, 0).prefetch(width);
                 for (i64 at = by.ptr[later]; at < by.ptr[later + 1]; ++at) {
-                    __builtin_prefetch(to.bias + by.edges[at] * heads.count);
-                    __builtin_prefetch(passed + by.edges[at] * heads.count);
+                    __builtin_prefetch(to.bias + by.edges[at] * in.heads);
+                    __builtin_prefetch(passed + by.edges[at] * in.heads);
                 }
             }
             const i64 first = by.ptr[j], degree = by.degree(j), size = padded<T>(degree);
-            T *w = weights.of(heads.count, degree), *s = slopes.of(heads.count, degree);
+            T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
             for (i64 e = 0; e < degree; ++e)
-                for (i64 h = 0; h < heads.count; ++h) {
-                    w[h * size + e] = passed[by.edges[first + e] * heads.count + h];
-                    s[h * size + e] = to.bias[by.edges[first + e] * heads.count + h];
+                for (i64 h = 0; h < in.heads; ++h) {
+                    w[h * size + e] = passed[by.edges[first + e] * in.heads + h];
+                    s[h * size + e] = to.bias[by.edges[first + e] * in.heads + h];
                 }
-            for (i64 h = 0; h < heads.count; ++h) {
-                heads.sum(s + h * size, queries(j, h * d), in.scale, to.k + j * width + h * d);
-                heads.sum(w + h * size, grads(j, h * d), T(1), to.v + j * width + h * d);
+            for (i64 h = 0; h < in.heads; ++h) {
+                channels.sum(s + h * size, queries(j, h * d), in.scale, to.k + j * width + h * d);
+                channels.sum(w + h * size, grads(j, h * d), T(1), to.v + j * width + h * d);
             }
         }
     }
 }
 
 template <class T, int D>
-void backward(const Inputs<T>& in, Heads<T, D> heads, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
-    const std::unique_ptr<T[]> passed(new T[in.graph.indptr[in.graph.rows] * heads.count]);
-    backward_to_receivers(in, heads, out, lse, grad, to, passed.get());
-    backward_to_senders(in, heads, grad, passed.get(), to);
+void backward(const Inputs<T>& in, Columns<T, D> channels, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
+    const std::unique_ptr<T[]> passed(new T[in.graph.indptr[in.graph.rows] * in.heads]);
+    backward_to_receivers(in, channels, out, lse, grad, to, passed.get());
+    backward_to_senders(in, channels, grad, passed.get(), to);
 }
 
 template <class T>
@@ -195,7 +196,7 @@ Inputs<T> inputs(const InRows<T, 3>& q, const InRows<T, 3>& k, const InRows<T, 3
                  const In<i32, 1>& indices, const In<T, 2>& bias, const In<T, 1>& null, const Dropout<T>& dropout) {
     const T scale = T(1 / std::sqrt(double(q.shape(2))));
     return {q.data(),    k.data(),    v.data(),    bias.data(),          null.data(), q.stride(0),
-            k.stride(0), v.stride(0), Csr(indptr, indices), scale, dropout};
+            k.stride(0), v.stride(0), Csr(indptr, indices), i64(q.shape(1)), scale, dropout};
 }
 
 template <class T>
@@ -203,7 +204,7 @@ void edge_attention_forward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i
                             In<T, 1> null, u64 start, u64 limit, double kept, Out<T, 3> out, Out<T, 2> lse) {
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     nb::gil_scoped_release release;
-    with_heads<T>(i64(q.shape(1)), i64(q.shape(2)), [&](auto heads) { forward(in, heads, out.data(), lse.data()); });
+    with_columns<T>(i64(q.shape(2)), [&](auto channels) { forward(in, channels, out.data(), lse.data()); });
 }
 
 template <class T>
@@ -214,8 +215,8 @@ void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     const Gradients<T> to{grad_q.data(), grad_k.data(), grad_v.data(), grad_bias.data(), delta.data()};
     nb::gil_scoped_release release;
-    with_heads<T>(i64(q.shape(1)), i64(q.shape(2)),
-                     [&](auto heads) { backward(in, heads, out.data(), lse.data(), grad.data(), to); });
+    with_columns<T>(i64(q.shape(2)),
+                    [&](auto channels) { backward(in, channels, out.data(), lse.data(), grad.data(), to); });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Expression of cells as CSR rows, whatever its storage, and the ligand-receptor pairs of each gene.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "cpu/arrays.h"
@@ -12,11 +13,12 @@ A item(const nb::tuple& t, size_t k) {
     return nb::cast<A>(t[k], false);
 }
 
-// From (values, ptr, columns, width): the entries of CSR rows; of a dense matrix (ptr is None) those that are not 0.
+// From (values, ptr, columns, width): the entries of CSR rows; of a dense matrix (ptr is None) those that are not 0, which
+// are looked for once (compressed) or at every visit.
 template <class T>
 class Expression {
    public:
-    explicit Expression(const nb::tuple& t) : width(nb::cast<i64>(t[3])), is_dense(t[1].is_none()) {
+    explicit Expression(const nb::tuple& t, bool compressed = true) : width(nb::cast<i64>(t[3])), is_dense(t[1].is_none()) {
         const auto given = item<In<T, 1>>(t, 0);
         if (!is_dense) {
             const auto p = item<In<i64, 1>>(t, 1);
@@ -26,21 +28,38 @@ class Expression {
             values = given.data();
         } else {
             rows = nb::cast<i64>(t[4]);
-            compress(given.data());
+            dense = given.data();
+            if (compressed) compress(dense);
         }
     }
     template <class Visit>
     void each(i64 row, Visit&& visit) const {
+        if (!ptr) return each_of_dense(dense + row * width, visit);
         for (i64 k = ptr[row]; k < ptr[row + 1]; ++k) visit(columns[k], values[k]);
     }
 
     i64 rows = 0, width = 0;
     bool is_dense;
+    const T* dense = nullptr;
     const i64* ptr = nullptr;
     const i32* columns = nullptr;
     const T* values = nullptr;
 
    private:
+    // Genes are noted first, with no branch on what they hold, which no processor could guess.
+    template <class Visit>
+    void each_of_dense(const T* x, Visit&& visit) const {
+        constexpr i64 BLOCK = 64;
+        i32 noted[BLOCK];
+        for (i64 first = 0; first < width; first += BLOCK) {
+            i64 count = 0;
+            for (i64 g = first; g < std::min(first + BLOCK, width); ++g) {
+                noted[count] = i32(g);
+                count += x[g] != T(0);
+            }
+            for (i64 k = 0; k < count; ++k) visit(noted[k], x[noted[k]]);
+        }
+    }
     void compress(const T* x) {
         own_ptr.assign(rows + 1, 0);
 #pragma omp parallel for schedule(static)

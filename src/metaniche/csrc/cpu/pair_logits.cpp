@@ -1,6 +1,6 @@
 // Bilinear ligand-receptor logits of every edge and head, and their gradients, one row of gene sums at a time.
 //
-// near is what the row's own cell expresses, far what its neighbours do (see ligrec.cpp); heads lie side by side.
+// near is what the row's own cell expresses, far what its neighbours do (see ligrec.cpp). Sums lie head by head.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -9,6 +9,7 @@
 
 #include "cpu/arrays.h"
 #include "cpu/expression.h"
+#include "cpu/rows.h"
 
 namespace metaniche {
 namespace {
@@ -16,23 +17,14 @@ namespace {
 constexpr int ROWS_A_TURN = 128;
 // Rows whose weight gradients are added up before they join the total; the order of addition depends on it.
 constexpr i64 ROWS_A_CHUNK = 4096;
+constexpr i64 AHEAD = 2;  // rows; those of their neighbours lie scattered, and are fetched before their turn
 
 // H heads; 0 when they are known at run time only.
-template <int H>
+template <int N>
 struct Heads {
+    static constexpr int H = N;
     i64 given;
     i64 count() const { return H ? H : given; }
-    template <class T>
-    void add(T* to, T factor, const T* x) const {
-#pragma omp simd
-        for (i64 h = 0; h < count(); ++h) to[h] += factor * x[h];
-    }
-    template <class T>
-    T dot(const T* a, const T* b) const {
-        T sum = 0;
-        for (i64 h = 0; h < count(); ++h) sum += a[h] * b[h];
-        return sum;
-    }
 };
 
 template <class T>
@@ -41,69 +33,128 @@ struct Problem {
     Pairs pairs;      // by near gene; slot is the pair's row of the weights
     const T* weight;  // (P, H)
     Csr graph;
+    i64 degree(i64 i) const { return graph.indptr[i + 1] - graph.indptr[i]; }
+};
+
+// What the neighbours of a row express. A dense matrix is read as it lies, by vectors, for which sums over genes lie head by
+// head; of any other (Sparse) the numbers that are not 0 are read, and sums lie gene by gene.
+template <class T, int H, bool Sparse>
+class Neighbours {
+   public:
+    Neighbours(const Problem<T>& in, Heads<H> heads) : in_(in), heads_(heads), genes_(in.far.width) {}
+
+    // Where the sum of head h and gene g lies.
+    i64 at(i64 h, i64 g) const { return Sparse ? g * heads_.count() + h : h * genes_.count() + g; }
+    i64 size() const { return heads_.count() * genes_.count(); }
+
+    // found[h, e] = sum over genes of x_eg weight[h, g], e padded to whole vectors
+    void meet(i64 i, const T* weight, T* found) const {
+        const i64 size = padded<T>(in_.degree(i));
+        if constexpr (!Sparse) {
+            for (i64 h = 0; h < heads_.count(); ++h) genes_.dots(weight + at(h, 0), rows(i), found + h * size);
+        } else {
+            for (i64 e = 0; e < in_.degree(i); ++e)
+                for (i64 h = 0; h < heads_.count(); h += TOGETHER) {
+                    T sum[TOGETHER] = {};
+                    in_.far.each(cells(i)[e], [&](i32 gene, T x) {
+                        for (i64 t = 0; t < TOGETHER; ++t) sum[t] += x * weight[at(h + t, gene)];
+                    });
+                    for (i64 t = 0; t < TOGETHER; ++t) found[(h + t) * size + e] = sum[t];
+                }
+        }
+    }
+    // around[h, g] = sum over edges of weight[h, e] x_eg
+    void gather(i64 i, const T* weight, T* around) const {
+        const i64 size = padded<T>(in_.degree(i));
+        if constexpr (!Sparse) {
+            for (i64 h = 0; h < heads_.count(); ++h) genes_.sum(weight + h * size, rows(i), T(1), around + at(h, 0));
+        } else {
+            std::fill(around, around + this->size(), T(0));
+            for (i64 e = 0; e < in_.degree(i); ++e)
+                in_.far.each(cells(i)[e], [&](i32 gene, T x) {
+                    for (i64 h = 0; h < heads_.count(); ++h) around[at(h, gene)] += x * weight[h * size + e];
+                });
+        }
+    }
+    void prefetch(i64 i) const {
+        if (!Sparse && i < in_.graph.rows) rows(i).prefetch(genes_.count());
+    }
+
+   private:
+    static constexpr i64 TOGETHER = H ? H : 1;  // heads for which a sparse row is read once
+    const i32* cells(i64 i) const { return in_.graph.indices + in_.graph.indptr[i]; }
+    Rows<T> rows(i64 i) const { return {in_.far.dense, in_.far.width, cells(i), in_.degree(i)}; }
+    const Problem<T>& in_;
+    Heads<H> heads_;
+    Columns<T, 0> genes_;
 };
 
 // logit_eh = sum over the sender's genes of x_g v_gh, with v_gh = sum_p w_ph y_p of the receiver.
-template <class T, int H>
+template <bool Sparse, class T, int H>
 void forward(const Problem<T>& in, Heads<H> heads, T* logits) {
     const i64 n_heads = heads.count();
+    const Neighbours<T, H, Sparse> senders(in, heads);
 #pragma omp parallel
     {
-        std::vector<T> wanted(in.far.width * n_heads, T(0)), sum(n_heads);
+        std::vector<T> wanted(senders.size()), found;
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
-            if (in.graph.indptr[i] == in.graph.indptr[i + 1]) continue;
+            senders.prefetch(i + AHEAD);
+            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            if (degree == 0) continue;
+            std::fill(wanted.begin(), wanted.end(), T(0));
             in.near.each(i, [&](i32 gene, T y) {
                 for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
-                    heads.add(&wanted[in.pairs.partner[p] * n_heads], y, in.weight + in.pairs.slot[p] * n_heads);
+                    for (i64 h = 0; h < n_heads; ++h)
+                        wanted[senders.at(h, in.pairs.partner[p])] += y * in.weight[in.pairs.slot[p] * n_heads + h];
             });
-            for (i64 e = in.graph.indptr[i]; e < in.graph.indptr[i + 1]; ++e) {
-                std::fill(sum.begin(), sum.end(), T(0));
-                in.far.each(in.graph.indices[e], [&](i32 gene, T x) { heads.add(sum.data(), x, &wanted[gene * n_heads]); });
-                std::copy(sum.begin(), sum.end(), logits + e * n_heads);
-            }
-            in.near.each(i, [&](i32 gene, T) {
-                for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
-                    std::fill_n(&wanted[in.pairs.partner[p] * n_heads], n_heads, T(0));
-            });
+            if (i64(found.size()) < n_heads * size) found.resize(n_heads * size);
+            senders.meet(i, wanted.data(), found.data());
+            for (i64 e = 0; e < degree; ++e)
+                for (i64 h = 0; h < n_heads; ++h) logits[(first + e) * n_heads + h] = found[h * size + e];
         }
     }
 }
 
 // Gradients of near and, where asked for, of the weights; edges (or null) numbers the edges of the graph in grad.
-template <class T, int H>
+template <bool Sparse, class T, int H>
 void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* grad, T* grad_near, T* grad_weight) {
     const i64 n_heads = heads.count(), n_weights = in.pairs.count * n_heads;
     const i64 n_chunks = (in.graph.rows + ROWS_A_CHUNK - 1) / ROWS_A_CHUNK;
     std::vector<double> total(grad_weight ? n_weights : 0, 0.0);
+    const Neighbours<T, H, Sparse> neighbours(in, heads);
 #pragma omp parallel
     {
-        std::vector<T> around(in.far.width * n_heads);
+        std::vector<T> around(neighbours.size()), slopes;
         std::vector<double> partial(grad_weight ? n_weights : 0);
         const auto slope = [&](i32 gene) {
             T sum = 0;
             for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
-                sum += heads.dot(&around[in.pairs.partner[p] * n_heads], in.weight + in.pairs.slot[p] * n_heads);
+                for (i64 h = 0; h < n_heads; ++h)
+                    sum += around[neighbours.at(h, in.pairs.partner[p])] * in.weight[in.pairs.slot[p] * n_heads + h];
             return sum;
         };
 #pragma omp for ordered schedule(dynamic, 1)
         for (i64 c = 0; c < n_chunks; ++c) {
             std::fill(partial.begin(), partial.end(), 0.0);
             for (i64 i = c * ROWS_A_CHUNK; i < std::min((c + 1) * ROWS_A_CHUNK, in.graph.rows); ++i) {
-                std::fill(around.begin(), around.end(), T(0));
-                for (i64 e = in.graph.indptr[i]; e < in.graph.indptr[i + 1]; ++e) {
-                    const T* g = grad + (edges ? edges[e] : e) * n_heads;
-                    in.far.each(in.graph.indices[e], [&](i32 gene, T x) { heads.add(&around[gene * n_heads], x, g); });
-                }
-                if (grad_weight)
+                neighbours.prefetch(i + AHEAD);
+                const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+                if (i64(slopes.size()) < n_heads * size) slopes.resize(n_heads * size);
+                for (i64 e = 0; e < degree; ++e)
+                    for (i64 h = 0; h < n_heads; ++h)
+                        slopes[h * size + e] = grad[(edges ? edges[first + e] : first + e) * n_heads + h];
+                neighbours.gather(i, slopes.data(), around.data());
+                if (grad_weight && degree)
                     in.near.each(i, [&](i32 gene, T y) {
                         for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
                             for (i64 h = 0; h < n_heads; ++h)
-                                partial[in.pairs.slot[p] * n_heads + h] += y * around[in.pairs.partner[p] * n_heads + h];
+                                partial[in.pairs.slot[p] * n_heads + h] += y * around[neighbours.at(h, in.pairs.partner[p])];
                     });
                 if (!grad_near) continue;
                 if (in.near.is_dense)
-                    for (i64 gene = 0; gene < in.near.width; ++gene) grad_near[i * in.near.width + gene] = slope(i32(gene));
+                    for (i64 gene = 0; gene < in.near.width; ++gene)
+                        grad_near[i * in.near.width + gene] = degree ? slope(i32(gene)) : T(0);
                 else
                     for (i64 k = in.near.ptr[i]; k < in.near.ptr[i + 1]; ++k) grad_near[k] = slope(in.near.columns[k]);
             }
@@ -112,6 +163,20 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
         }
     }
     std::copy(total.begin(), total.end(), grad_weight);
+}
+
+// Whether the numbers of a dense matrix that are not 0 are cheaper to read than all by vectors; each costs about as much as
+// 16 by vectors.
+template <class T>
+bool mostly_zero(const nb::tuple& expression) {
+    if (!expression[1].is_none()) return false;
+    const auto values = item<In<T, 1>>(expression, 0);
+    const T* x = values.data();
+    const i64 n = i64(values.shape(0));
+    i64 numbers = 0;
+#pragma omp parallel for simd reduction(+ : numbers)
+    for (i64 k = 0; k < n; ++k) numbers += x[k] != T(0);
+    return 16 * numbers < n;
 }
 
 template <class Run>
@@ -128,22 +193,25 @@ void with_heads(i64 heads, Run&& run) {
 template <class T>
 void pair_logits_forward(nb::tuple far, nb::tuple near, nb::tuple pairs, In<T, 2> weight, In<i64, 1> indptr,
                          In<i32, 1> indices, Out<T, 2> logits) {
-    const Expression<T> x(far), y(near);
+    const Expression<T> x(far, mostly_zero<T>(far)), y(near, false);
     const Problem<T> in{x, y, Pairs(pairs), weight.data(), Csr(indptr, indices)};
     nb::gil_scoped_release release;
-    with_heads(i64(weight.shape(1)), [&](auto heads) { forward(in, heads, logits.data()); });
+    with_heads(i64(weight.shape(1)), [&](auto heads) {
+        x.ptr ? forward<true>(in, heads, logits.data()) : forward<false>(in, heads, logits.data());
+    });
 }
 
 template <class T>
 void pair_logits_backward(nb::tuple far, nb::tuple near, nb::tuple pairs, In<T, 2> weight, In<i64, 1> indptr,
                           In<i32, 1> indices, std::optional<In<i64, 1>> edges, In<T, 2> grad,
                           std::optional<Out<T, 1>> grad_near, std::optional<Out<T, 2>> grad_weight) {
-    const Expression<T> x(far), y(near);
+    const Expression<T> x(far, mostly_zero<T>(far)), y(near, false);
     const Problem<T> in{x, y, Pairs(pairs), weight.data(), Csr(indptr, indices)};
     nb::gil_scoped_release release;
     with_heads(i64(weight.shape(1)), [&](auto heads) {
-        backward(in, heads, edges ? edges->data() : nullptr, grad.data(), grad_near ? grad_near->data() : nullptr,
-                 grad_weight ? grad_weight->data() : nullptr);
+        const auto run = x.ptr ? backward<true, T, heads.H> : backward<false, T, heads.H>;
+        run(in, heads, edges ? edges->data() : nullptr, grad.data(), grad_near ? grad_near->data() : nullptr,
+            grad_weight ? grad_weight->data() : nullptr);
     });
 }
 

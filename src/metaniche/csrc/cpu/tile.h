@@ -17,8 +17,11 @@ struct Tile {
     using Vector = typename Lanes<T, LANES>::Vector;
     Vector parts[COLUMNS / LANES];
 
-    Tile() { std::memset(parts, 0, sizeof parts); }
-    explicit Tile(const T* from) { std::memcpy(parts, from, sizeof parts); }
+    Tile() : parts{} {}
+    // A vector at a time: what is copied by halves has to wait when it is read whole.
+    explicit Tile(const T* from) {
+        for (i64 p = 0; p < COLUMNS / LANES; ++p) parts[p] = part(from, p);
+    }
     void store(T* to) const { std::memcpy(to, parts, sizeof parts); }
     static Vector part(const T* row, i64 p) { return Lanes<T, LANES>::load(row + p * LANES); }
     // += factor * row
