@@ -45,6 +45,21 @@ def test_it_equals_a_dense_softmax_with_a_null_slot(n, heads, width, seed):
     assert torch.allclose(edge_attention(*args).double(), oracle(near, *args), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 12, 16, 17, 32, 33, 63, 64, 65, 100, 144])
+def test_heads_of_any_width(width, dtype):
+    """Those that fill vectors, those with a rest, and those of several tiles; rows of more senders than a vector has lanes."""
+    near, args = problem(70, 2, width, degree=6, dtype=dtype, grad=True)
+    floats = [x for x in args if x.requires_grad]
+    slope = torch.randn(args[0].shape, dtype=torch.float64)
+    out, expected = edge_attention(*args), oracle(near, *args)
+    tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 1e-10, "rtol": 1e-10}
+    torch.testing.assert_close(out.double(), expected, **tolerance)
+    ours = torch.autograd.grad((out * slope).sum(), floats)
+    for own, other in zip(ours, torch.autograd.grad((expected * slope).sum(), floats), strict=True):
+        torch.testing.assert_close(own, other, **tolerance)
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_projections_that_lie_in_one_tensor_give_the_same_bits(backend):
     """Whose rows lie apart: one of three, the last of three, and one row for all cells."""

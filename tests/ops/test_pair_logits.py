@@ -57,6 +57,23 @@ def test_gradients_equal_those_of_the_oracle(heads):
         torch.testing.assert_close(own, other, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize(("genes", "heads"), [(1, 1), (15, 2), (16, 3), (64, 2), (65, 4), (150, 5)])
+def test_any_number_of_genes_and_any_share_of_zeros(genes, heads, share):
+    """Few numbers among zeros are read one by one, others by vectors."""
+    *floats, lig, rec, indptr, indices = problem(60, genes, genes + 3, 2 * genes, heads, dtype=torch.float32)
+    kept = torch.Generator().manual_seed(1)
+    left, right = (x.abs() * (torch.rand(x.shape, generator=kept) < share) for x in floats[:2])
+    sides = [x.requires_grad_() for x in (left, right, floats[2])]
+    args = *sides, lig, rec, indptr, indices
+    slope = torch.randn(len(indices), heads, dtype=torch.float64)
+    out, expected = pair_logits(*args), oracle(*args)
+    torch.testing.assert_close(out.double(), expected, atol=1e-3, rtol=1e-4)
+    theirs = torch.autograd.grad((expected * slope).sum(), sides)
+    for own, other in zip(torch.autograd.grad((out * slope).sum(), sides), theirs, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-3, rtol=1e-4)
+
+
 def test_sparse_expression_gives_the_same_and_gradients_at_its_entries():
     left, right, weight, *rest = problem(30, 6, 5, 20, 4, grad=True)
     expected = torch.autograd.grad(pair_logits(left, right, weight, *rest).square().sum(), (left, right, weight))
