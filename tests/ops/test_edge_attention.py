@@ -190,17 +190,19 @@ def test_autocast_does_not_touch_it():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_threads_change_no_bit(dropout):
-    _, args = problem(200, 2, 8, degree=20, dtype=torch.float32, grad=True)
+@pytest.mark.parametrize(("cells", "channels"), [(200, 8), (400, 5), (400, 64), (3, 8)])
+def test_threads_change_no_bit(cells, channels, dropout):
+    _, args = problem(cells, 2, channels, degree=20, dtype=torch.float32, grad=True)
     floats, threads, results = [x for x in args if x.requires_grad], torch.get_num_threads(), []
     try:
-        for n in (1, 2):
+        for n in (1, 2, 5):  # of 3 cells, some threads have none
             torch.set_num_threads(n)
             out = edge_attention(*args, dropout=dropout, seed=1)
             results.append((out, *torch.autograd.grad(out.square().sum(), floats)))
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for a, b in zip(*results))
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
 
 
 def test_a_graph_without_edges_or_cells_has_gradients_of_zero():
@@ -245,20 +247,3 @@ def test_torch_compile_takes_a_new_seed_at_every_step(backend):
         found, expected = (op(*args, dropout=0.4, seed=seed) for op in (compiled, edge_attention))
         assert torch.equal(found, expected)
         assert all(map(torch.equal, *(torch.autograd.grad(x.sum(), args[:3]) for x in (found, expected))))
-
-
-@pytest.mark.parametrize("channels", [8, 5, 64])
-def test_threads_change_nothing(channels):
-    g = torch.Generator().manual_seed(channels)
-    n, degree = 400, 6
-    indptr = torch.arange(0, n * degree + 1, degree)
-    indices = torch.randint(0, n, (n * degree,), generator=g).to(torch.int32)
-    q, k, v = (torch.randn(n, 3, channels, generator=g, requires_grad=True) for _ in range(3))
-    bias, null = torch.randn(n * degree, 3, generator=g, requires_grad=True), torch.zeros(3, requires_grad=True)
-    found = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        out = edge_attention(q, k, v, indptr, indices, bias, null)
-        found.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v, bias))])
-    torch.set_num_threads(1)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -63,7 +63,9 @@ def test_any_number_of_genes_and_any_share_of_zeros(genes, heads, share):
     """Few numbers among zeros are read one by one, others by vectors."""
     *floats, lig, rec, indptr, indices = problem(60, genes, genes + 3, 2 * genes, heads, dtype=torch.float32)
     kept = torch.Generator().manual_seed(1)
-    left, right = (x.abs() * (torch.rand(x.shape, generator=kept) < share) for x in floats[:2])
+    left, right = (
+        (1 + torch.rand(x.shape, generator=kept)) * (torch.rand(x.shape, generator=kept) < share) for x in floats[:2]
+    )
     sides = [x.requires_grad_() for x in (left, right, floats[2])]
     args = *sides, lig, rec, indptr, indices
     slope = torch.randn(len(indices), heads, dtype=torch.float64)

@@ -33,7 +33,8 @@ def pair_logits(
     Parameters
     ----------
     ligand_NL, receptor_NR
-        (N, L) and (N, R) expression, transformed as wanted (a log, `hill`), dense or torch.sparse_csr.
+        (N, L) and (N, R) expression, transformed as wanted (a log, `hill`), dense or torch.sparse_csr. Finite, as the
+        weights: whether what is not reaches a logit that has no part in it depends on how much else is 0.
     weight_HP
         (H, P) weight of each pair in each head.
     lig_P, rec_P

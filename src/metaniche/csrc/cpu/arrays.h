@@ -22,6 +22,8 @@ struct Csr {
     const i64* indptr;
     const i32* indices;
     i64 rows;
+    i64 degree(i64 r) const { return indptr[r + 1] - indptr[r]; }
+    const i32* row(i64 r) const { return indices + indptr[r]; }
     Csr(const In<i64, 1>& p, const In<i32, 1>& c) : indptr(p.data()), indices(c.data()), rows(i64(p.shape(0)) - 1) {}
 };
 

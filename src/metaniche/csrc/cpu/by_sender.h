@@ -17,7 +17,7 @@ inline void sort_by_sender(const i64* indptr, const i32* indices, i64 rows, i64*
     {
         const i64 me = omp_get_thread_num(), threads = omp_get_num_threads();
         const i64 low = rows * me / threads, high = rows * (me + 1) / threads;
-        i64* next = ptr + 1;  // how many edges a sender has, then where its next one goes, which ends as where they end
+        i64* next = ptr + 1;  // how many edges a sender has, then where its next one goes: in the end, where the sender ends
         std::fill(next + low, next + high, 0);
         for (i64 e = 0; e < n_edges; ++e)
             if (low <= indices[e] && indices[e] < high) ++next[indices[e]];

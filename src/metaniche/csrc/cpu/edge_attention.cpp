@@ -4,7 +4,6 @@
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <vector>
 
 #include "common/dropout.h"
 #include "cpu/arrays.h"
@@ -16,7 +15,6 @@ namespace metaniche {
 namespace {
 
 constexpr int ROWS_A_TURN = 128;
-constexpr i64 AHEAD = 2;  // receivers or senders; what they read lies scattered, and is fetched before their turn
 
 template <class T>
 struct Inputs {
@@ -28,19 +26,12 @@ struct Inputs {
     Dropout<T> dropout;
     bool drops() const { return dropout.limit > 0; }
     // Of the senders of i, from one channel on.
-    Rows<T> keys(i64 i, i64 channel = 0) const { return {k + channel, k_row, senders(i), degree(i)}; }
-    Rows<T> values(i64 i, i64 channel = 0) const { return {v + channel, v_row, senders(i), degree(i)}; }
-    const i32* senders(i64 i) const { return graph.indices + graph.indptr[i]; }
-    i64 degree(i64 i) const { return graph.indptr[i + 1] - graph.indptr[i]; }
-};
-
-// Numbers per head and edge of one cell, heads padded to whole vectors.
-template <class T>
-struct Scratch {
-    std::vector<T> numbers;
-    T* of(i64 heads, i64 degree) {
-        if (i64(numbers.size()) < heads * padded<T>(degree)) numbers.resize(heads * padded<T>(degree));
-        return numbers.data();
+    Rows<T> keys(i64 i, i64 channel = 0) const { return {k + channel, k_row, graph.row(i), graph.degree(i)}; }
+    Rows<T> values(i64 i, i64 channel = 0) const { return {v + channel, v_row, graph.row(i), graph.degree(i)}; }
+    [[gnu::always_inline]] void prefetch(i64 i, i64 width) const {
+        if (i >= graph.rows) return;
+        keys(i).prefetch(width);
+        values(i).prefetch(width);
     }
 };
 
@@ -64,18 +55,15 @@ void softmax(T* w, i64 degree, i64 heads, const T* null, T* lse) {
 }
 
 template <class T, int D>
-void forward(const Inputs<T>& in, Columns<T, D> channels, T* out, T* lse) {
+void forward(const Inputs<T>& in, Width<T, D> channels, T* out, T* lse) {
     const i64 d = channels.count(), width = in.heads * d;
 #pragma omp parallel
     {
         Scratch<T> weights;
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
-            if (i + AHEAD < in.graph.rows) {
-                in.keys(i + AHEAD).prefetch(width);
-                in.values(i + AHEAD).prefetch(width);
-            }
-            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            in.prefetch(i + AHEAD, width);
+            const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
             T* w = weights.of(in.heads, degree);
             for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
@@ -99,7 +87,7 @@ struct Gradients {
 
 // Gradients of queries and biases; `passed` (E, heads) becomes the weights that passed values, dropout included.
 template <class T, int D>
-void backward_to_receivers(const Inputs<T>& in, Columns<T, D> channels, const T* out, const T* lse, const T* grad,
+void backward_to_receivers(const Inputs<T>& in, Width<T, D> channels, const T* out, const T* lse, const T* grad,
                            const Gradients<T>& to, T* passed) {
     const i64 d = channels.count(), width = in.heads * d;
 #pragma omp parallel
@@ -107,11 +95,8 @@ void backward_to_receivers(const Inputs<T>& in, Columns<T, D> channels, const T*
         Scratch<T> weights, slopes;
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
-            if (i + AHEAD < in.graph.rows) {
-                in.keys(i + AHEAD).prefetch(width);
-                in.values(i + AHEAD).prefetch(width);
-            }
-            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            in.prefetch(i + AHEAD, width);
+            const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
             T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
             for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
@@ -139,19 +124,19 @@ void backward_to_receivers(const Inputs<T>& in, Columns<T, D> channels, const T*
 
 struct BySender {
     std::unique_ptr<i64[]> ptr, edges;
-    std::unique_ptr<i32[]> cells;
+    std::unique_ptr<i32[]> receiver;
     // Left as they come, for the sort writes every one of them.
     explicit BySender(const Csr& graph)
-        : ptr(new i64[graph.rows + 1]), edges(new i64[graph.indptr[graph.rows]]), cells(new i32[graph.indptr[graph.rows]]) {
-        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.get(), edges.get(), cells.get());
+        : ptr(new i64[graph.rows + 1]), edges(new i64[graph.indptr[graph.rows]]), receiver(new i32[graph.indptr[graph.rows]]) {
+        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.get(), edges.get(), receiver.get());
     }
-    const i32* receivers(i64 j) const { return cells.get() + ptr[j]; }
+    const i32* receivers(i64 j) const { return receiver.get() + ptr[j]; }
     i64 degree(i64 j) const { return ptr[j + 1] - ptr[j]; }
 };
 
 // Gradients of keys and values, from the slopes of the logits in to.bias.
 template <class T, int D>
-void backward_to_senders(const Inputs<T>& in, Columns<T, D> channels, const T* grad, const T* passed, const Gradients<T>& to) {
+void backward_to_senders(const Inputs<T>& in, Width<T, D> channels, const T* grad, const T* passed, const Gradients<T>& to) {
     const i64 d = channels.count(), width = in.heads * d, rows = in.graph.rows;
     const BySender by(in.graph);
     const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, by.receivers(j), by.degree(j)}; };
@@ -185,7 +170,7 @@ void backward_to_senders(const Inputs<T>& in, Columns<T, D> channels, const T* g
 }
 
 template <class T, int D>
-void backward(const Inputs<T>& in, Columns<T, D> channels, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
+void backward(const Inputs<T>& in, Width<T, D> channels, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
     const std::unique_ptr<T[]> passed(new T[in.graph.indptr[in.graph.rows] * in.heads]);
     backward_to_receivers(in, channels, out, lse, grad, to, passed.get());
     backward_to_senders(in, channels, grad, passed.get(), to);
@@ -204,7 +189,7 @@ void edge_attention_forward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i
                             In<T, 1> null, u64 start, u64 limit, double kept, Out<T, 3> out, Out<T, 2> lse) {
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     nb::gil_scoped_release release;
-    with_columns<T>(i64(q.shape(2)), [&](auto channels) { forward(in, channels, out.data(), lse.data()); });
+    with_width<T>(i64(q.shape(2)), [&](auto channels) { forward(in, channels, out.data(), lse.data()); });
 }
 
 template <class T>
@@ -215,7 +200,7 @@ void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     const Gradients<T> to{grad_q.data(), grad_k.data(), grad_v.data(), grad_bias.data(), delta.data()};
     nb::gil_scoped_release release;
-    with_columns<T>(i64(q.shape(2)),
+    with_width<T>(i64(q.shape(2)),
                     [&](auto channels) { backward(in, channels, out.data(), lse.data(), grad.data(), to); });
 }
 

@@ -59,7 +59,7 @@ T sum(const T* x, i64 size) {
     return sum_of_lanes<T, LANES<T>>(total);
 }
 
-// The largest of them, and of `least`; NaN does not count.
+// The largest of them, and of `least`; a NaN among them does not count.
 template <class T>
 T largest(const T* x, i64 size, T least) {
     const auto larger = [](auto a, auto b) { return b > a ? b : a; };

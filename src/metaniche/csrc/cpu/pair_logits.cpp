@@ -1,6 +1,6 @@
 // Bilinear ligand-receptor logits of every edge and head, and their gradients, one row of gene sums at a time.
 //
-// near is what the row's own cell expresses, far what its neighbours do (see ligrec.cpp). Sums lie head by head.
+// near is what the row's own cell expresses, far what its neighbours do (see ligrec.cpp).
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -17,7 +17,6 @@ namespace {
 constexpr int ROWS_A_TURN = 128;
 // Rows whose weight gradients are added up before they join the total; the order of addition depends on it.
 constexpr i64 ROWS_A_CHUNK = 4096;
-constexpr i64 AHEAD = 2;  // rows; those of their neighbours lie scattered, and are fetched before their turn
 
 // H heads; 0 when they are known at run time only.
 template <int N>
@@ -33,7 +32,6 @@ struct Problem {
     Pairs pairs;      // by near gene; slot is the pair's row of the weights
     const T* weight;  // (P, H)
     Csr graph;
-    i64 degree(i64 i) const { return graph.indptr[i + 1] - graph.indptr[i]; }
 };
 
 // What the neighbours of a row express. A dense matrix is read as it lies, by vectors, for which sums over genes lie head by
@@ -49,14 +47,14 @@ class Neighbours {
 
     // found[h, e] = sum over genes of x_eg weight[h, g], e padded to whole vectors
     void meet(i64 i, const T* weight, T* found) const {
-        const i64 size = padded<T>(in_.degree(i));
+        const i64 size = padded<T>(in_.graph.degree(i));
         if constexpr (!Sparse) {
             for (i64 h = 0; h < heads_.count(); ++h) genes_.dots(weight + at(h, 0), rows(i), found + h * size);
         } else {
-            for (i64 e = 0; e < in_.degree(i); ++e)
+            for (i64 e = 0; e < in_.graph.degree(i); ++e)
                 for (i64 h = 0; h < heads_.count(); h += TOGETHER) {
                     T sum[TOGETHER] = {};
-                    in_.far.each(cells(i)[e], [&](i32 gene, T x) {
+                    in_.far.each(in_.graph.row(i)[e], [&](i32 gene, T x) {
                         for (i64 t = 0; t < TOGETHER; ++t) sum[t] += x * weight[at(h + t, gene)];
                     });
                     for (i64 t = 0; t < TOGETHER; ++t) found[(h + t) * size + e] = sum[t];
@@ -65,28 +63,27 @@ class Neighbours {
     }
     // around[h, g] = sum over edges of weight[h, e] x_eg
     void gather(i64 i, const T* weight, T* around) const {
-        const i64 size = padded<T>(in_.degree(i));
+        const i64 size = padded<T>(in_.graph.degree(i));
         if constexpr (!Sparse) {
             for (i64 h = 0; h < heads_.count(); ++h) genes_.sum(weight + h * size, rows(i), T(1), around + at(h, 0));
         } else {
             std::fill(around, around + this->size(), T(0));
-            for (i64 e = 0; e < in_.degree(i); ++e)
-                in_.far.each(cells(i)[e], [&](i32 gene, T x) {
+            for (i64 e = 0; e < in_.graph.degree(i); ++e)
+                in_.far.each(in_.graph.row(i)[e], [&](i32 gene, T x) {
                     for (i64 h = 0; h < heads_.count(); ++h) around[at(h, gene)] += x * weight[h * size + e];
                 });
         }
     }
-    void prefetch(i64 i) const {
+    [[gnu::always_inline]] void prefetch(i64 i) const {
         if (!Sparse && i < in_.graph.rows) rows(i).prefetch(genes_.count());
     }
 
    private:
     static constexpr i64 TOGETHER = H ? H : 1;  // heads for which a sparse row is read once
-    const i32* cells(i64 i) const { return in_.graph.indices + in_.graph.indptr[i]; }
-    Rows<T> rows(i64 i) const { return {in_.far.dense, in_.far.width, cells(i), in_.degree(i)}; }
+    Rows<T> rows(i64 i) const { return {in_.far.dense, in_.far.width, in_.graph.row(i), in_.graph.degree(i)}; }
     const Problem<T>& in_;
     Heads<H> heads_;
-    Columns<T, 0> genes_;
+    Width<T, 0> genes_;
 };
 
 // logit_eh = sum over the sender's genes of x_g v_gh, with v_gh = sum_p w_ph y_p of the receiver.
@@ -96,20 +93,24 @@ void forward(const Problem<T>& in, Heads<H> heads, T* logits) {
     const Neighbours<T, H, Sparse> senders(in, heads);
 #pragma omp parallel
     {
-        std::vector<T> wanted(senders.size()), found;
+        std::vector<T> wanted(senders.size(), T(0));
+        Scratch<T> scratch;
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
             senders.prefetch(i + AHEAD);
-            const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
+            const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
             if (degree == 0) continue;
-            std::fill(wanted.begin(), wanted.end(), T(0));
-            in.near.each(i, [&](i32 gene, T y) {
-                for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
-                    for (i64 h = 0; h < n_heads; ++h)
-                        wanted[senders.at(h, in.pairs.partner[p])] += y * in.weight[in.pairs.slot[p] * n_heads + h];
-            });
-            if (i64(found.size()) < n_heads * size) found.resize(n_heads * size);
-            senders.meet(i, wanted.data(), found.data());
+            const auto each_pair = [&](auto&& visit) {
+                in.near.each(i, [&](i32 gene, T y) {
+                    for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
+                        for (i64 h = 0; h < n_heads; ++h) visit(wanted[senders.at(h, in.pairs.partner[p])], y, p, h);
+                });
+            };
+            each_pair([&](T& sum, T y, i64 p, i64 h) { sum += y * in.weight[in.pairs.slot[p] * n_heads + h]; });
+            T* found = scratch.of(n_heads, degree);
+            senders.meet(i, wanted.data(), found);
+            if (Sparse) each_pair([](T& sum, T, i64, i64) { sum = 0; });  // of a panel of all genes, only what was touched
+            else std::fill(wanted.begin(), wanted.end(), T(0));
             for (i64 e = 0; e < degree; ++e)
                 for (i64 h = 0; h < n_heads; ++h) logits[(first + e) * n_heads + h] = found[h * size + e];
         }
@@ -125,7 +126,8 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
     const Neighbours<T, H, Sparse> neighbours(in, heads);
 #pragma omp parallel
     {
-        std::vector<T> around(neighbours.size()), slopes;
+        std::vector<T> around(neighbours.size());
+        Scratch<T> scratch;
         std::vector<double> partial(grad_weight ? n_weights : 0);
         const auto slope = [&](i32 gene) {
             T sum = 0;
@@ -139,12 +141,12 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
             std::fill(partial.begin(), partial.end(), 0.0);
             for (i64 i = c * ROWS_A_CHUNK; i < std::min((c + 1) * ROWS_A_CHUNK, in.graph.rows); ++i) {
                 neighbours.prefetch(i + AHEAD);
-                const i64 first = in.graph.indptr[i], degree = in.degree(i), size = padded<T>(degree);
-                if (i64(slopes.size()) < n_heads * size) slopes.resize(n_heads * size);
+                const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
+                T* slopes = scratch.of(n_heads, degree);
                 for (i64 e = 0; e < degree; ++e)
                     for (i64 h = 0; h < n_heads; ++h)
                         slopes[h * size + e] = grad[(edges ? edges[first + e] : first + e) * n_heads + h];
-                neighbours.gather(i, slopes.data(), around.data());
+                neighbours.gather(i, slopes, around.data());
                 if (grad_weight && degree)
                     in.near.each(i, [&](i32 gene, T y) {
                         for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 #include <type_traits>
+#include <vector>
 
 #include "common/types.h"
 #include "cpu/tile.h"
@@ -9,6 +10,17 @@
 namespace metaniche {
 
 constexpr i64 CACHE_LINE = 64;  // bytes
+constexpr i64 AHEAD = 2;        // cells; the rows of their neighbours lie scattered, and are fetched before their turn
+
+// Numbers per head and edge of one cell, which stay for the next: (heads, degree), each head padded to whole vectors.
+template <class T>
+struct Scratch {
+    std::vector<T> numbers;
+    T* of(i64 heads, i64 degree) {
+        if (i64(numbers.size()) < heads * padded<T>(degree)) numbers.resize(heads * padded<T>(degree));
+        return numbers.data();
+    }
+};
 
 // Rows `cells` of a matrix, from one of its columns on.
 template <class T>
@@ -54,9 +66,9 @@ void sum_columns(const T* weights, const Rows<T>& rows, T factor, T* to) {
 
 // Rows of D columns, known to the compiler.
 template <class T, int D>
-struct Columns {
+struct Width {
     using Own = Tile<T, D>;
-    explicit Columns(i64) {}
+    explicit Width(i64) {}
     i64 count() const { return D; }
     T dot(const T* a, const T* b) const { return sum_of_lanes<T, Own::LANES>(Own(a).products(b)); }
     // to[e] = a . rows[e]; `to` has room for whole vectors.
@@ -70,8 +82,8 @@ struct Columns {
 
 // As many columns as are known at run time only: whole vectors, and one more that ends where the row ends.
 template <class T>
-struct Columns<T, 0> {
-    explicit Columns(i64 count) : d(count) {}
+struct Width<T, 0> {
+    explicit Width(i64 count) : d(count) {}
     i64 count() const { return d; }
     T dot(const T* a, const T* b) const {
         return by_lanes([&](auto lanes) { return sum_of_lanes<T, lanes()>(Ending<lanes()>(a, d).products(b)); });
@@ -94,18 +106,19 @@ struct Columns<T, 0> {
     }
 
    private:
-    // a, and its last L numbers with those at 0 that whole vectors have.
+    // a, and its last L numbers without those that whole vectors have, which count in no row.
     template <i64 L>
     struct Ending {
         using Vector = typename Lanes<T, L>::Vector;
         const T* a;
         i64 d, whole;
-        Vector last = {};
+        Vector last = {}, counts = {};
         Ending(const T* x, i64 n) : a(x), d(n), whole(n / L * L) {
-            for (i64 l = L - (d - whole); l < L; ++l) last[l] = a[d - L + l];
+            for (i64 l = L - (d - whole); l < L; ++l) last[l] = a[d - L + l], counts[l] = 1;
         }
         Vector products(const T* row) const {
-            Vector sums = whole < d ? last * Lanes<T, L>::load(row + d - L) : Vector{};
+            Vector sums = {};
+            if (whole < d) sums = last * (counts != Vector{} ? Lanes<T, L>::load(row + d - L) : Vector{});
             for (i64 c = 0; c < whole; c += L) sums += Lanes<T, L>::load(a + c) * Lanes<T, L>::load(row + c);
             return sums;
         }
@@ -121,13 +134,13 @@ struct Columns<T, 0> {
 };
 
 template <class T, class Run>
-void with_columns(i64 count, Run&& run) {
+void with_width(i64 count, Run&& run) {
     switch (count) {
-        case 8: return run(Columns<T, 8>(count));
-        case 16: return run(Columns<T, 16>(count));
-        case 32: return run(Columns<T, 32>(count));
-        case 64: return run(Columns<T, 64>(count));
-        default: return run(Columns<T, 0>(count));
+        case 8: return run(Width<T, 8>(count));
+        case 16: return run(Width<T, 16>(count));
+        case 32: return run(Width<T, 32>(count));
+        case 64: return run(Width<T, 64>(count));
+        default: return run(Width<T, 0>(count));
     }
 }
 

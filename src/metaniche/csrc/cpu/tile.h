@@ -9,7 +9,7 @@
 
 namespace metaniche {
 
-// 64 columns, or one vector. An array would do, but compilers keep arrays in memory; a product then takes three times as long.
+// A few columns, at most 64. An array would do, but compilers keep arrays in memory; a product then takes three times as long.
 template <class T, i64 Columns = 64>
 struct Tile {
     static constexpr i64 COLUMNS = Columns;
@@ -62,12 +62,13 @@ private:
     }
 };
 
-// Covers n columns, n at most 64: visit(first, tile) for what tiles hold, rest(first) from where none fits.
+// Covers n columns, n at most 64, by one tile or by tiles of 64 bytes: visit(first, tile) for what tiles hold, rest(first)
+// from where none fits.
 template <class T, class Visit, class Rest>
 void in_tiles(i64 n, Visit&& visit, Rest&& rest) {
     i64 first = 0;
     if (n == Tile<T>::COLUMNS) return visit(first, Tile<T>());
-    using Small = Tile<T, Tile<T>::LANES>;
+    using Small = Tile<T, 64 / i64(sizeof(T))>;
     for (; first + Small::COLUMNS <= n; first += Small::COLUMNS) visit(first, Small());
     if (first < n) rest(first);
 }
