@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import use_backend
 from metaniche.ops.ligrec import (
     LigandReceptor,
     hill,
@@ -14,7 +13,6 @@ from metaniche.ops.ligrec import (
     received_signal,
     sent_by_pair,
     sent_signal,
-    transpose_graph,
     type_pair_sums,
 )
 
@@ -179,15 +177,6 @@ def test_no_cells_no_edges_no_pairs():
     assert type_pair_sums(x, types, 2)[0].shape == (2, 2, 0)
     assert (sent_signal(bare) == 0).all()
     assert (type_pair_sums(bare, types, 1)[0] == 0).all()
-
-
-def test_the_transposed_graph_lists_edges_by_sender():
-    x = problem(30)
-    ptr, edges, receivers = transpose_graph(x.indptr, x.indices)
-    with use_backend("reference"):
-        for a, b in zip((ptr, edges, receivers), transpose_graph(x.indptr, x.indices)):
-            assert torch.equal(a, b)
-    assert torch.equal(x.indices[edges].long(), torch.arange(30).repeat_interleave(ptr.diff()))
 
 
 def test_tensors_that_do_not_fit_are_refused():

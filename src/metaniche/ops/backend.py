@@ -24,6 +24,7 @@ MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseli
 # The devices that each op has native code for, by the name that it passes to `choose`.
 NATIVE = {
     "autocorrelation": ("cpu", "cuda"),
+    "by_sender": ("cpu", "cuda"),
     "cluster_means_null": ("cpu", "cuda"),
     "cluster_means_permutations": ("cpu", "cuda"),
     "complex_expression": ("cpu", "cuda"),
@@ -40,7 +41,6 @@ NATIVE = {
     "segment_softmax": ("cpu", "cuda"),
     "segment_sum": ("cpu", "cuda"),
     "transport": ("cpu", "cuda"),
-    "transpose_graph": ("cpu", "cuda"),
     "type_pair_sums": ("cpu", "cuda"),
 }
 

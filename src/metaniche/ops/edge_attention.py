@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, dense_rows, native
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
 from metaniche.ops.dropout import check_dropout, draw
@@ -129,7 +130,7 @@ def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, see
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
-    inputs = *dense_rows(q, k, v), indptr, indices, *dense(bias, null)
+    inputs = *dense_rows(q, k, v), indptr, indices, *by_sender(indptr, indices), *dense(bias, null)
     native().edge_attention_backward(*inputs, *draw(dropout, seed), *dense(out, lse, grad), *grads, delta)
     return *grads, -((null - lse).exp() * delta).sum(0)
 

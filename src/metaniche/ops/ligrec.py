@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, native
-from metaniche.ops.cuda import edge_attention
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec as cuda
 from metaniche.ops.expression import Expression, check_indices, check_not_negative
 from metaniche.ops.reference import ligrec as reference
@@ -245,23 +245,9 @@ def _received(problem: LigandReceptor) -> Signal:
 def _sent(problem: LigandReceptor) -> Signal:
     """The same signals on the transposed graph, where senders are rows."""
     x = _received(problem)
-    indptr, edges, receivers = transpose_graph(x.indptr, x.indices)
+    indptr, receivers, edges = by_sender(x.indptr, x.indices)
     swapped = replace(x, far=x.near, near=x.far, far_P=x.near_P, near_P=x.far_P)
     return replace(swapped, indptr=indptr, indices=receivers, weight_E=x.weight_E[edges])
-
-
-def transpose_graph(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """CSR by sender: pointers (N + 1,) int64, number of each edge (E,) int64 and its receiver (E,) int32."""
-    chosen = choose("transpose_graph", indices.device)
-    if chosen == "reference":
-        return reference.transpose_graph(indptr, indices)
-    if chosen == "cuda":
-        ptr, receivers, edges = edge_attention.by_sender(indptr, indices)
-        return ptr, edges, receivers
-    ptr, edges = torch.empty_like(indptr), torch.empty(indices.shape, dtype=torch.int64)
-    receivers = torch.empty_like(indices)
-    native().transpose_graph(indptr.contiguous(), indices.contiguous(), ptr, edges, receivers)
-    return ptr, edges, receivers
 
 
 def _by_group(signal: Signal, group_P: Tensor | None, n_groups: int | None) -> Tensor:

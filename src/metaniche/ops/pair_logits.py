@@ -7,9 +7,10 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import pair_logits as cuda
 from metaniche.ops.expression import Expression, check_indices
-from metaniche.ops.ligrec import pairs_by_gene, transpose_graph
+from metaniche.ops.ligrec import pairs_by_gene
 from metaniche.ops.reference import pair_logits as reference
 from metaniche.ops.segment import check_graph
 
@@ -128,7 +129,7 @@ def _backward(grad, *inputs):
             grad, grad_receptor.view(-1) if wanted[1] else None, grad_weight if wanted[2] else None,
         )  # fmt: skip
     if wanted[0]:
-        ptr, edges, receivers = transpose_graph(indptr, indices)
+        ptr, receivers, edges = by_sender(indptr, indices)
         native().pair_logits_backward(
             receptor.native(), ligand.native(), _pairs(lig, rec, ligand), weight_PH, ptr, receivers, edges,
             grad, grad_ligand.view(-1), None,

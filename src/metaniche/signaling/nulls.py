@@ -22,8 +22,8 @@ from metaniche.errors import ConfigError
 from metaniche.graph import rows_of
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair, type_pair_sums
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.expression import type_counts
-from metaniche.ops.ligrec import transpose_graph
 from metaniche.ops.pearson import upper_tail
 from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
 from metaniche.signaling.csr import map_values, sums_by_type, to_scipy, to_torch
@@ -227,7 +227,7 @@ def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) 
 
 def weight_of_reverse(problem: LigandReceptor) -> Tensor:
     """(E,) weight of the edge from i to j for that from j to i; 0 where there is none."""
-    indptr, edges, receivers = transpose_graph(problem.indptr, problem.indices)
+    indptr, receivers, edges = by_sender(problem.indptr, problem.indices)
     if torch.equal(indptr, problem.indptr) and torch.equal(receivers, problem.indices):
         return problem.weight_E[edges]
     n = problem.indptr.numel() - 1

@@ -5,7 +5,7 @@ from torch.autograd import gradcheck
 
 from metaniche.ops import csr_encoder
 from metaniche.ops.cuda import csr_encoder as op
-from metaniche.ops.cuda import edge_attention
+from metaniche.ops.reference import by_sender
 
 SEEDS = (0, 1, 2)
 PIECES = cases.a_gene_of_several_pieces
@@ -58,8 +58,8 @@ def test_the_public_op_runs_it_and_differentiates(simt, on_gpu):
 def test_the_matrix_is_turned_once_for_all_steps(simt, on_gpu, monkeypatch):
     _, (indptr, indices, values), weight, _ = cases.problem(6, 5, 3, torch.float32, "cpu")
     found, sorts, sort = [], [], torch.sort
-    monkeypatch.setattr(edge_attention.torch, "sort", lambda *x, **how: sorts.append(1) or sort(*x, **how))
-    with simt(), on_gpu("csr_encoder"):
+    monkeypatch.setattr(by_sender.torch, "sort", lambda *x, **how: sorts.append(1) or sort(*x, **how))
+    with simt(), on_gpu("csr_encoder"), on_gpu("by_sender"):
         for _ in range(2):
             out = csr_encoder(indptr, indices, values, weight.requires_grad_())
             found.append(torch.autograd.grad(out.sum(), weight)[0])

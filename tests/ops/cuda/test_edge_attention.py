@@ -62,13 +62,6 @@ def test_a_view_that_starts_anywhere_is_copied(simt):
         assert torch.equal(op.forward(moved, *others)[0], op.forward(q, *others)[0])
 
 
-def test_the_edges_by_sender():
-    indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 0], dtype=torch.int32)
-    ptr, receivers, order = op.by_sender(indptr, indices)
-    assert (ptr.tolist(), receivers.tolist(), order.tolist()) == ([0, 2, 3], [0, 1, 0], [0, 2, 1])
-    assert op.by_sender(indptr, indices, 4)[0].tolist() == [0, 2, 3, 3, 3]
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_public_op_runs_it_and_trains_through_it(simt, on_gpu, dropout):
     near = cases.random_graph(11)

@@ -7,7 +7,6 @@
 
 #include "common/dropout.h"
 #include "cpu/arrays.h"
-#include "cpu/by_sender.h"
 #include "cpu/exp.h"
 #include "cpu/rows.h"
 
@@ -122,25 +121,20 @@ void backward_to_receivers(const Inputs<T>& in, Width<T, D> channels, const T* o
     }
 }
 
+// The transposed graph: receivers of every sender, and where their edges lie in the CSR.
 struct BySender {
-    std::unique_ptr<i64[]> ptr, edges;
-    std::unique_ptr<i32[]> receiver;
-    // Left as they come, for the sort writes every one of them.
-    explicit BySender(const Csr& graph)
-        : ptr(new i64[graph.rows + 1]), edges(new i64[graph.indptr[graph.rows]]), receiver(new i32[graph.indptr[graph.rows]]) {
-        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.get(), edges.get(), receiver.get());
-    }
-    const i32* receivers(i64 j) const { return receiver.get() + ptr[j]; }
-    i64 degree(i64 j) const { return ptr[j + 1] - ptr[j]; }
+    Csr receivers;
+    const i64* edges;
 };
 
 // Gradients of keys and values, from the slopes of the logits in to.bias.
 template <class T, int D>
-void backward_to_senders(const Inputs<T>& in, Width<T, D> channels, const T* grad, const T* passed, const Gradients<T>& to) {
+void backward_to_senders(const Inputs<T>& in, const BySender& by, Width<T, D> channels, const T* grad, const T* passed,
+                         const Gradients<T>& to) {
     const i64 d = channels.count(), width = in.heads * d, rows = in.graph.rows;
-    const BySender by(in.graph);
-    const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, by.receivers(j), by.degree(j)}; };
-    const auto grads = [&](i64 j, i64 channel) { return Rows<T>{grad + channel, width, by.receivers(j), by.degree(j)}; };
+    const Csr& near = by.receivers;
+    const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, near.row(j), near.degree(j)}; };
+    const auto grads = [&](i64 j, i64 channel) { return Rows<T>{grad + channel, width, near.row(j), near.degree(j)}; };
 #pragma omp parallel
     {
         Scratch<T> weights, slopes;
@@ -149,12 +143,12 @@ void backward_to_senders(const Inputs<T>& in, Width<T, D> channels, const T* gra
             if (const i64 later = j + AHEAD; later < rows) {
                 queries(later, 0).prefetch(width);
                 grads(later, 0).prefetch(width);
-                for (i64 at = by.ptr[later]; at < by.ptr[later + 1]; ++at) {
+                for (i64 at = near.indptr[later]; at < near.indptr[later + 1]; ++at) {
                     __builtin_prefetch(to.bias + by.edges[at] * in.heads);
                     __builtin_prefetch(passed + by.edges[at] * in.heads);
                 }
             }
-            const i64 first = by.ptr[j], degree = by.degree(j), size = padded<T>(degree);
+            const i64 first = near.indptr[j], degree = near.degree(j), size = padded<T>(degree);
             T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
             for (i64 e = 0; e < degree; ++e)
                 for (i64 h = 0; h < in.heads; ++h) {
@@ -170,10 +164,11 @@ void backward_to_senders(const Inputs<T>& in, Width<T, D> channels, const T* gra
 }
 
 template <class T, int D>
-void backward(const Inputs<T>& in, Width<T, D> channels, const T* out, const T* lse, const T* grad, const Gradients<T>& to) {
+void backward(const Inputs<T>& in, const BySender& by, Width<T, D> channels, const T* out, const T* lse, const T* grad,
+              const Gradients<T>& to) {
     const std::unique_ptr<T[]> passed(new T[in.graph.indptr[in.graph.rows] * in.heads]);
     backward_to_receivers(in, channels, out, lse, grad, to, passed.get());
-    backward_to_senders(in, channels, grad, passed.get(), to);
+    backward_to_senders(in, by, channels, grad, passed.get(), to);
 }
 
 template <class T>
@@ -193,15 +188,16 @@ void edge_attention_forward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i
 }
 
 template <class T>
-void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices, In<T, 2> bias,
-                             In<T, 1> null, u64 start, u64 limit, double kept, In<T, 3> out, In<T, 2> lse,
-                             In<T, 3> grad, Out<T, 3> grad_q, Out<T, 3> grad_k, Out<T, 3> grad_v,
-                             Out<T, 2> grad_bias, Out<T, 2> delta) {
+void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<i64, 1> indptr, In<i32, 1> indices,
+                             In<i64, 1> sender_ptr, In<i32, 1> receivers, In<i64, 1> edges, In<T, 2> bias, In<T, 1> null,
+                             u64 start, u64 limit, double kept, In<T, 3> out, In<T, 2> lse, In<T, 3> grad, Out<T, 3> grad_q,
+                             Out<T, 3> grad_k, Out<T, 3> grad_v, Out<T, 2> grad_bias, Out<T, 2> delta) {
     const Inputs<T> in = inputs<T>(q, k, v, indptr, indices, bias, null, {start, limit, T(kept)});
     const Gradients<T> to{grad_q.data(), grad_k.data(), grad_v.data(), grad_bias.data(), delta.data()};
+    const BySender by{Csr(sender_ptr, receivers), edges.data()};
     nb::gil_scoped_release release;
     with_width<T>(i64(q.shape(2)),
-                    [&](auto channels) { backward(in, channels, out.data(), lse.data(), grad.data(), to); });
+                    [&](auto channels) { backward(in, by, channels, out.data(), lse.data(), grad.data(), to); });
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 
 #include "common/hill.h"
 #include "cpu/arrays.h"
-#include "cpu/by_sender.h"
 #include "cpu/expression.h"
 
 namespace metaniche {
@@ -233,12 +232,6 @@ void add_ligrec(nb::module_& m) {
         nb::gil_scoped_release release;
         type_sums({x, y, by_near, graph, weight.data(), {inverse_half, exponent}}, types.data(), i64(edges.shape(0)),
                   sums.data(), edges.data());
-    });
-    m.def("transpose_graph", [](In<i64, 1> indptr, In<i32, 1> indices, Out<i64, 1> ptr, Out<i64, 1> edges,
-                                Out<i32, 1> receivers) {
-        const Csr graph(indptr, indices);
-        nb::gil_scoped_release release;
-        sort_by_sender(graph.indptr, graph.indices, graph.rows, ptr.data(), edges.data(), receivers.data());
     });
 }
 

@@ -5,6 +5,7 @@
 
 namespace metaniche {
 void add_autocorrelation(nb::module_& m);
+void add_by_sender(nb::module_& m);
 void add_csr_encoder(nb::module_& m);
 void add_edge_attention(nb::module_& m);
 void add_edge_null(nb::module_& m);
@@ -23,6 +24,7 @@ NB_MODULE(METANICHE_MODULE, m) {
     m.doc() = "Native CPU implementations of metaniche.ops.";
     m.def("set_threads", [](int n) { omp_set_num_threads(n); }, nb::arg("n"));
     add_autocorrelation(m);
+    add_by_sender(m);
     add_csr_encoder(m);
     add_edge_attention(m);
     add_edge_null(m);

@@ -18,6 +18,10 @@ constexpr int ROWS_A_TURN = 128;
 // Rows whose weight gradients are added up before they join the total; the order of addition depends on it.
 constexpr i64 ROWS_A_CHUNK = 4096;
 
+// Up to this share of numbers that are not 0, those of a dense matrix are cheaper to read than all by vectors; each costs about
+// as much as 16 by vectors.
+constexpr double SPARSE = 1.0 / 16;
+
 // H heads; 0 when they are known at run time only.
 template <int N>
 struct Heads {
@@ -167,20 +171,6 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
     std::copy(total.begin(), total.end(), grad_weight);
 }
 
-// Whether the numbers of a dense matrix that are not 0 are cheaper to read than all by vectors; each costs about as much as
-// 16 by vectors.
-template <class T>
-bool mostly_zero(const nb::tuple& expression) {
-    if (!expression[1].is_none()) return false;
-    const auto values = item<In<T, 1>>(expression, 0);
-    const T* x = values.data();
-    const i64 n = i64(values.shape(0));
-    i64 numbers = 0;
-#pragma omp parallel for simd reduction(+ : numbers)
-    for (i64 k = 0; k < n; ++k) numbers += x[k] != T(0);
-    return 16 * numbers < n;
-}
-
 template <class Run>
 void with_heads(i64 heads, Run&& run) {
     switch (heads) {
@@ -195,7 +185,7 @@ void with_heads(i64 heads, Run&& run) {
 template <class T>
 void pair_logits_forward(nb::tuple far, nb::tuple near, nb::tuple pairs, In<T, 2> weight, In<i64, 1> indptr,
                          In<i32, 1> indices, Out<T, 2> logits) {
-    const Expression<T> x(far, mostly_zero<T>(far)), y(near, false);
+    const Expression<T> x(far, SPARSE), y(near, 0);
     const Problem<T> in{x, y, Pairs(pairs), weight.data(), Csr(indptr, indices)};
     nb::gil_scoped_release release;
     with_heads(i64(weight.shape(1)), [&](auto heads) {
@@ -207,7 +197,7 @@ template <class T>
 void pair_logits_backward(nb::tuple far, nb::tuple near, nb::tuple pairs, In<T, 2> weight, In<i64, 1> indptr,
                           In<i32, 1> indices, std::optional<In<i64, 1>> edges, In<T, 2> grad,
                           std::optional<Out<T, 1>> grad_near, std::optional<Out<T, 2>> grad_weight) {
-    const Expression<T> x(far, mostly_zero<T>(far)), y(near, false);
+    const Expression<T> x(far, SPARSE), y(near, 0);
     const Problem<T> in{x, y, Pairs(pairs), weight.data(), Csr(indptr, indices)};
     nb::gil_scoped_release release;
     with_heads(i64(weight.shape(1)), [&](auto heads) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.edge_attention import by_sender
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.pieces import pieces
 from metaniche.ops.cuda.segment import segment_sum

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention_tiles as by_tiles
 from metaniche.ops.cuda.attention import (
     INDPTR,
@@ -20,7 +21,6 @@ from metaniche.ops.cuda.attention import (
 )
 from metaniche.ops.cuda.edge_attention_tiles import Tiles
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
-from metaniche.ops.cuda.per_graph import per_graph
 from metaniche.ops.cuda.specs import Array, Kernel
 
 SOURCE, THREADS = "edge_attention", 256
@@ -149,21 +149,6 @@ def backward(
     columns = q, k, *by_sender(indptr, indices), bias, lse, grad, grad_bias, *sizes, grad_k, grad_v
     launch(BACKWARD_COLUMNS, how, _blocks(how, len(q)), *columns)
     return grad_q, grad_k, grad_v, grad_bias, -((null - lse).exp() * delta).sum(0)
-
-
-@per_graph
-def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """The edges by sender: (N + 1,) places, (E,) receivers and (E,) places in the CSR, ascending for each sender.
-
-    There are as many senders as rows, or `n_senders`.
-    """
-    n = indptr.numel() - 1
-    n_senders = n if n_senders is None else n_senders
-    senders, order = torch.sort(indices, stable=True)
-    ptr = torch.searchsorted(senders, torch.arange(n_senders + 1, device=indices.device, dtype=senders.dtype))
-    rows = torch.arange(n, device=indices.device, dtype=torch.int32)
-    receivers = rows.repeat_interleave(indptr.diff(), output_size=indices.numel())[order]
-    return ptr, receivers, order
 
 
 def _how(q_NHD: Tensor, dropout: float) -> dict[str, int | str]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from metaniche.ops.cuda.attention import INDPTR, NULL, NUMBERS, cells, channels_a_lane, lanes, per_edge, per_row
 from metaniche.ops.cuda.launch import blocks_for, launch
-from metaniche.ops.cuda.per_graph import per_graph
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
+from metaniche.ops.per_graph import per_graph
 
 SOURCE, THREADS, ROWS = "edge_attention_tiles", 512, 64
 ROW_LANES = THREADS // ROWS

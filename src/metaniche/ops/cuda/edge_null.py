@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.edge_attention import by_sender
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda.launch import blocks_for, launch
 from metaniche.ops.cuda.pieces import cut
 from metaniche.ops.cuda.segment import segment_sum

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec
-from metaniche.ops.cuda.edge_attention import by_sender
 from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, cells, named, room, side
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.edge_attention import by_sender
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 

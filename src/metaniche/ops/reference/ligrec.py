@@ -41,15 +41,6 @@ def type_pair_sums(x: Signal, type_N: Tensor, n_types: int) -> tuple[Tensor, Ten
     return sums, edges.view(n_types, n_types)
 
 
-def transpose_graph(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """See `metaniche.ops.ligrec.transpose_graph`."""
-    n = indptr.numel() - 1
-    edges = torch.argsort(indices, stable=True)
-    counts = torch.bincount(indices, minlength=n)
-    row = torch.arange(n, device=indices.device, dtype=torch.int32).repeat_interleave(indptr.diff())
-    return torch.cat((counts.new_zeros(1), counts.cumsum(0))), edges, row[edges]
-
-
 def _row_blocks(x: Signal) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for start, stop in blocks(x.n_cells, ROWS_A_BLOCK):
         rows = torch.arange(start, stop, device=x.device)

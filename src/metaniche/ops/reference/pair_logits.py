@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from metaniche.ops.reference.by_sender import by_sender
 from metaniche.ops.reference.expression import blocks, take_rows
-from metaniche.ops.reference.ligrec import transpose_graph
 
 if TYPE_CHECKING:
     from metaniche.ops.expression import Expression
@@ -47,7 +47,7 @@ def pair_logits_backward(
     if wanted[1] or wanted[2]:
         grads[1], grads[2] = _of_rows(grad, ligand, receptor, mixing_HLR, lig, rec, indptr, indices)
     if wanted[0]:
-        ptr, edges, receivers = transpose_graph(indptr, indices)
+        ptr, receivers, edges = by_sender(indptr, indices, ligand.shape[0])
         mixing_HRL = mixing_HLR.transpose(1, 2)
         grads[0], _ = _of_rows(grad[edges], receptor, ligand, mixing_HRL, rec, lig, ptr, receivers)
     return tuple(g.to(weight.dtype) if want else weight.new_empty(0) for g, want in zip(grads, wanted))

@@ -2,7 +2,7 @@ import gc
 
 import torch
 
-from metaniche.ops.cuda.per_graph import per_graph
+from metaniche.ops.per_graph import per_graph
 
 
 def test_made_once_a_graph_and_forgotten_with_it():
@@ -27,6 +27,17 @@ def test_made_once_a_graph_and_forgotten_with_it():
     del indices
     gc.collect()
     assert len(edges.known) == 0
+
+
+def test_a_tensor_that_tells_nothing_of_writes_is_never_trusted():
+    total = per_graph(lambda indptr, indices: int(indices.sum()))
+    indptr = torch.tensor([0, 2])
+    with torch.inference_mode():
+        indices = torch.tensor([1, 2])
+        assert total(indptr, indices) == 3
+        indices[0] = 5
+        assert total(indptr, indices) == 7
+        assert total(indptr.clone(), torch.tensor([4])) == 4
 
 
 def test_nothing_at_all_is_kept_as_well():
