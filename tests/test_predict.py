@@ -4,7 +4,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData, concat
+from elsewhere import ELSEWHERE, accelerator
 from tissue import GRAPH, READ, make_sample
 
 from metaniche.data.features import FeatureConfig
@@ -354,3 +356,37 @@ def test_a_prediction_carries_its_calibration_and_its_parameters(bundle, tmp_pat
     assert Predictor(bundle).calibration.startswith("none: those held out in training were too few")
     survival = Predictor(replace(bundle, task=bundle.task | {"kind": "cox", "time": "time", "event": "event"}))
     assert survival.calibration == "none: cox risks at patient level have none"
+
+
+def test_on_an_accelerator_it_says_the_same(bundle, small_cohort):
+    here = Predictor(bundle, "cpu").score(small_cohort[0])
+    with accelerator():
+        there = Predictor(bundle, ELSEWHERE).score(small_cohort[0])
+    for own, other in zip((here.units, here.cells, here.clones), (there.units, there.cells, there.clones), strict=True):
+        pd.testing.assert_frame_equal(own, other)
+    assert all(np.array_equal(there.embedding[name], cells) for name, cells in here.embedding.items())
+
+
+def test_what_does_not_fit_into_its_memory_is_scored_on_the_cpu(bundle, small_cohort, caplog, monkeypatch):
+    here = Predictor(bundle, "cpu").score(small_cohort[0][:2])
+    with accelerator():
+        predictor = Predictor(bundle, ELSEWHERE)
+        kind, forward = type(predictor.members[0]), type(predictor.members[0]).forward
+
+        def full(network, x, *others):
+            if x.device == ELSEWHERE:
+                raise torch.OutOfMemoryError
+            return forward(network, x, *others)
+
+        monkeypatch.setattr(kind, "forward", full)
+        there = predictor.score(small_cohort[0][:2])
+    pd.testing.assert_frame_equal(here.units, there.units)
+    assert "80 cells do not fit into the memory of meta: scored on the CPU" in caplog.text
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda", 3.5])
+def test_a_device_that_is_not_here_is_refused(bundle, device):
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(ConfigError, match="Set device=cpu" if device == "cuda" else "auto, cpu or cuda"):
+        Predictor(bundle, device)

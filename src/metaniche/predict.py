@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from anndata import AnnData
 from metaniche import __version__
 from metaniche.annotate import annotated
 from metaniche.clones import clone_potentials
-from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
+from metaniche.data.applicability import check_aliases, check_coverage, check_edges, check_floor, check_kind, doubts
 from metaniche.data.batch import Batch, collate
 from metaniche.data.clinical import ClinicalFeatures, clinical_table
 from metaniche.data.cohort import CohortConfig
@@ -28,7 +29,7 @@ from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
 from metaniche.data.units import make_bags, unit_of
-from metaniche.errors import InputError
+from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
@@ -92,9 +93,13 @@ class Forward(NamedTuple):
 
 @dataclass
 class Predictor:
-    """A Bundle made ready to score samples."""
+    """A Bundle made ready to score samples on `device`: cpu, cuda, or auto, which is a GPU where there is one.
+
+    Raises ConfigError for a device that is not here.
+    """
 
     bundle: Bundle
+    device: torch.device | str = "auto"
     task: Task = field(init=False)
     features: Features = field(init=False)
     clinical: ClinicalFeatures | None = field(init=False)
@@ -105,9 +110,10 @@ class Predictor:
 
     def __post_init__(self) -> None:
         self.task, self.features, self.clinical, self.pairs, self.graph, self.cohort = self.bundle.parts()
-        self.members = self.bundle.members()
+        self.device = _device(self.device)
+        self.members = [network.to(self.device) for network in self.bundle.members()]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what an op keeps of a graph, it keeps of tensors that count their changes
     def score(
         self,
         samples: Sequence[PreparedSample],
@@ -121,10 +127,7 @@ class Predictor:
         when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
         """
         coverage_floor = check_floor(coverage_floor)
-        coverage = {s.sample_id: self.features.coverage(s) for s in samples}
-        for name, share in coverage.items():
-            if share < coverage_floor:
-                raise InputError(self._coverage_message(name, share, coverage_floor, samples))
+        coverage = check_coverage(samples, self.features, coverage_floor)
         rows, cells, clones, embedding, logits = {}, [], [], {}, {}
         novelty = self.novelty
         for unit, members, batch in self.batches(samples, patients):
@@ -201,7 +204,7 @@ class Predictor:
             fix = "Read the file first: metaniche.io.read.read_sample(path)."
             raise refusal(where, expected="an AnnData", found=f"{type(adata).__name__} {str(adata)[:60]!r}", fix=fix)
         check_kind(own_record(adata, where=where).get(keys.FEATURE_KIND), self.features, where=where)
-        self._check_aliases(type_aliases or {}, self.cohort)
+        check_aliases(type_aliases or {}, self.features, self.cohort)
         config = replace(self.cohort, type_aliases=self.cohort.type_aliases | (type_aliases or {}))
         if self.features.types and config.cell_type_key not in adata.obs:
             raise refusal(
@@ -271,7 +274,13 @@ class Predictor:
         return "none: those held out in training were too few, or all of one outcome"
 
     def _forward(self, batch: Batch) -> Forward:
-        outs = [m(*batch.tissue) for m in self.members]
+        try:
+            outs = [m(*batch.tissue).cpu() for m in self.members]
+        except torch.OutOfMemoryError:
+            if self.device.type == "cpu":
+                raise
+            log.warning("%d cells do not fit into the memory of %s: scored on the CPU.", len(batch.x), self.device)
+            outs = [copy.deepcopy(m).cpu()(*batch.to("cpu").tissue) for m in self.members]
         temperature = self.bundle.calibration.get("temperature", 1.0)
         names = self.members[0].terms
 
@@ -320,7 +329,10 @@ class Predictor:
     def batches(
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None = None
     ) -> Iterator[tuple[str, list[PreparedSample], Batch]]:
-        """Unit by unit its id, its samples, and the batch of one bag that the networks see. `patients` as in `score`."""
+        """Unit by unit its id, its samples, and the batch of one bag that the networks see, on their device.
+
+        `patients` as in `score`.
+        """
         clinical = None
         if self.clinical is not None:
             clinical = self.clinical, clinical_table(self.clinical, {s.patient_id for s in samples}, patients)
@@ -331,40 +343,30 @@ class Predictor:
             bags = make_bags(
                 members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool
             )
-            yield unit, members, collate(bags)
+            yield unit, members, collate(bags).to(self.device)
 
-    def _check_aliases(self, aliases: dict[str, str], config: CohortConfig) -> None:
-        """An alias for a type that means nothing to the bundle would leave its cells unknown, without a word."""
-        known = sorted(
-            {*self.features.types, *config.malignant_types, *config.drop_types, *config.type_aliases.values()}
+
+def load(bundle: str | Path, device: torch.device | str = "auto") -> Predictor:
+    """Read a bundle folder, to score on `device` as `Predictor` says.
+
+    Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read.
+    """
+    return Predictor(Bundle.load(Path(bundle)), device)
+
+
+def _device(name: torch.device | str) -> torch.device:
+    here = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if here else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f"Expected device to be auto, cpu or cuda, found {name!r}. Leave it at auto.") from None
+    if device.type == "cuda" and not here:
+        raise ConfigError(
+            f"Expected a GPU for device={name}, found none that torch {torch.__version__} can use. Set device=cpu."
         )
-        unknown = [name for name in aliases.values() if name not in known]
-        if known and unknown:
-            fix = f"{nearest(unknown[0], known)}An alias leads from a type of this data to one of the bundle."
-            found = f"{listed(unknown)}; it knows {listed(known, 40)}"
-            raise refusal("type_aliases", expected="types of the bundle", found=found, fix=fix)
-
-    def _coverage_message(self, sample_id: str, share: float, floor: float, samples: Sequence[PreparedSample]) -> str:
-        sample = next(s for s in samples if s.sample_id == sample_id)
-        shares = self.features.coverages(sample)
-        wanted = {"genes": self.features.genes, "states": self.features.state_genes}.get(min(shares, key=shares.get))
-        if wanted:
-            missing = [g for g in wanted if g not in sample.features]
-            what = f"of its {len(wanted)} features; missing: {', '.join(missing[:8])}"
-            remedy = "Check gene ids and species, or use a bundle trained on this panel"
-        else:
-            found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
-            what = f"of cells with a known type; known: {list(self.features.types)}, found: {found}"
-            remedy = "Rename the types in obs['cell_type'] or give type_aliases (found, trained)"
-        return (
-            f"Sample {sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % {what}. "
-            f"{remedy}; a lower coverage_floor accepts it at your own risk."
-        )
-
-
-def load(bundle: str | Path) -> Predictor:
-    """Read a bundle folder. Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read."""
-    return Predictor(Bundle.load(Path(bundle)))
+    return device
 
 
 def _novel(share: float, note: str) -> dict:

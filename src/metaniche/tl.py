@@ -25,17 +25,19 @@ def metastatic_potential(
     patients: pd.DataFrame | None = None,
     coverage_floor: float = 0.5,
     type_aliases: dict[str, str] | None = None,
+    device: str = "auto",
     copy: bool = False,
 ) -> AnnData | None:
     """Score the cells, samples and patients of `adata` with a bundle. Research use only.
 
     Writes obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"] and uns["metaniche"] in place, or
-    returns a copy with them. Parameters and errors as in `metaniche.predict.Predictor.predict`; `model` is a bundle folder.
+    returns a copy with them. Parameters and errors as in `metaniche.predict.Predictor` and its `predict`; `model` is a bundle
+    folder.
     """
     from metaniche.io import keys
     from metaniche.predict import load
 
-    scored = load(model).predict(
+    scored = load(model, device).predict(
         adata,
         um_per_unit=um_per_unit,
         patients=patients,

@@ -1,10 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from elsewhere import ELSEWHERE, accelerator
 
 from metaniche.explain import explained, variance_shares
 from metaniche.explain.explanation import pair_order
 from metaniche.io import run_files
+from metaniche.predict import Predictor
 from metaniche.report.run import read_run
 
 
@@ -80,3 +82,11 @@ def test_a_network_without_pairs_has_terms_only(small_cohort):
     assert found.edge_curves.empty
     assert (found.terms["signals"] == 0).all()
     assert explained(other, samples) is None
+
+
+def test_on_an_accelerator_it_is_explained_the_same(hearing, small_cohort):
+    here = explained(Predictor(hearing.bundle, "cpu"), small_cohort[0])
+    with accelerator():
+        there = explained(Predictor(hearing.bundle, ELSEWHERE), small_cohort[0])
+    for name in ("terms", "pairs", "curves", "edge_curves", "states"):
+        pd.testing.assert_frame_equal(getattr(here, name), getattr(there, name), rtol=1e-4, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from elsewhere import ELSEWHERE, accelerator
 from tissue import make_sample
 
 from metaniche.graph import concat
@@ -13,6 +14,14 @@ def forward(name, graph, x, bag_ptr, n_clinical=0, clinical=None, candidates=Non
     model = ARCHITECTURES[name](x.shape[1], 3, n_clinical, width=16).eval()
     candidates = torch.ones(graph.n_cells, dtype=torch.bool) if candidates is None else candidates
     return model(x, graph, bag_ptr, candidates, clinical)
+
+
+def said_and_learned(network, tissue):
+    """Bag logits, and the gradient of every weight."""
+    network.zero_grad()
+    out = network(*tissue).bag_logits
+    out.sum().backward()
+    return out.detach(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -54,3 +63,17 @@ class TestEveryArchitecture:
             assert torch.allclose(out.attention[bag].sum(), torch.tensor(1.0), atol=1e-5)
         share = out.attention[30:, None] * out.cell_logits[30:]
         assert torch.allclose(out.bag_logits[1], share.sum(0), atol=1e-5)
+
+    def test_on_an_accelerator_it_says_and_learns_the_same(self, name):
+        """Every tensor is made where the cells are."""
+        torch.manual_seed(0)
+        network, apart = ARCHITECTURES[name](5, 3, 2, width=16).eval(), torch.rand(80) < 0.6
+        graph, ptr = make_sample("s", "p").graph, torch.tensor([0, 30, 80])
+        tissue = torch.randn(80, 5), graph, ptr, ~apart, torch.randn(2, 2), torch.rand(80, 6), apart
+        expected, slopes = said_and_learned(network, tissue)
+        with accelerator():
+            out, found = said_and_learned(network.to(ELSEWHERE), [part.to(ELSEWHERE) for part in tissue])
+            assert out.device == ELSEWHERE
+            assert torch.equal(out.cpu(), expected)
+            assert found.keys() == slopes.keys()
+            assert all(torch.equal(found[key].cpu(), slopes[key]) for key in slopes)

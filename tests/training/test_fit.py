@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from elsewhere import ELSEWHERE, accelerator
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tissue import READ
 
 from metaniche.data.features import FeatureConfig
@@ -193,3 +196,37 @@ def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_pat
         fit_bundle(samples, sites, deaf)
     assert "nothing here: SeedSoil hears no" in caplog.text
     assert "nothing here: NicheGIN hears no" in caplog.text
+
+
+class Pretended(CPUAccelerator):
+    def setup_device(self, device):
+        """Nothing to do."""
+
+
+TASKS = (
+    BINARY,
+    Task("cells", "c", level="cell", label="cell_type", positive=("malignant",)),
+    Task("cox", "c", kind="cox", time="time", event="event"),
+    Task("hazards", "h", kind="discrete_time", time="time", event="event"),
+    Task("sites", "s", kind="sites", sites=("liver", "lung")),
+)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_on_an_accelerator_it_learns_the_same(small_cohort, task):
+    """Every tensor of a step is made where the batch is, and nothing is asked for that CUDA does in any order."""
+    samples, patients, table = small_cohort
+    pairs = pd.DataFrame(
+        {"ligand": ["CXCL12", "KRT8"], "receptor": ["CXCR4", "CD3E"], "signaling_type": ["secreted", "ecm"]}
+    )
+    config = replace(CONFIG, architecture="SeedSoil", parameters={"width": 8}, resource=Resource(pairs, "r"), epochs=2)
+    targets = make_targets(task, patients, table, samples)
+
+    def trained(strategy):
+        trainer = pl.Trainer(max_epochs=2, barebones=True, strategy=strategy, deterministic=True)
+        return fit_bundle(samples, targets, config, make_trainer=lambda folder: trainer).states[0]
+
+    here = trained(SingleDeviceStrategy(torch.device("cpu"), accelerator=CPUAccelerator()))
+    with accelerator():
+        there = trained(SingleDeviceStrategy(ELSEWHERE, accelerator=Pretended()))
+    assert states_equal(there, here)

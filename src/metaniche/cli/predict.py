@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
     scoring = {"coverage_floor": check_floor(config.coverage_floor)}
     of_folder = source.is_dir() and source.suffix != ".zarr"
     check_output(source, output, of_folder, config.overwrite)
-    predictor = load(config.bundle)
+    predictor = load(config.bundle, config.device)
     options = {"um_per_unit": config.um_per_unit, "type_aliases": _aliases(config.type_aliases)}
     scoring["patients"] = _patients(config.patients)
     if not of_folder:

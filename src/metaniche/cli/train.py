@@ -122,7 +122,7 @@ def _describe(
 
 def _uncalibrated(predictor: Predictor) -> Predictor:
     without = {k: v for k, v in predictor.bundle.calibration.items() if k != "temperature"}
-    return Predictor(replace(predictor.bundle, calibration=without))
+    return Predictor(replace(predictor.bundle, calibration=without), predictor.device)
 
 
 def _write_held_out(config: DictConfig, held_out: Targets, folder: Path) -> None:

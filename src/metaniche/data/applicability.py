@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import CLIP, Features
 from metaniche.data.sample import PreparedSample
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.io import keys
-from metaniche.io.wording import listed, refusal
+from metaniche.io.wording import listed, nearest, refusal
 
 MIN_CELLS = 100  # fewer say little of a tumour
 PROBE = 2000  # cells of a sample whose values are looked at
@@ -26,6 +27,30 @@ def check_floor(floor: float) -> float:
     if not number or not 0 <= floor <= 1:
         raise ConfigError(f"Expected coverage_floor to be a number from 0 to 1, found {floor!r}. The default is 0.5.")
     return float(floor)
+
+
+def check_coverage(samples: Sequence[PreparedSample], features: Features, floor: float) -> dict[str, float]:
+    """Sample id -> coverage. Raises InputError for a sample that measures less than `floor` of the features."""
+    coverage = {}
+    for sample in samples:
+        coverage[sample.sample_id] = share = features.coverage(sample)
+        if share < floor:
+            missing, remedy = _not_covered(sample, features)
+            raise InputError(
+                f"Sample {sample.sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % "
+                f"{missing}. {remedy}; a lower coverage_floor accepts it at your own risk."
+            )
+    return coverage
+
+
+def check_aliases(aliases: dict[str, str], features: Features, config: CohortConfig) -> None:
+    """Raise InputError for an alias of a type that means nothing to the bundle: its cells would be unknown, without a word."""
+    known = sorted({*features.types, *config.malignant_types, *config.drop_types, *config.type_aliases.values()})
+    unknown = [name for name in aliases.values() if name not in known]
+    if known and unknown:
+        fix = f"{nearest(unknown[0], known)}An alias leads from a type of this data to one of the bundle."
+        found = f"{listed(unknown)}; it knows {listed(known, 40)}"
+        raise refusal("type_aliases", expected="types of the bundle", found=found, fix=fix)
 
 
 def check_kind(stated: str | None, features: Features, *, where: object) -> None:
@@ -65,6 +90,19 @@ def doubts(samples: Sequence[PreparedSample], features: Features, pool: str) -> 
             found.append(f"sample {sample.sample_id}: {100 * alone:.0f} % of cells have no neighbour")
         found += [f"sample {sample.sample_id}: {text}" for text in _of_values(sample, features)]
     return found
+
+
+def _not_covered(sample: PreparedSample, features: Features) -> tuple[str, str]:
+    """What the sample lacks most, and what to do."""
+    shares = features.coverages(sample)
+    wanted = {"genes": features.genes, "states": features.state_genes}.get(min(shares, key=shares.get))
+    if wanted:
+        missing = [g for g in wanted if g not in sample.features]
+        what = f"of its {len(wanted)} features; missing: {', '.join(missing[:8])}"
+        return what, "Check gene ids and species, or use a bundle trained on this panel"
+    found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
+    what = f"of cells with a known type; known: {list(features.types)}, found: {found}"
+    return what, "Rename the types in obs['cell_type'] or give type_aliases (found, trained)"
 
 
 def _of_values(sample: PreparedSample, features: Features) -> list[str]:

@@ -21,7 +21,7 @@ STEPS = 12
 CURVES = ("deletion", "insertion")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def deletion_curves(
     predictor: Predictor,
     samples: Sequence[PreparedSample],
@@ -107,7 +107,7 @@ def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:
     out = copy.deepcopy(network)
     for family, listen in out.families.items():
         mine = np.flatnonzero(families == family)
-        listen.scale[torch.from_numpy(np.isin(mine, pairs))] = 0.0
+        listen.scale[torch.from_numpy(np.isin(mine, pairs)).to(listen.scale.device)] = 0.0
     return out
 
 

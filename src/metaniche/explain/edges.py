@@ -30,7 +30,7 @@ def hears_neighbours(predictor: Predictor) -> bool:
     return bool(getattr(predictor.members[0], "families", None))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def edge_deletion_curves(
     predictor: Predictor,
     samples: Sequence[PreparedSample],
@@ -87,7 +87,7 @@ def _of_unit(
     """What is heard along all edges of a unit, and along those of every step between none and all, (steps, CURVES, orders)."""
     task, listeners, n_edges = predictor.task, _listeners(predictor, batch), batch.graph.n_edges
     heard, size = partial(_heard, task, listeners, batch), _added(task, listeners, batch)
-    own = np.flatnonzero(size)
+    own, every = np.flatnonzero(size), torch.ones(n_edges, dtype=torch.bool, device=batch.x.device)
     own = own[np.argsort(-size[own], kind="stable")]
     group = _groups(batch.graph, own)
     others = [_added(task, _listeners(other, batch), batch) for other in shuffled] + [
@@ -95,9 +95,9 @@ def _of_unit(
     ]
     orders = [own, *(_alike(own, other, group, rng) for other in others)]
     steps = [
-        [[heard(_kept(order, share, curve, n_edges)) for order in orders] for curve in CURVES] for share in SHARES[1:-1]
+        [[heard(_kept(order, share, curve, every)) for order in orders] for curve in CURVES] for share in SHARES[1:-1]
     ]
-    return heard(torch.ones(n_edges, dtype=torch.bool)), np.array(steps)
+    return heard(every), np.array(steps)
 
 
 def _listeners(predictor: Predictor, batch: Batch) -> Listeners:
@@ -118,12 +118,12 @@ def _added(task: Task, listeners: Listeners, batch: Batch) -> np.ndarray:
     for network, own, attention in listeners:
         of_edges = of_event(task, network.edge_contributions(own, batch.signals, batch.graph)).mean(1)
         added.append(attention[receivers] * of_edges)
-    return torch.stack(added).mean(0).abs().numpy()
+    return torch.stack(added).mean(0).abs().cpu().numpy()
 
 
 def _groups(graph: CellGraph, edges: np.ndarray) -> np.ndarray:
     """Number of the group of each of these edges: `ALIKE` of one relation that are next to one another in length."""
-    relation, distance = graph.relation.numpy()[edges], graph.distance_um.numpy()[edges]
+    relation, distance = (x.cpu().numpy()[edges] for x in (graph.relation, graph.distance_um))
     by_length = np.lexsort((distance, relation))
     sorted_relation = relation[by_length]
     place = np.arange(len(edges)) - np.searchsorted(sorted_relation, sorted_relation)
@@ -139,8 +139,8 @@ def _alike(order: np.ndarray, size: np.ndarray, group: np.ndarray, rng: np.rando
     return out
 
 
-def _kept(order: np.ndarray, share: float, curve: str, n_edges: int) -> Tensor:
-    """(E,) bool: all edges but the first of the order, or those only."""
-    first = torch.zeros(n_edges, dtype=torch.bool)
-    first[torch.from_numpy(order[: round(share * len(order))])] = True
+def _kept(order: np.ndarray, share: float, curve: str, every: Tensor) -> Tensor:
+    """(E,) bool, as `every`: all edges but the first of the order, or those only."""
+    first = torch.zeros_like(every)
+    first[torch.from_numpy(order[: round(share * len(order))]).to(every.device)] = True
     return first if curve == "insertion" else ~first

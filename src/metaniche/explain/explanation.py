@@ -103,4 +103,4 @@ def _shuffled(predictor: Predictor, seed: int) -> Predictor:
         return tensor.flatten()[torch.randperm(tensor.numel(), generator=g)].reshape(tensor.shape)
 
     states = [{name: mixed(tensor) for name, tensor in state.items()} for state in predictor.bundle.states]
-    return Predictor(replace(predictor.bundle, states=states))
+    return Predictor(replace(predictor.bundle, states=states), predictor.device)

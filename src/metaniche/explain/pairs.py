@@ -21,7 +21,7 @@ from metaniche.predict import Predictor
 UNTYPED = "untyped"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def pair_contributions(
     predictor: Predictor, samples: Sequence[PreparedSample], patients: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def pair_contributions(
     tables = []
     for unit, members, batch in predictor.batches(samples, patients):
         names, codes = _types(members)
-        type_N = torch.from_numpy(codes)
+        type_N = torch.from_numpy(codes).to(predictor.device)
         found = np.mean(
             [_of_member(m, predictor.task, batch, pairs, type_N, len(names)) for m in predictor.members], axis=0
         )
@@ -76,7 +76,7 @@ def _of_member(network: MIL, task: Task, batch: Batch, pairs: pd.DataFrame, type
             batch.signals, batch.signals, part.ligand, part.receptor, part.graph.indptr, part.graph.indices, weight
         )
         mine = np.flatnonzero(pairs["signaling_type"] == part.family)
-        out[:, :, mine] += (type_pair_sums(problem, type_N, n_types)[0] * part.weight).numpy()
+        out[:, :, mine] += (type_pair_sums(problem, type_N, n_types)[0] * part.weight).cpu().numpy()
     return out
 
 

@@ -23,6 +23,10 @@ class MILOutput(NamedTuple):
     terms: Tensor | None = None
     penalty: Tensor | None = None
 
+    def cpu(self) -> "MILOutput":
+        """The same on the CPU."""
+        return MILOutput(*(x if x is None else x.cpu() for x in self))
+
     def of_bag(self) -> Tensor:
         """(T, K) terms of the logits of a batch's one bag; clinical variables are none of them."""
         return (self.attention[:, None, None] * self.terms).sum(0)

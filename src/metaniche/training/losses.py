@@ -42,8 +42,11 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
 
     Shapes: risk, time, event (B,); all B are the risk set. 0 where nobody has an event.
     """
+    device = risk.device
+    # As long as there are units, and looked at again and again; nor does CUDA sum up in an order that stays the same.
+    risk, time, event = risk.cpu(), time.cpu(), event.cpu()
     if not (event > 0).any():
-        return risk.sum() * 0.0
+        return risk.sum().to(device) * 0.0
     order = torch.argsort(time, descending=True, stable=True)
     risk, time, event = risk[order], time[order], event[order] > 0
     offset = risk.detach().max()
@@ -54,11 +57,11 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
     at_risk = zeros.index_add(0, group, hazard).cumsum(0)
     tied = zeros.index_add(0, group[event], hazard[event])
     deaths = torch.bincount(group[event], minlength=n_groups)
-    of_death = torch.repeat_interleave(torch.arange(n_groups, device=risk.device), deaths)
-    rank = torch.arange(of_death.numel(), device=risk.device) - (deaths.cumsum(0) - deaths)[of_death]
+    of_death = torch.repeat_interleave(torch.arange(n_groups), deaths)
+    rank = torch.arange(of_death.numel()) - (deaths.cumsum(0) - deaths)[of_death]
     share = rank.to(risk.dtype) / deaths[of_death]
     log_terms = torch.log(at_risk[of_death] - share * tied[of_death]) + offset
-    return (log_terms.sum() - risk[event].sum()) / deaths.sum()
+    return ((log_terms.sum() - risk[event].sum()) / deaths.sum()).to(device)
 
 
 def discrete_time_loss(

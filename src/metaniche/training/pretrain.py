@@ -133,7 +133,7 @@ def pretrain(
         return before, _error(module, data, seed)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _error(module: HiddenFeatures, data: TumourDataModule, seed: int) -> float:
     torch.manual_seed(seed)
     module.eval()
