@@ -12,7 +12,6 @@ import gpu_bench_nulls
 import torch
 
 from metaniche.ops import edge_attention, hilbert_order, knn_neighbors, radius_neighbors, segment_sum
-from metaniche.ops.cuda import edge_attention as kernels
 
 NEIGHBOURS, SETS, ROUNDS = 15, 3, 9
 GIB = 2**30
@@ -197,8 +196,3 @@ def _times(run: Callable, sets: list) -> list[float]:
         stop.synchronize()
         times.append(start.elapsed_time(stop))
     return times
-
-
-def transposed_once() -> str:
-    """What the timings of the backward pass leave out."""
-    return f"The edges by sender are sorted once a graph ({kernels.by_sender.__name__}) and not in these times."

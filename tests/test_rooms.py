@@ -189,18 +189,23 @@ def test_every_room_says_what_comes_in_and_out(file):
         assert ast.get_docstring(tree), f"{path} does not say what it is for"
 
 
+def loaded(imported, heavy):
+    """Those of `heavy` that a fresh Python has in memory after it imported these modules, and what it complained of."""
+    code = f"import sys, {imported}; print(' '.join(m for m in {heavy!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.split(), done.stderr
+
+
 def test_import_is_light():
     """`import metaniche`, `pp` and `tl` pull none of the heavy libraries; `pl` draws, and needs matplotlib."""
     heavy = ("torch", "lightning", "hydra", "matplotlib", "wandb", "anndata", "sklearn", "torch_geometric")
-    found = f"' '.join(m for m in {heavy!r} if m in sys.modules)"
-    code = f"import sys, metaniche, metaniche.pp, metaniche.tl; sys.exit({found} or 0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert loaded("metaniche, metaniche.pp, metaniche.tl", heavy) == ([], "")
 
 
 def test_predict_needs_neither_lightning_nor_hydra():
-    code = (
-        "import sys, metaniche.predict; sys.exit(' '.join(m for m in ('lightning', 'hydra') if m in sys.modules) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert loaded("metaniche.predict", ("lightning", "hydra", "torch_geometric")) == ([], "")
+
+
+@pytest.mark.parametrize("verb", ["communicate", "predict", "prepare"])
+def test_a_verb_that_does_not_train_starts_without_what_trains(verb):
+    assert loaded(f"metaniche.cli.{verb}", ("lightning", "torch_geometric", "torch._dynamo")) == ([], "")

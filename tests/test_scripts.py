@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from elsewhere import ELSEWHERE, accelerator
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -29,3 +31,17 @@ def test_a_job_hands_its_arguments_to_the_runner(verb, tmp_path):
     said = done.stdout.splitlines()
     assert said[:2] == ["python", f"scripts/{verb}.py"], done.stderr
     assert said[-1] == "input=a b.h5ad"
+
+
+def test_networks_on_a_gpu_are_compared_with_those_here(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import gpu_networks
+
+    with accelerator():
+        assert gpu_networks.compare(300, ELSEWHERE) == []
+        monkeypatch.setattr(gpu_networks, "LIMIT", -1.0)
+        assert any("SeedSoil of pairs, logits" in text for text in gpu_networks.compare(300, ELSEWHERE))
+        monkeypatch.setattr(torch.Tensor, "square", lambda x: x.cumsum(0))
+        assert all(
+            "no deterministic" in text or "does not have" in text for text in gpu_networks.compare(300, ELSEWHERE)
+        )

@@ -8,7 +8,7 @@ from functools import partial
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.utils import instantiate
@@ -28,8 +28,10 @@ from metaniche.io.wording import nearest
 from metaniche.models import ARCHITECTURES
 from metaniche.models.encoder import Encoder
 from metaniche.signaling import Resource, SignalConfig, open_resource
-from metaniche.training.fit import FitConfig
-from metaniche.training.pretrain import PretrainConfig
+
+if TYPE_CHECKING:  # Lightning takes longer to load than all else: verbs that do not train start without it
+    from metaniche.training.fit import FitConfig
+    from metaniche.training.pretrain import PretrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +214,8 @@ def read_task(config: DictConfig) -> Task:
 
 def fit_config(config: DictConfig, model: DictConfig | None = None) -> FitConfig:
     """Everything a network's training needs, for `config.model` or another model of the same group."""
+    from metaniche.training.fit import FitConfig
+
     check_targets(config)
     read_graph(config)  # networks take its radius: what is wrong with it is said of the graph
     values = plain(model if model is not None else config.model)
@@ -264,6 +268,8 @@ def _pairs_to_hear(config: DictConfig) -> Resource | None:
 
 def read_pretraining(config: DictConfig) -> PretrainConfig:
     """The pretraining of `config.pretrain`, its encoder read."""
+    from metaniche.training.pretrain import PretrainConfig
+
     values = plain(config.pretrain)
     values.pop("only", None)
     encoder = values.pop("encoder", None)

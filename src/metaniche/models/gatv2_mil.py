@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv
 
 from metaniche.graph import CellGraph
 from metaniche.models.mil import MIL
@@ -26,6 +25,8 @@ class GATv2MIL(MIL):
         radius_um: float = 150.0,
         n_basis: int = 8,
     ) -> None:
+        from torch_geometric.nn import GATv2Conv  # takes longer to load than all of metaniche
+
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.convs = nn.ModuleList(

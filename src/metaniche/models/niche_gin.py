@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GINConv
 
 from metaniche.graph import CellGraph
 from metaniche.models.mil import MIL
@@ -25,6 +24,8 @@ class NicheGIN(MIL):
         dropout: float = 0.2,
         layers: int = 3,
     ) -> None:
+        from torch_geometric.nn import GINConv  # takes longer to load than all of metaniche
+
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
         self.pool.stay_uniform()
         self.convs = nn.ModuleList(
