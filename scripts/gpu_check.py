@@ -145,11 +145,25 @@ def correctness(failures: list[str]) -> list[str]:
     ]
 
 
-def large_cases() -> list[str]:
-    """Each op on fresh random inputs, on the GPU and by the reference on the CPU."""
-    failures, seed, n = [], int(time.time()), 50_000
+def large_cases(n: int = 50_000) -> list[str]:
+    """Each op, and whole networks, on fresh random inputs, on the GPU and on the CPU."""
+    seed = int(time.time())
     say(f"random inputs of seed {seed}")
     torch.manual_seed(seed)
+    return [
+        *large_neighbors(n, seed),
+        *large_attention(n),
+        *gpu_attention.compare(n),
+        *large_segments(n),
+        *gpu_check_ligrec.large_ligrec(n, seed),
+        *gpu_sparse.large(n),
+        *gpu_check_nulls.large_nulls(n, seed),
+        *gpu_networks.compare(n),
+    ]
+
+
+def large_neighbors(n: int, seed: int) -> list[str]:
+    failures = []
     for dim in (2, 3):
         pos, ptr = torch.rand(n, dim) * n ** (1 / dim), torch.tensor([0, n // 3, n])
         for name, run in {
@@ -165,16 +179,7 @@ def large_cases() -> list[str]:
                 expected = run(pos, ptr)
             if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected)):
                 failures.append(f"{name} in {dim}-D differs from the reference (seed {seed})")
-    return [
-        *failures,
-        *large_attention(n),
-        *gpu_attention.compare(n),
-        *large_segments(n),
-        *gpu_check_ligrec.large_ligrec(n, seed),
-        *gpu_sparse.large(n),
-        *gpu_check_nulls.large_nulls(n, seed),
-        *gpu_networks.compare(n),
-    ]
+    return failures
 
 
 def large_attention(n: int) -> list[str]:

@@ -1,10 +1,12 @@
 """An accelerator that is none: tensors which say that they lie elsewhere, refuse to meet those here, and compute on the CPU.
 
 What runs on it as on the CPU makes every tensor where its data are, and asks CUDA for nothing that it does not do in a fixed
-order. Kernels are not run: the ops' native CPU code takes their place.
+order. Ops that torch knows by name run their CPU code there; `kernels` sends the others to CUDA's, on a machine that emulates it.
 """
 
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from pkgutil import iter_modules
 from unittest import mock
 
 import torch
@@ -12,8 +14,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from metaniche import ops
+from metaniche.ops import backend
+from metaniche.ops.cuda.launch import use_machine
+
 ELSEWHERE = torch.device("meta")  # a name that autograd knows, of tensors that nobody makes by accident
 MOVES = ("aten._to_copy", "aten.copy_")
+INDEXED = ("aten.index.", "aten.index_put.", "aten.index_put_.")
 
 
 class Elsewhere(torch.Tensor):
@@ -38,6 +45,9 @@ class Elsewhere(torch.Tensor):
 
     __array__ = numpy
 
+    def data_ptr(self):
+        return self.here.data_ptr()
+
     @classmethod
     def __torch_dispatch__(cls, op, types, args=(), kwargs=None):
         raise RuntimeError(f"{op} outside of `accelerator()`")
@@ -47,8 +57,10 @@ class _Ops(TorchDispatchMode):
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         kwargs, tensors = dict(kwargs or {}), [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         there = [x for x in tensors if isinstance(x, Elsewhere)]
+        if str(op).startswith(INDEXED):  # positions may lie on the CPU
+            tensors = [x for x in tree_leaves((args[0], args[2:])) if isinstance(x, torch.Tensor)]
         device = kwargs.pop("device", None)
-        stays = bool(there) if device is None else torch.device(device) == ELSEWHERE
+        stays = bool(there) if device is None else _is_there(device)
         if there and not str(op).startswith(MOVES) and any(x.ndim for x in tensors if not isinstance(x, Elsewhere)):
             raise RuntimeError(f"Expected all tensors of {op} on one device, found two.")
         if there and (why := _no_fixed_order(op, args, kwargs)):
@@ -61,14 +73,61 @@ class _Ops(TorchDispatchMode):
 
 
 class _Factories(TorchFunctionMode):
-    """`torch.tensor` on a device is no op of its own."""
+    """What makes tensors without an op of its own."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        made = function in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None
-        if made and torch.device(kwargs["device"]) == ELSEWHERE:
+        args, kwargs = tuple(map(_named, args)), {key: _named(x) for key, x in (kwargs or {}).items()}
+        own = args[0] if args else None
+        if function is torch.Tensor.cuda:
+            function, args = torch.Tensor.to, (own, ELSEWHERE)
+        if function in (torch.tensor, torch.as_tensor) and _is_there(kwargs.get("device")):
             return function(*args, **kwargs | {"device": "cpu"}).to(ELSEWHERE)
+        if function is torch.Tensor.new_tensor and isinstance(own, Elsewhere):
+            return function(own.here, *args[1:], **kwargs).to(ELSEWHERE)
+        if function is torch.Tensor.__getitem__ and isinstance(own, Elsewhere) and isinstance(args[1], list):
+            return function(own, torch.tensor(args[1]))
+        if function is torch.sparse_csr_tensor and isinstance(own, Elsewhere):
+            return Csr(*args)
+        if function is torch.Tensor.to_sparse_csr and isinstance(own, Elsewhere):
+            return Csr.of(own.here.to_sparse_csr())
+        if function is torch.Tensor.to and own.layout == torch.sparse_csr and _is_there(args[1]):
+            return Csr.of(own)
         return function(*args, **kwargs)
+
+
+class Csr:
+    """A sparse matrix there: no tensor, for those of other classes have strides."""
+
+    layout, device, ndim, is_sparse_csr = torch.sparse_csr, ELSEWHERE, 2, True
+
+    def __init__(self, crow_indices, col_indices, values, shape):
+        self.crow_indices, self.col_indices, self.values = (
+            (lambda: crow_indices),
+            (lambda: col_indices),
+            (lambda: values),
+        )
+        self.shape, self.dtype = shape, values.dtype
+
+    @classmethod
+    def of(cls, here):
+        parts = here.crow_indices(), here.col_indices(), here.values()
+        return cls(*(part.to(ELSEWHERE) for part in parts), here.shape)
+
+    def to_dense(self):
+        return self.cpu().to_dense().to(ELSEWHERE)
+
+    def cpu(self):
+        parts = self.crow_indices(), self.col_indices(), self.values()
+        return torch.sparse_csr_tensor(*(part.cpu() for part in parts), self.shape)
+
+
+def _named(x):
+    """CUDA is another name of ELSEWHERE."""
+    return ELSEWHERE if isinstance(x, str) and x == "cuda" else x
+
+
+def _is_there(device):
+    return isinstance(device, str | torch.device) and torch.device(device) == ELSEWHERE
 
 
 def _here(x):
@@ -94,3 +153,24 @@ def accelerator():
     """Inside, tensors can be made on and moved to ELSEWHERE."""
     with mock.patch("torch.autocast", return_value=nullcontext()), _Factories(), _Ops():
         yield ELSEWHERE
+
+
+@contextmanager
+def kernels(machine):
+    """As `accelerator`; ops take their CUDA path for tensors there, and `machine` runs the kernels."""
+    modules = [import_module(f"metaniche.ops.{found.name}") for found in iter_modules(ops.__path__)]
+    choose = backend.choose
+
+    def chosen(op, device, unable=None):
+        if backend.wanted() == "reference" or device.type not in ("cpu", ELSEWHERE.type):
+            return choose(op, device, unable)
+        if device.type == "cpu":  # whatever is asked for
+            return backend.best(op, device, unable)[0]
+        return "reference" if unable or "cuda" not in backend.NATIVE[op] else "cuda"
+
+    with ExitStack() as stack:
+        for module in modules:
+            if hasattr(module, "choose"):
+                stack.enter_context(mock.patch.object(module, "choose", chosen))
+        stack.enter_context(use_machine(machine))
+        yield stack.enter_context(accelerator())

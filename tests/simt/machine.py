@@ -54,7 +54,10 @@ class Machine:
         library.simt_configure(
             *((mutant.number, mutant.shift) if mutant else (-1, 0)), ctypes.c_int64(self.most_switches)
         )
-        held = [Guarded(spec, x) if isinstance(spec, Array) else None for spec, x in zip(kernel.arguments, arguments)]
+        held = [
+            Guarded(spec, getattr(x, "here", x)) if isinstance(spec, Array) else None
+            for spec, x in zip(kernel.arguments, arguments)
+        ]
         values = [
             ctypes.c_void_p(guard.address) if guard else SCALARS[spec.ctype](x)
             for guard, spec, x in zip(held, kernel.arguments, arguments)

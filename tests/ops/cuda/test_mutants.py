@@ -41,7 +41,6 @@ CASES = {
     "segment": segment.SHORT,
     "transport": transport.SHORT,
 }
-HEADERS = {"cuda/cell_list.h": "neighbors", "cuda/row_team.h": "csr_encoder"}
 ALL = bool(os.environ.get("METANICHE_ALL_MUTANTS"))
 SHARE = 1 if ALL else 8
 
