@@ -51,18 +51,15 @@ def on_cpu(q, k, v, indptr, indices, bias, null, grad, dropout: float) -> list[t
         return [out.detach(), *torch.autograd.grad(out, floats, grad.double())]
 
 
-def timings(speed: float, n: int = 1_000_000) -> list[gpu_bench.Timing]:
-    """Both ways at `n` cells of 15 neighbours in Hilbert order, and the making of the tiles."""
-    ptr = torch.tensor([0, n], device="cuda")
-    graphs = [
-        ops.knn_neighbors(gpu_bench.tissue(n, seed), ptr, gpu_bench.NEIGHBOURS)[:2] for seed in range(gpu_bench.SETS)
-    ]
+def timings(speed: float, graphs: list) -> list[gpu_bench.Timing]:
+    """Both ways on graphs in Hilbert order, and the making of the tiles."""
+    n = graphs[0][0].numel() - 1
     tiles = [tiling(*graph) for graph in graphs]
     edges, senders = graphs[0][1].numel(), tiles[0].senders.numel()
     # Read: rows and columns. Written: senders, and a byte an edge.
     least = 8 * n + 4 * edges + 4 * senders + edges
     size = f"{n / 1e6:g} M cells, reuse {edges / senders:.1f}"
-    found = [gpu_bench._timed("tiles of a graph, once", size, lambda graph: tiling(*graph), graphs, least, speed)]
+    found = [gpu_bench.timed("tiles of a graph, once", size, lambda graph: tiling(*graph), graphs, least, speed)]
     for heads, width in ((4, 16), (4, 64)):
         for dtype in LIMITS:
             found += both_ways(speed, n, heads, width, dtype, graphs, tiles)
@@ -83,7 +80,7 @@ def both_ways(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
             out, lse = kernels.forward(*given, *how)
             sets.append((given, how, (torch.randn_like(out), *given, out, lse)))
         name = f"attention by {way}, {str(dtype).removeprefix('torch.')}{', dropout' if dropout else ''}"
-        time = partial(gpu_bench._timed, size=size, sets=sets, speed=speed)
+        time = partial(gpu_bench.timed, size=size, sets=sets, speed=speed)
         found += [
             time(f"{name}, forward", run=lambda x: kernels.forward(*x[0], *x[1]), n_bytes=forward),
             time(f"{name}, backward", run=lambda x: kernels.backward(*x[2], *x[1]), n_bytes=backward),

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import gpu_bench_ligrec
-import gpu_bench_nulls
 import torch
 
 from metaniche.ops import edge_attention, hilbert_order, knn_neighbors, radius_neighbors, segment_sum
@@ -44,34 +42,43 @@ def bandwidth() -> float:
     return 2 * source.numel() / (statistics.median(times) / 1e3)
 
 
-def ours(speed: float, n: int = 1_000_000) -> list[Timing]:
-    """Every op at `n` cells of 15 neighbours, in Hilbert order as a graph stores them."""
-    found, slides = [], [tissue(n, seed) for seed in range(SETS)]
-    ptr, radius = torch.tensor([0, n], device="cuda"), radius_for(n)
-    edges = NEIGHBOURS * n
-    size = f"{n / 1e6:g} M cells"
-    found.append(
-        _timed("radius_neighbors", size, lambda p: radius_neighbors(p, ptr, radius), slides, 8 * n + 8 * edges, speed)
-    )
-    found.append(
-        _timed("knn_neighbors k=15", size, lambda p: knn_neighbors(p, ptr, 15), slides, 8 * n + 8 * edges, speed)
-    )
-    found.append(_timed("hilbert_order", size, lambda p: hilbert_order(p, ptr), slides, 16 * n, speed))
-    graphs = [knn_neighbors(p, ptr, NEIGHBOURS)[:2] for p in slides]
-    values = [torch.randn(edges, 16, device="cuda") for _ in range(SETS)]
-    summed = list(zip(values, (indptr for indptr, _ in graphs)))
-    found.append(
-        _timed(
-            "segment_sum x 16", f"{edges / 1e6:g} M rows", lambda x: segment_sum(*x), summed, 64 * (edges + n), speed
-        )
-    )
-    del values, summed
-    found += gpu_bench_ligrec.ours(speed, _timed, graphs, n)
-    found += gpu_bench_nulls.ours(speed, _timed, graphs, n)
-    for heads, width in ((4, 16), (4, 64)):
-        for dtype in (torch.float32, torch.bfloat16):
-            found += attention(speed, n, heads, width, dtype, graphs)
-    return found
+def slides(n: int = 1_000_000) -> list[torch.Tensor]:
+    """Tissues of `n` cells, in Hilbert order as a graph stores them."""
+    return [tissue(n, seed) for seed in range(SETS)]
+
+
+def graphs_of(tissues: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The graph of 15 neighbours of each."""
+    ptr = torch.tensor([0, len(tissues[0])], device="cuda")
+    return [knn_neighbors(pos, ptr, NEIGHBOURS)[:2] for pos in tissues]
+
+
+def neighbours(speed: float, tissues: list[torch.Tensor]) -> list[Timing]:
+    n = len(tissues[0])
+    ptr, radius, size = torch.tensor([0, n], device="cuda"), radius_for(n), f"{n / 1e6:g} M cells"
+    least = 8 * n + 8 * NEIGHBOURS * n
+    return [
+        timed("radius_neighbors", size, lambda p: radius_neighbors(p, ptr, radius), tissues, least, speed),
+        timed("knn_neighbors k=15", size, lambda p: knn_neighbors(p, ptr, NEIGHBOURS), tissues, least, speed),
+        timed("hilbert_order", size, lambda p: hilbert_order(p, ptr), tissues, 16 * n, speed),
+    ]
+
+
+def sums(speed: float, graphs: list) -> list[Timing]:
+    n, edges = graphs[0][0].numel() - 1, graphs[0][1].numel()
+    summed = [(torch.randn(edges, 16, device="cuda"), indptr) for indptr, _ in graphs]
+    size = f"{edges / 1e6:g} M rows"
+    return [timed("segment_sum x 16", size, lambda x: segment_sum(*x), summed, 64 * (edges + n), speed)]
+
+
+def attentions(speed: float, graphs: list) -> list[Timing]:
+    shapes, n = [(4, 16), (4, 64)], graphs[0][0].numel() - 1
+    return [
+        timing
+        for heads, width in shapes
+        for dtype in (torch.float32, torch.bfloat16)
+        for timing in attention(speed, n, heads, width, dtype, graphs)
+    ]
 
 
 def attention(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, graphs: list) -> list[Timing]:
@@ -90,8 +97,8 @@ def attention(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
             return edge_attention(*inputs)
 
     return [
-        _timed(f"{name} forward", size, infer, sets, forward, speed),
-        _timed(f"{name} forward + backward", size, train, sets, forward + backward, speed),
+        timed(f"{name} forward", size, infer, sets, forward, speed),
+        timed(f"{name} forward + backward", size, train, sets, forward + backward, speed),
     ]
 
 
@@ -119,7 +126,7 @@ def geometric(n: int, heads: int, width: int) -> list[Timing]:
         return torch.autograd.grad(out.sum(), (q, k, v, bias))
 
     size = f"{n / 1e6:g} M x {heads} x {width}"
-    return [_timed("torch-geometric gather + softmax + scatter, float32, forward + backward", size, run, [inputs])]
+    return [timed("torch-geometric gather + softmax + scatter, float32, forward + backward", size, run, [inputs])]
 
 
 def flex(n: int, heads: int, width: int) -> list[Timing]:
@@ -149,7 +156,7 @@ def flex(n: int, heads: int, width: int) -> list[Timing]:
         return torch.autograd.grad(compiled(q, k, v, block_mask=mask).sum(), (q, k, v))
 
     return [
-        _timed(
+        timed(
             "FlexAttention by distance, bfloat16, forward + backward",
             f"{n / 1e6:.3g} M x {heads} x {width}",
             run,
@@ -170,7 +177,7 @@ def radius_for(n: int) -> float:
     return math.sqrt(NEIGHBOURS / math.pi)
 
 
-def _timed(name: str, size: str, run: Callable, sets: list, n_bytes: float = 0, speed: float = 1) -> Timing:
+def timed(name: str, size: str, run: Callable, sets: list, n_bytes: float = 0, speed: float = 1) -> Timing:
     run(sets[0])
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+import gpu_bench
 import torch
 
 from metaniche.ops import (
@@ -18,13 +18,12 @@ from metaniche.ops import (
 TYPES, GENES, PAIRS, DENSITY, HEADS = 30, 700, 2000, 0.08, 4
 
 
-def ours(speed: float, timed: Callable, graphs: list, n: int) -> list:
-    """`graphs` of `n` cells; `timed` is that of gpu_bench.
-
-    Bounds are bytes, each input read once and each output written once. Every edge gathers its sender's entries as
+def ours(speed: float, graphs: list) -> list[gpu_bench.Timing]:
+    """Bounds are bytes, each input read once and each output written once. Every edge gathers its sender's entries as
     well, which come from the cache where neighbours in space are neighbours in memory: `GENES * DENSITY * 8` bytes an
     edge, 6.7 GB at a million cells of 15 neighbours.
     """
+    timed, n = gpu_bench.timed, graphs[0][0].numel() - 1
     ligand, receptor = (sparse(n, seed) for seed in (0, 1))
     lig, rec = (torch.randint(GENES, (PAIRS,), device="cuda", dtype=torch.int32) for _ in range(2))
     types = torch.randint(TYPES, (n,), device="cuda", dtype=torch.int32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
 
+import gpu_bench
 import torch
 
 from metaniche.ops import (
@@ -18,12 +19,9 @@ from metaniche.ops import (
 TYPES, GENES, PAIRS, PERMUTATIONS, DENSITY = 30, 1200, 2000, 1000, 0.1
 
 
-def ours(speed: float, timed: Callable, graphs: list, n: int) -> list:
-    """`graphs` of `n` cells; `timed` is that of gpu_bench. Bounds: bytes at `speed`; permutations: see there."""
-    return [*of_graphs(speed, timed, graphs, n), *of_labels(speed, timed)]
-
-
-def of_graphs(speed: float, timed: Callable, graphs: list, n: int) -> list:
+def of_graphs(speed: float, graphs: list) -> list[gpu_bench.Timing]:
+    """Bounds: each input read once, each output written once."""
+    n = graphs[0][0].numel() - 1
     edges, size = graphs[0][1].numel(), f"{n / 1e6:g} M cells"
     graph_bytes, found = 8 * n + 4 * edges, []
     types = torch.randint(TYPES, (n,), device="cuda", dtype=torch.int32)
@@ -36,18 +34,19 @@ def of_graphs(speed: float, timed: Callable, graphs: list, n: int) -> list:
         ("moran x 256", lambda g: moran(x, *g, weight), 4 * 256 * n + 4 * edges),
         ("bivariate_moran 64 x 64", lambda g: bivariate_moran(few, few, pairs, *g, weight), 2 * 4 * 64 * n + 4 * edges),
     ):
-        found.append(timed(name, size, run, graphs, graph_bytes + n_bytes, speed))
+        found.append(gpu_bench.timed(name, size, run, graphs, graph_bytes + n_bytes, speed))
     return found
 
 
-def of_labels(speed: float, timed: Callable, n: int = 100_000) -> list:
+def of_labels(speed: float, n: int = 100_000) -> list[gpu_bench.Timing]:
+    timed = gpu_bench.timed
     sets = [expression(n, seed) for seed in range(3)]
     values = sets[0][0].values().numel()
     size = f"{n / 1e6:g} M cells, {GENES} genes, {PAIRS} pairs"
     moments = timed("cluster_means_null", size, lambda s: cluster_means_null(*s), sets, 8 * values + 12 * n, speed)
     # Not bytes but additions bound it: one a lane and clock in shared memory, for each value and permutation.
-    gpu = torch.cuda.get_device_properties(0)
-    seconds = values * PERMUTATIONS / (32 * gpu.multi_processor_count * gpu.clock_rate * 1e3)
+    lanes = 32 * torch.cuda.get_device_properties(0).multi_processor_count
+    seconds = values * PERMUTATIONS / (lanes * clock_hz())
     name = f"cluster_means_permutations x {PERMUTATIONS} (bound: additions in shared memory)"
     drawn = timed(name, size, lambda s: cluster_means_permutations(*s, PERMUTATIONS), sets, seconds * speed, speed)
     early = timed(
@@ -57,6 +56,12 @@ def of_labels(speed: float, timed: Callable, n: int = 100_000) -> list:
         sets,
     )
     return [moments, drawn, early]
+
+
+def clock_hz() -> float:
+    """The highest clock of the GPU's processors, as nvidia-smi says it."""
+    query = ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
+    return 1e6 * float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 def expression(n: int, seed: int) -> tuple:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "scripts")]
 
 import gpu_attention  # noqa: E402
 import gpu_bench  # noqa: E402
+import gpu_bench_ligrec  # noqa: E402
+import gpu_bench_nulls  # noqa: E402
 import gpu_check_ligrec  # noqa: E402
 import gpu_check_nulls  # noqa: E402
 import gpu_networks  # noqa: E402
@@ -67,7 +70,7 @@ CASES = (
 )
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
-# A peer is not started after this: the whole check stays below eight minutes.
+# Nothing is started after this: the whole check stays below eight minutes.
 LAST_START_SECONDS = 330
 started = time.perf_counter()
 
@@ -85,8 +88,10 @@ def main() -> None:
         failures = run_cases()
         if given.small:
             raise SystemExit("\n".join(failures))
-        lines = [*heading(why), "", *kernels(), "", *correctness(failures), "", *sanitizers(), "", *benchmark()]
-    given.out.write_text("\n".join(lines) + "\n")
+        lines: list[str] = []
+        for section in (lambda: heading(why), kernels, lambda: correctness(failures), sanitizers, benchmark):
+            lines += [*([""] if lines else []), *section()]
+            given.out.write_text("\n".join(lines) + "\n")  # what is known stays, whatever comes next
     say(f"wrote {given.out}")
     if failures:
         raise SystemExit("\n".join(failures))
@@ -241,24 +246,35 @@ def sanitizers() -> list[str]:
 
 
 def benchmark() -> list[str]:
-    """The table; a peer that cannot run is named with its reason."""
+    """The table; what cannot run is named with its reason."""
     say("benchmark")
-    speed = gpu_bench.bandwidth()
-    timings = (*gpu_bench.ours(speed), *gpu_attention.timings(speed), *gpu_sparse.timings(speed))
-    rows, notes = [timing.row() for timing in timings], []
-    for name, run in (
-        ("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16)),
-        ("torch-geometric", lambda: gpu_bench.geometric(100_000, 4, 64)),
-        ("FlexAttention", lambda: gpu_bench.flex(131_072, 4, 64)),
-    ):
+    rows, notes = [], []
+
+    def part(name: str, run: Callable[[], list]) -> None:
         if time.perf_counter() - started > LAST_START_SECONDS:
             notes.append(f"- {name}: not measured, the time was over")
-            continue
+            return
+        say(name)
         try:
             torch.cuda.empty_cache()
-            rows += [timing.row() for timing in run()]
+            rows.extend(timing.row() for timing in run())
         except Exception as error:
             notes.append(f"- {name}: not measured ({type(error).__name__}: {str(error)[:200]})")
+
+    speed, slides = gpu_bench.bandwidth(), gpu_bench.slides()
+    graphs = gpu_bench.graphs_of(slides)
+    part("neighbours", lambda: gpu_bench.neighbours(speed, slides))
+    part("sums", lambda: gpu_bench.sums(speed, graphs))
+    part("ligands and receptors", lambda: gpu_bench_ligrec.ours(speed, graphs))
+    part("nulls and autocorrelation of graphs", lambda: gpu_bench_nulls.of_graphs(speed, graphs))
+    part("nulls of labels", lambda: gpu_bench_nulls.of_labels(speed))
+    part("attention", lambda: gpu_bench.attentions(speed, graphs))
+    part("attention by rows and by tiles", lambda: gpu_attention.timings(speed, graphs))
+    part("sparse expression", lambda: gpu_sparse.encoder(speed))
+    part("transport", lambda: gpu_sparse.solver(speed))
+    part("torch-geometric", lambda: gpu_bench.geometric(1_000_000, 4, 16))
+    part("torch-geometric, wide", lambda: gpu_bench.geometric(100_000, 4, 64))
+    part("FlexAttention", lambda: gpu_bench.flex(131_072, 4, 64))
     return [
         "## Times",
         "",
@@ -270,7 +286,7 @@ def benchmark() -> list[str]:
         "| op | size | median ms | range | bound ms | of the bound | peak GiB beyond inputs |",
         "|---|---|---:|---|---:|---:|---:|",
         *rows,
-        *(["", "Peers left out:", *notes] if notes else []),
+        *(["", "Left out:", *notes] if notes else []),
     ]
 
 

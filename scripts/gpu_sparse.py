@@ -56,11 +56,6 @@ def large_transport(n: int) -> list[str]:
     return failures
 
 
-def timings(speed: float) -> list[gpu_bench.Timing]:
-    torch.cuda.empty_cache()
-    return encoder(speed) + solver(speed)
-
-
 def encoder(speed: float, n: int = 200_000, genes: int = 2000, width: int = 128) -> list[gpu_bench.Timing]:
     """Bound: each entry, weight and result once; reads of weights for every entry should be the cache's."""
     sets = [expression(n, genes, 0.05, "cuda", seed) for seed in range(gpu_bench.SETS)]
@@ -77,8 +72,8 @@ def encoder(speed: float, n: int = 200_000, genes: int = 2000, width: int = 128)
 
     size = f"{sets[0][1].numel() / 1e6:.3g} M entries x {width}"
     return [
-        gpu_bench._timed("csr_encoder forward", size, infer, sets, n_bytes, speed),
-        gpu_bench._timed("csr_encoder forward + gradient of weights", size, train, sets, 2 * n_bytes, speed),
+        gpu_bench.timed("csr_encoder forward", size, infer, sets, n_bytes, speed),
+        gpu_bench.timed("csr_encoder forward + gradient of weights", size, train, sets, 2 * n_bytes, speed),
     ]
 
 
@@ -99,7 +94,7 @@ def solver(speed: float, n: int = 100_000) -> list[gpu_bench.Timing]:
     products = sum(int(run(given).iterations_S.max()) for given in sets) / len(sets)
     n_bytes = products * (24 * gpu_bench.NEIGHBOURS * n + 40 * n * sum(x.shape[1] for x in sets[0][:2]))
     size = f"{n / 1e6:g} M cells, {len(PAIRS)} pairs, {products:.0f} products"
-    return [gpu_bench._timed("transport", size, run, sets, n_bytes, speed)]
+    return [gpu_bench.timed("transport", size, run, sets, n_bytes, speed)]
 
 
 def expression(n: int, genes: int, density: float, device: str, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

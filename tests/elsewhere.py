@@ -1,7 +1,8 @@
 """An accelerator that is none: tensors which say that they lie elsewhere, refuse to meet those here, and compute on the CPU.
 
 What runs on it as on the CPU makes every tensor where its data are, and asks CUDA for nothing that it does not do in a fixed
-order. Ops that torch knows by name run their CPU code there; `kernels` sends the others to CUDA's, on a machine that emulates it.
+order. Ops that torch knows by name run their CPU code there; `kernels` sends the others to CUDA's, on a machine that emulates
+it.
 """
 
 from contextlib import ExitStack, contextmanager, nullcontext

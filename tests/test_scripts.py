@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,3 +82,84 @@ def test_networks_that_differ_or_have_no_fixed_order_are_named(scripts, monkeypa
         assert any("SeedSoil of pairs, logits" in text for text in networks.compare(300, ELSEWHERE))
         monkeypatch.setattr(torch.Tensor, "square", lambda x: x.cumsum(0))
         assert all("does not have a deterministic" in text for text in networks.compare(300, ELSEWHERE))
+
+
+class Generator:
+    """Numbers for a GPU, drawn here."""
+
+    def __new__(cls, device, drawn=torch.Generator):
+        return drawn("cpu")
+
+
+class Event:
+    """An event of a GPU that needs a millisecond for everything."""
+
+    record = synchronize = lambda self: None
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def elapsed_time(self, stop):
+        return 1.0
+
+
+@pytest.fixture
+def small_gpu(scripts, monkeypatch):
+    """The benchmark with an emulated GPU's clock and memory, and as few cells, genes and pairs as will do."""
+    bench, ligrec, nulls, sparse = map(scripts, ("gpu_bench", "gpu_bench_ligrec", "gpu_bench_nulls", "gpu_sparse"))
+    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(multi_processor_count=132))
+    monkeypatch.setattr(torch, "Generator", Generator)
+    monkeypatch.setattr(nulls, "clock_hz", lambda: 2e9)
+    for module, sizes in (
+        (bench, {"GIB": 64, "SETS": 1, "ROUNDS": 1, "NEIGHBOURS": 5}),
+        (ligrec, {"TYPES": 3, "GENES": 40, "PAIRS": 20, "HEADS": 2}),
+        (nulls, {"TYPES": 3, "GENES": 40, "PAIRS": 20, "PERMUTATIONS": 50}),
+    ):
+        for name, size in sizes.items():
+            monkeypatch.setattr(module, name, size)
+    for module, name, given in (
+        (bench, "slides", (60,)),
+        (nulls, "of_labels", (1.0, 60)),
+        (sparse, "encoder", (1.0, 60, 50, 8)),
+        (sparse, "solver", (1.0, 60)),
+        (bench, "geometric", (60, 2, 8)),
+    ):
+        small = partial(getattr(module, name), *given)
+        monkeypatch.setattr(module, name, lambda *_, small=small: small())
+    return scripts("gpu_check")
+
+
+def test_the_benchmark_of_a_gpu_measures_every_op(small_gpu, emulated, monkeypatch):
+    monkeypatch.setattr("gpu_bench.flex", lambda *_: [])  # compiles
+    with kernels(emulated):
+        lines = small_gpu.benchmark()
+    assert "Left out:" not in lines, "\n".join(lines)
+    table = "\n".join(line for line in lines if line.startswith("| "))
+    for op in ("radius", "knn", "hilbert", "segment_sum", "type_pair_sums", "received_signal", "pair_logits", "complex",
+               "neighborhood_enrichment", "edge_scores_null", "moran", "cluster_means", "edge_attention bfloat16",
+               "attention by tiles", "csr_encoder", "transport", "torch-geometric"):  # fmt: skip
+        assert op in table
+
+
+def test_a_part_of_the_benchmark_that_fails_is_named_and_the_others_stay(small_gpu, emulated, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such clock")
+
+    for name in ("neighbours", "attentions", "flex", "geometric"):
+        monkeypatch.setattr(f"gpu_bench.{name}", broken)
+    for name in (
+        "gpu_bench_ligrec.ours",
+        "gpu_bench_nulls.of_labels",
+        "gpu_bench_nulls.of_graphs",
+        "gpu_sparse.solver",
+    ):
+        monkeypatch.setattr(name, lambda *_: [])
+    with kernels(emulated):
+        lines = small_gpu.benchmark()
+    assert "- attention: not measured (RuntimeError: no such clock)" in lines
+    assert any(line.startswith("| segment_sum") for line in lines)
