@@ -1,8 +1,7 @@
 """An accelerator that is none: tensors which say that they lie elsewhere, refuse to meet those here, and compute on the CPU.
 
 What runs on it as on the CPU makes every tensor where its data are, and asks CUDA for nothing that it does not do in a fixed
-order. Ops that torch knows by name run their CPU code there; `kernels` sends the others to CUDA's, on a machine that emulates
-it.
+order. Ops of metaniche run their CPU code there; in `kernels` their CUDA path, on a machine that emulates a GPU.
 """
 
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -55,7 +54,14 @@ class Elsewhere(torch.Tensor):
 
 
 class _Ops(TorchDispatchMode):
+    def __init__(self, kernels):
+        super().__init__()
+        self.kernels = kernels
+
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        if self.kernels and op.namespace == "metaniche" and (own := _implementation(op)):
+            with _Factories(), self:
+                return own(*args)
         kwargs, tensors = dict(kwargs or {}), [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         there = [x for x in tensors if isinstance(x, Elsewhere)]
         if str(op).startswith(INDEXED):  # positions may lie on the CPU
@@ -131,6 +137,17 @@ def _is_there(device):
     return isinstance(device, str | torch.device) and torch.device(device) == ELSEWHERE
 
 
+def _implementation(op):
+    """What an op of metaniche does, where its module has one function for it: `_backward` of X for X_backward."""
+    name = op._opname
+    module = next((m for m in _modules() if name.startswith(m.__name__.split(".")[-1])), None)
+    return getattr(module, name.removeprefix(module.__name__.split(".")[-1]) or "_forward", None) if module else None
+
+
+def _modules():
+    return [import_module(f"metaniche.ops.{found.name}") for found in iter_modules(ops.__path__)]
+
+
 def _here(x):
     return x.here if isinstance(x, Elsewhere) else x
 
@@ -150,16 +167,15 @@ def _no_fixed_order(op, args, kwargs):
 
 
 @contextmanager
-def accelerator():
+def accelerator(kernels=False):
     """Inside, tensors can be made on and moved to ELSEWHERE."""
-    with mock.patch("torch.autocast", return_value=nullcontext()), _Factories(), _Ops():
+    with mock.patch("torch.autocast", return_value=nullcontext()), _Factories(), _Ops(kernels):
         yield ELSEWHERE
 
 
 @contextmanager
 def kernels(machine):
     """As `accelerator`; ops take their CUDA path for tensors there, and `machine` runs the kernels."""
-    modules = [import_module(f"metaniche.ops.{found.name}") for found in iter_modules(ops.__path__)]
     choose = backend.choose
 
     def chosen(op, device, unable=None):
@@ -170,8 +186,8 @@ def kernels(machine):
         return "reference" if unable or "cuda" not in backend.NATIVE[op] else "cuda"
 
     with ExitStack() as stack:
-        for module in modules:
+        for module in _modules():
             if hasattr(module, "choose"):
                 stack.enter_context(mock.patch.object(module, "choose", chosen))
         stack.enter_context(use_machine(machine))
-        yield stack.enter_context(accelerator())
+        yield stack.enter_context(accelerator(kernels=True))

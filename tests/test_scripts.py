@@ -126,7 +126,7 @@ def small_gpu(scripts, monkeypatch):
         (bench, "slides", (60,)),
         (nulls, "of_labels", (1.0, 60)),
         (sparse, "encoder", (1.0, 60, 50, 8)),
-        (sparse, "solver", (1.0, 60)),
+        (sparse, "solver", (1.0, 8)),
         (bench, "geometric", (60, 2, 8)),
     ):
         small = partial(getattr(module, name), *given)

@@ -117,3 +117,25 @@ def test_rows_that_lie_apart_are_not_copied_and_others_are():
     mixed = x.transpose(1, 2)
     assert room.dense_rows(mixed)[0].is_contiguous()
     assert room.dense_rows(x.requires_grad_())[0].requires_grad is False
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x": torch.ones(3, 2, dtype=torch.float16)},
+        {"indptr": torch.tensor([0, 1, 3], dtype=torch.int32)},
+        {"out": torch.zeros(2, 2, dtype=torch.float64)},
+        {"out": torch.zeros(2, 2).t()},
+    ],
+    ids=["a half", "narrow pointers", "a wide output", "a turned output"],
+)
+def test_native_code_refuses_what_it_would_have_to_copy(changes):
+    """What is written into a converted copy would be lost."""
+    module = room.native()
+    if module is None:
+        pytest.skip("no native code here")
+    given = {"x": torch.ones(3, 2), "indptr": torch.tensor([0, 1, 3]), "out": torch.zeros(2, 2)}
+    module.segment_sum(*given.values())
+    assert given["out"].tolist() == [[1, 1], [2, 2]]
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        module.segment_sum(*(given | changes).values())

@@ -154,7 +154,10 @@ def _load() -> tuple[ModuleType | None, str]:
             continue
         except ImportError as error:
             return None, f"{name} was built for another system ({error}). Reinstall metaniche."
-    return None, "not built: no C++ compiler was found at installation. Install one and reinstall metaniche."
+    return (
+        None,
+        "not built: no C++ compiler was found at installation, or it failed. Reinstall metaniche; pip -v says why.",
+    )
 
 
 def _checked(name: str, where: str) -> str:

@@ -1,5 +1,7 @@
-// Tensors at the border to Python: C order, on the CPU, dtype and rank checked by nanobind, never copied.
+// Tensors at the border to Python: C order, on the CPU, dtype and rank checked by nanobind, never copied (see `def`).
 #pragma once
+#include <optional>
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
@@ -16,6 +18,29 @@ template <class T, int Rank>
 using InRows = nb::ndarray<const T, nb::ndim<Rank>, nb::device::cpu>;
 template <class T, int Rank>
 using Out = nb::ndarray<T, nb::ndim<Rank>, nb::device::cpu, nb::c_contig>;
+
+template <class T>
+constexpr bool is_array = false;
+template <class... Traits>
+constexpr bool is_array<nb::ndarray<Traits...>> = true;
+template <class T>
+constexpr bool is_optional_array = false;
+template <class... Traits>
+constexpr bool is_optional_array<std::optional<nb::ndarray<Traits...>>> = true;
+
+template <class T>
+constexpr auto as_it_is() {
+    if constexpr (is_optional_array<T>) return nb::arg().noconvert().none();
+    else if constexpr (is_array<T>) return nb::arg().noconvert();
+    else return nb::arg();
+}
+
+// A function of the module that takes arrays as they are. By itself nanobind would hand over converted copies of those of
+// another dtype or order, and what is written into a copy is lost.
+template <class Return, class... Arguments>
+void def(nb::module_& m, const char* name, Return (*function)(Arguments...)) {
+    m.def(name, function, as_it_is<Arguments>()...);
+}
 
 // The columns indices[indptr[r]:indptr[r + 1]] of row r.
 struct Csr {

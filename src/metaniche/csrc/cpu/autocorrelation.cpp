@@ -139,10 +139,10 @@ void bivariate_sums(In<T, 2> x, In<T, 2> y, In<i32, 2> pairs, In<i64, 1> indptr,
 
 // One name for float32 and float64: nanobind chooses by dtype.
 void add_autocorrelation(nb::module_& m) {
-    m.def("autocorrelation_sums", &autocorrelation_sums<float>);
-    m.def("autocorrelation_sums", &autocorrelation_sums<double>);
-    m.def("bivariate_sums", &bivariate_sums<float>);
-    m.def("bivariate_sums", &bivariate_sums<double>);
+    def(m, "autocorrelation_sums", &autocorrelation_sums<float>);
+    def(m, "autocorrelation_sums", &autocorrelation_sums<double>);
+    def(m, "bivariate_sums", &bivariate_sums<float>);
+    def(m, "bivariate_sums", &bivariate_sums<double>);
 }
 
 }  // namespace metaniche

@@ -41,7 +41,7 @@ void by_sender(const Csr& graph, i64 senders, i64* ptr, i32* receivers, i64* edg
 }  // namespace
 
 void add_by_sender(nb::module_& m) {
-    m.def("by_sender", [](In<i64, 1> indptr, In<i32, 1> indices, Out<i64, 1> ptr, Out<i32, 1> receivers, Out<i64, 1> edges) {
+    def(m, "by_sender", +[](In<i64, 1> indptr, In<i32, 1> indices, Out<i64, 1> ptr, Out<i32, 1> receivers, Out<i64, 1> edges) {
         const Csr graph(indptr, indices);
         nb::gil_scoped_release release;
         by_sender(graph, i64(ptr.shape(0)) - 1, ptr.data(), receivers.data(), edges.data());

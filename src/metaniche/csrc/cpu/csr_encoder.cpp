@@ -152,13 +152,13 @@ i64 csr_encoder_first_bad_row(In<i64, 1> indptr, In<i32, 1> genes, i64 n_genes) 
 
 // One name for float32 and float64: nanobind chooses by dtype.
 void add_csr_encoder(nb::module_& m) {
-    m.def("csr_encoder", &csr_encoder<float>);
-    m.def("csr_encoder", &csr_encoder<double>);
-    m.def("csr_encoder_weight_gradient", &csr_encoder_weight_gradient<float>);
-    m.def("csr_encoder_weight_gradient", &csr_encoder_weight_gradient<double>);
-    m.def("csr_encoder_values_gradient", &csr_encoder_values_gradient<float>);
-    m.def("csr_encoder_values_gradient", &csr_encoder_values_gradient<double>);
-    m.def("csr_encoder_first_bad_row", &csr_encoder_first_bad_row);
+    def(m, "csr_encoder", &csr_encoder<float>);
+    def(m, "csr_encoder", &csr_encoder<double>);
+    def(m, "csr_encoder_weight_gradient", &csr_encoder_weight_gradient<float>);
+    def(m, "csr_encoder_weight_gradient", &csr_encoder_weight_gradient<double>);
+    def(m, "csr_encoder_values_gradient", &csr_encoder_values_gradient<float>);
+    def(m, "csr_encoder_values_gradient", &csr_encoder_values_gradient<double>);
+    def(m, "csr_encoder_first_bad_row", &csr_encoder_first_bad_row);
 }
 
 }  // namespace metaniche

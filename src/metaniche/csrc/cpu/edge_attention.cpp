@@ -204,10 +204,10 @@ void edge_attention_backward(InRows<T, 3> q, InRows<T, 3> k, InRows<T, 3> v, In<
 
 // One name for float32 and float64: nanobind chooses by dtype.
 void add_edge_attention(nb::module_& m) {
-    m.def("edge_attention_forward", &edge_attention_forward<float>);
-    m.def("edge_attention_forward", &edge_attention_forward<double>);
-    m.def("edge_attention_backward", &edge_attention_backward<float>);
-    m.def("edge_attention_backward", &edge_attention_backward<double>);
+    def(m, "edge_attention_forward", &edge_attention_forward<float>);
+    def(m, "edge_attention_forward", &edge_attention_forward<double>);
+    def(m, "edge_attention_backward", &edge_attention_backward<float>);
+    def(m, "edge_attention_backward", &edge_attention_backward<double>);
 }
 
 }  // namespace metaniche

@@ -48,7 +48,7 @@ void edge_sums(const Csr& graph, const double* score, const i32* types, i64 n_ty
 }  // namespace
 
 void add_edge_null(nb::module_& m) {
-    m.def("edge_null_sums", [](In<i64, 1> indptr, In<i32, 1> indices, In<double, 1> score, In<i32, 1> types,
+    def(m, "edge_null_sums", +[](In<i64, 1> indptr, In<i32, 1> indices, In<double, 1> score, In<i32, 1> types,
                                Out<double, 1> six, Out<double, 2> by_type) {
         const Csr graph(indptr, indices);
         nb::gil_scoped_release release;

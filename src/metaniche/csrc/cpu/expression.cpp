@@ -39,7 +39,7 @@ void each_row(const Expression<float>& cells, Visit&& visit) {
 }  // namespace
 
 void add_expression(nb::module_& m) {
-    m.def("complex_dense", [](In<float, 2> x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, Out<float, 2> out) {
+    def(m, "complex_dense", +[](In<float, 2> x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, Out<float, 2> out) {
         const Complexes complexes{ptr.data(), genes.data(), i64(out.shape(1)), geometric};
         const i64 n = i64(x.shape(0)), width = i64(x.shape(1));
         nb::gil_scoped_release release;
@@ -48,7 +48,7 @@ void add_expression(nb::module_& m) {
             for (i64 c = 0; c < complexes.count; ++c)
                 out.data()[i * complexes.count + c] = complexes.of(x.data() + i * width, c);
     });
-    m.def("complex_counts", [](nb::tuple x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, Out<i64, 1> counts) {
+    def(m, "complex_counts", +[](nb::tuple x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, Out<i64, 1> counts) {
         const Expression<float> cells(x);
         const Complexes complexes{ptr.data(), genes.data(), i64(ptr.shape(0)) - 1, geometric};
         nb::gil_scoped_release release;
@@ -58,7 +58,7 @@ void add_expression(nb::module_& m) {
             counts.data()[i] = count;
         });
     });
-    m.def("complex_fill", [](nb::tuple x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, In<i64, 1> out_ptr,
+    def(m, "complex_fill", +[](nb::tuple x, In<i64, 1> ptr, In<i32, 1> genes, bool geometric, In<i64, 1> out_ptr,
                              Out<i32, 1> columns, Out<float, 1> values) {
         const Expression<float> cells(x);
         const Complexes complexes{ptr.data(), genes.data(), i64(ptr.shape(0)) - 1, geometric};

@@ -39,6 +39,6 @@ void hilbert_keys(In<float, 2> pos, Out<i64, 1> keys) {
 
 }  // namespace
 
-void add_hilbert(nb::module_& m) { m.def("hilbert_keys", &hilbert_keys, nb::arg("pos"), nb::arg("keys")); }
+void add_hilbert(nb::module_& m) { def(m, "hilbert_keys", &hilbert_keys); }
 
 }  // namespace metaniche

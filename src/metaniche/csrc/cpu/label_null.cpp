@@ -229,19 +229,19 @@ void count_reached(const double* means, i64 count, i64 genes, i64 n_types, const
 }  // namespace
 
 void add_label_null(nb::module_& m) {
-    m.def("label_null_moments", [](nb::tuple x, In<i32, 1> types, nb::tuple pairs, Out<double, 2> powers,
+    def(m, "label_null_moments", +[](nb::tuple x, In<i32, 1> types, nb::tuple pairs, Out<double, 2> powers,
                                    Out<double, 2> by_type, Out<double, 2> cross) {
         const Expression<float> cells(x);
         const Pairs by_ligand(pairs);
         nb::gil_scoped_release release;
         raw_moments(cells, types.data(), i64(by_type.shape(0)), by_ligand, powers.data(), by_type.data(), cross.data());
     });
-    m.def("label_null_ranges", [](nb::tuple x, Out<double, 1> largest, Out<unsigned char, 1> whole, Out<i64, 1> counts) {
+    def(m, "label_null_ranges", +[](nb::tuple x, Out<double, 1> largest, Out<unsigned char, 1> whole, Out<i64, 1> counts) {
         const Expression<float> cells(x);
         nb::gil_scoped_release release;
         ranges(cells, largest.data(), whole.data(), counts.data());
     });
-    m.def("label_null_quantise", [](nb::tuple x, In<i32, 1> place, In<double, 1> scale, i64 n_dense, Out<i16, 3> panels,
+    def(m, "label_null_quantise", +[](nb::tuple x, In<i32, 1> place, In<double, 1> scale, i64 n_dense, Out<i16, 3> panels,
                                     In<i64, 1> ptr, Out<i32, 1> cells, Out<i16, 1> values) {
         const Expression<float> expression(x);
         std::vector<i64> next(ptr.data(), ptr.data() + ptr.shape(0));
@@ -249,7 +249,7 @@ void add_label_null(nb::module_& m) {
         quantise(expression, place.data(), scale.data(), n_dense, panels.data(), std::move(next), cells.data(),
                  values.data());
     });
-    m.def("label_null_means", [](In<i16, 3> panels, i64 n_dense, In<i64, 1> ptr, In<i32, 1> cells, In<i16, 1> values,
+    def(m, "label_null_means", +[](In<i16, 3> panels, i64 n_dense, In<i64, 1> ptr, In<i32, 1> cells, In<i16, 1> values,
                                  In<unsigned char, 1> needed, In<Label, 1> labels, u64 seed, i64 first,
                                  In<double, 2> factor, Out<double, 3> means) {
         const Steps steps{panels.data(), i64(labels.shape(0)), n_dense, ptr.data(), cells.data(), values.data()};
@@ -257,7 +257,7 @@ void add_label_null(nb::module_& m) {
         permuted_means(steps, needed.data(), labels.data(), i64(factor.shape(0)), i64(factor.shape(1)), seed, first,
                        i64(means.shape(0)), factor.data(), means.data());
     });
-    m.def("label_null_count", [](In<double, 3> means, In<i32, 1> lig, In<i32, 1> rec, In<double, 3> threshold,
+    def(m, "label_null_count", +[](In<double, 3> means, In<i32, 1> lig, In<i32, 1> rec, In<double, 3> threshold,
                                  i32 enough, Out<i32, 3> reached, Out<i32, 3> drawn) {
         nb::gil_scoped_release release;
         count_reached(means.data(), i64(means.shape(0)), i64(means.shape(1)), i64(means.shape(2)), lig.data(),

@@ -214,7 +214,7 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
 
 // One name for a row of either side: the caller decides which gene is near.
 void add_ligrec(nb::module_& m) {
-    m.def("ligrec_signal", [](nb::tuple far, nb::tuple near, nb::tuple pairs, In<i64, 1> indptr, In<i32, 1> indices,
+    def(m, "ligrec_signal", +[](nb::tuple far, nb::tuple near, nb::tuple pairs, In<i64, 1> indptr, In<i32, 1> indices,
                               In<float, 1> weight, float inverse_half, float exponent, i64 first_row, Out<float, 2> out) {
         const Pairs by_near(pairs);
         const Expression<float> x(far), y(near);
@@ -223,7 +223,7 @@ void add_ligrec(nb::module_& m) {
         signal({x, y, by_near, graph, weight.data(), {inverse_half, exponent}}, first_row, i64(out.shape(0)),
                i64(out.shape(1)), out.data());
     });
-    m.def("ligrec_type_sums", [](nb::tuple far, nb::tuple near, nb::tuple pairs, In<i64, 1> indptr, In<i32, 1> indices,
+    def(m, "ligrec_type_sums", +[](nb::tuple far, nb::tuple near, nb::tuple pairs, In<i64, 1> indptr, In<i32, 1> indices,
                                  In<float, 1> weight, float inverse_half, float exponent, In<i32, 1> types,
                                  Out<double, 3> sums, Out<i64, 2> edges) {
         const Pairs by_near(pairs);

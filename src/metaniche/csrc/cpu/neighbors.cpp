@@ -342,10 +342,8 @@ void knn_neighbors(In<float, 2> pos, i64 k, Out<i32, 2> indices, Out<float, 2> d
 }  // namespace
 
 void add_neighbors(nb::module_& m) {
-    m.def("radius_neighbors", &radius_neighbors, nb::arg("pos"), nb::arg("sample_ptr"), nb::arg("radius"), nb::arg("inner"),
-          nb::arg("most"), nb::arg("seed"));
-    m.def("knn_neighbors", &knn_neighbors, nb::arg("pos"), nb::arg("k"), nb::arg("indices"), nb::arg("distance"),
-          nb::arg("given_up"));
+    def(m, "radius_neighbors", &radius_neighbors);
+    def(m, "knn_neighbors", &knn_neighbors);
 }
 
 }  // namespace metaniche

@@ -211,13 +211,10 @@ void pair_logits_backward(nb::tuple far, nb::tuple near, nb::tuple pairs, In<T, 
 
 // One name for float32 and float64: nanobind chooses by the dtype of the weights.
 void add_pair_logits(nb::module_& m) {
-    m.def("pair_logits_forward", &pair_logits_forward<float>);
-    m.def("pair_logits_forward", &pair_logits_forward<double>);
-    const auto optional = nb::arg().none();
-    m.def("pair_logits_backward", &pair_logits_backward<float>, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), optional, nb::arg(), optional, optional);
-    m.def("pair_logits_backward", &pair_logits_backward<double>, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-          nb::arg(), optional, nb::arg(), optional, optional);
+    def(m, "pair_logits_forward", &pair_logits_forward<float>);
+    def(m, "pair_logits_forward", &pair_logits_forward<double>);
+    def(m, "pair_logits_backward", &pair_logits_backward<float>);
+    def(m, "pair_logits_backward", &pair_logits_backward<double>);
 }
 
 }  // namespace metaniche

@@ -78,12 +78,12 @@ void segment_softmax(In<T, 2> logits, In<i64, 1> indptr, Out<T, 2> weights) {
 }  // namespace
 
 void add_segment(nb::module_& m) {
-    m.def("segment_sum", &segment_sum<float>);
-    m.def("segment_sum", &segment_sum<double>);
-    m.def("segment_max", &segment_max<float>);
-    m.def("segment_max", &segment_max<double>);
-    m.def("segment_softmax", &segment_softmax<float>);
-    m.def("segment_softmax", &segment_softmax<double>);
+    def(m, "segment_sum", &segment_sum<float>);
+    def(m, "segment_sum", &segment_sum<double>);
+    def(m, "segment_max", &segment_max<float>);
+    def(m, "segment_max", &segment_max<double>);
+    def(m, "segment_softmax", &segment_softmax<float>);
+    def(m, "segment_softmax", &segment_softmax<double>);
 }
 
 }  // namespace metaniche

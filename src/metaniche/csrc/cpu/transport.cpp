@@ -146,8 +146,8 @@ void transport_amounts(In<double, 2> u, In<double, 2> v, In<i32, 1> row_column, 
 }  // namespace
 
 void add_transport(nb::module_& m) {
-    m.def("transport_solve", &transport_solve);
-    m.def("transport_amounts", &transport_amounts);
+    def(m, "transport_solve", &transport_solve);
+    def(m, "transport_amounts", &transport_amounts);
 }
 
 }  // namespace metaniche
