@@ -31,43 +31,13 @@ import gpu_check_ligrec  # noqa: E402
 import gpu_check_nulls  # noqa: E402
 import gpu_networks  # noqa: E402
 import gpu_sparse  # noqa: E402
-from simt.cases import (  # noqa: E402
-    autocorrelation,
-    csr_encoder,
-    edge_attention,
-    edge_attention_tiles,
-    edge_null,
-    expression,
-    hilbert,
-    label_null,
-    ligrec,
-    neighbors,
-    pair_logits,
-    segment,
-    transport,
-)
+from simt.cases import ALL  # noqa: E402
 
 from metaniche import ops  # noqa: E402
 from metaniche.ops.backend import cuda_status, use_backend  # noqa: E402
 from metaniche.ops.cuda import cubins, driver  # noqa: E402
 from metaniche.ops.cuda.registry import PACKED  # noqa: E402
 
-CASES = (
-    *edge_attention.CASES,
-    *edge_attention_tiles.CASES,
-    *segment.CASES,
-    *hilbert.CASES,
-    *neighbors.CASES,
-    *expression.CASES,
-    *ligrec.CASES,
-    *pair_logits.CASES,
-    *csr_encoder.CASES,
-    *transport.CASES,
-    *edge_null.CASES,
-    *autocorrelation.CASES,
-    *label_null.CASES,
-    *label_null.MOMENTS,
-)
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_SECONDS = 100
 # Nothing is started after this: the whole check stays below eight minutes.
@@ -127,7 +97,7 @@ def run_cases() -> list[str]:
     """The cases of tests/simt on the GPU, every output poisoned; what went wrong."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     failures = []
-    for case in CASES:
+    for case in ALL:
         try:
             case("cuda")
             torch.cuda.synchronize()
@@ -143,7 +113,7 @@ def correctness(failures: list[str]) -> list[str]:
     return [
         "## Correctness",
         "",
-        f"{len(CASES)} small cases against float64 oracles (every layout, empty rows, rows longer than a warp, co-located",
+        f"{len(ALL)} small cases against float64 oracles (every layout, empty rows, rows longer than a warp, co-located",
         "cells, ties at the radius), and each op on fresh random inputs of 50,000 cells against the CPU reference.",
         f"Failures: {len(failures)}.",
         *(f"- {failure}" for failure in failures),

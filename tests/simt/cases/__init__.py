@@ -1,1 +1,34 @@
 """What a CUDA op must do, whoever runs it: fibers on the host, or a GPU. A case takes the tensors' device."""
+
+from simt.cases import (
+    autocorrelation,
+    csr_encoder,
+    edge_attention,
+    edge_attention_tiles,
+    edge_null,
+    expression,
+    hilbert,
+    label_null,
+    ligrec,
+    neighbors,
+    pair_logits,
+    segment,
+    transport,
+)
+
+ALL = (
+    *edge_attention.CASES,
+    *edge_attention_tiles.CASES,
+    *segment.CASES,
+    *hilbert.CASES,
+    *neighbors.CASES,
+    *expression.CASES,
+    *ligrec.CASES,
+    *pair_logits.CASES,
+    *csr_encoder.CASES,
+    *transport.CASES,
+    *edge_null.CASES,
+    *autocorrelation.CASES,
+    *label_null.CASES,
+    *label_null.MOMENTS,
+)
