@@ -74,12 +74,13 @@ class CellGraph:
 
     def keep(self, edges: Tensor) -> CellGraph:
         """The same cells with the edges of a mask (E,) only."""
+        places = edges.nonzero()[:, 0]  # once for all: on a GPU the host has to wait for their number
         return replace(
             self,
             indptr=kept_pointers(self.indptr, edges),
-            indices=self.indices[edges],
-            distance_um=self.distance_um[edges],
-            relation=self.relation[edges],
+            indices=self.indices[places],
+            distance_um=self.distance_um[places],
+            relation=self.relation[places],
         )
 
     def subgraph(self, cells: Tensor) -> CellGraph:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.backend import choose, dense, native
-from metaniche.ops.per_graph import per_graph
+from metaniche.ops.kept import kept
 from metaniche.ops.reference import by_sender as reference
 
 
@@ -23,12 +23,13 @@ class BySender(NamedTuple):
     """(E,) int64 place of each edge in the CSR of receivers."""
 
 
-@per_graph
+@kept
 def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> BySender:
     """The edges of the CSR (N + 1,) int64 `indptr` and (E,) int32 `indices` by sender, made once a graph.
 
     There are as many senders as rows, or `n_senders`. What is found, 12 bytes an edge, stays as long as `indices` does:
-    every layer and pair of a network that passes gradients to senders asks for it. On a GPU torch sorts.
+    every layer and pair of a network that passes gradients to senders asks for it. See `ops.kept` for which writes to
+    `indices` are seen. On a GPU torch sorts.
     """
     n = indptr.numel() - 1
     n_senders = n if n_senders is None else n_senders

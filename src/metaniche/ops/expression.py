@@ -57,10 +57,8 @@ class Expression:
         """The same expression as CSR rows."""
         if self.ptr is not None:
             return self
-        entry = self.values.detach() != 0
-        ptr = torch.zeros(self.shape[0] + 1, dtype=torch.int64, device=entry.device)
-        ptr[1:] = entry.sum(1).cumsum(0)
-        return Expression(self.values.detach()[entry], self.shape, ptr, entry.nonzero()[:, 1].to(torch.int32))
+        ptr, columns, values = nonzero(self.values)
+        return Expression(values, self.shape, ptr, columns)
 
     def native(self) -> tuple:
         """(values, ptr, columns, genes, cells) as native code reads them."""
@@ -69,6 +67,14 @@ class Expression:
         if self.ptr is None:
             return flat, None, None, genes, n
         return flat, self.ptr.contiguous(), self.columns.contiguous(), genes, n
+
+
+def nonzero(x_NG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pointers, columns and values of what is not 0 in each row; on a GPU the host looks once."""
+    x_NG = x_NG.detach()
+    row, column = x_NG.nonzero().unbind(1)
+    ptr = torch.searchsorted(row, torch.arange(len(x_NG) + 1, device=row.device))
+    return ptr, column.to(torch.int32), x_NG[row, column]
 
 
 def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "minimum") -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from metaniche.ops.cuda.attention import INDPTR, NULL, NUMBERS, cells, channels_a_lane, lanes, per_edge, per_row
 from metaniche.ops.cuda.launch import blocks_for, launch
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
-from metaniche.ops.per_graph import per_graph
+from metaniche.ops.kept import kept
 
 SOURCE, THREADS, ROWS = "edge_attention_tiles", 512, 64
 ROW_LANES = THREADS // ROWS
@@ -104,7 +104,7 @@ def chosen(q_NHD: Tensor, indptr: Tensor, indices: Tensor) -> Tiles | None:
     return worthwhile(indptr, indices) if fits else None
 
 
-@per_graph
+@kept
 def worthwhile(indptr: Tensor, indices: Tensor) -> Tiles | None:
     """The tiles of a graph of 16384 rows and more whose tiles use each sender for two edges on average, else None.
 

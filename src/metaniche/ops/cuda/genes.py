@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda.specs import Array
+from metaniche.ops.kept import kept
 
 if TYPE_CHECKING:
     from metaniche.ops.expression import Expression
@@ -51,9 +52,18 @@ def cells(name: str) -> tuple[Array, Array, Array]:
 
 
 def side(x: Expression, gene_P: Tensor) -> Side:
-    """The rows with all their genes."""
+    """The rows with all their genes. Those of a dense matrix that no gradient goes to stay as long as the matrix does."""
+    if x.ptr is None and not x.values.requires_grad:
+        return Side(*_rows(x.values), x.shape[1], gene_P)
     x = x.sparse()
     return Side(x.ptr.contiguous(), x.columns.contiguous(), x.values.detach().contiguous(), x.shape[1], gene_P)
+
+
+@kept
+def _rows(x_NG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    from metaniche.ops.expression import nonzero
+
+    return nonzero(x_NG)
 
 
 def named(x: Side) -> Side:

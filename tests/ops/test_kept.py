@@ -2,13 +2,13 @@ import gc
 
 import torch
 
-from metaniche.ops.per_graph import per_graph
+from metaniche.ops.kept import kept
 
 
 def test_made_once_a_graph_and_forgotten_with_it():
     calls = []
 
-    @per_graph
+    @kept
     def edges(indptr, indices, more=0):
         """How many."""
         calls.append(indices)
@@ -30,7 +30,7 @@ def test_made_once_a_graph_and_forgotten_with_it():
 
 
 def test_a_tensor_that_tells_nothing_of_writes_is_never_trusted():
-    total = per_graph(lambda indptr, indices: int(indices.sum()))
+    total = kept(lambda indptr, indices: int(indices.sum()))
     indptr = torch.tensor([0, 2])
     with torch.inference_mode():
         indices = torch.tensor([1, 2])
@@ -42,7 +42,7 @@ def test_a_tensor_that_tells_nothing_of_writes_is_never_trusted():
 
 def test_nothing_at_all_is_kept_as_well():
     calls = []
-    nothing = per_graph(lambda indptr, indices: calls.append(1))
+    nothing = kept(lambda indptr, indices: calls.append(1))
     indptr, indices = torch.tensor([0]), torch.empty(0, dtype=torch.int32)
     assert nothing(indptr, indices) is nothing(indptr, indices) is None
     assert len(calls) == 1
