@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -163,6 +164,16 @@ def flex(n: int, heads: int, width: int) -> list[Timing]:
             [None],
         )
     ]
+
+
+def of_nvidia_smi(query: str, units: bool = True) -> str:
+    """What nvidia-smi answers of torch's GPU; nothing where it cannot."""
+    form = "csv,noheader" if units else "csv,noheader,nounits"
+    command = ["nvidia-smi", f"--id={torch.cuda.current_device()}", f"--query-gpu={query}", f"--format={form}"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def tissue(n: int, seed: int) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import gpu_bench
 import torch
 
@@ -46,7 +44,8 @@ def of_labels(speed: float, n: int = 100_000) -> list[gpu_bench.Timing]:
     moments = timed("cluster_means_null", size, lambda s: cluster_means_null(*s), sets, 8 * values + 12 * n, speed)
     # Not bytes but additions bound it: one a lane and clock in shared memory, for each value and permutation.
     lanes = 32 * torch.cuda.get_device_properties(0).multi_processor_count
-    seconds = values * PERMUTATIONS / (lanes * clock_hz())
+    mhz = float(gpu_bench.of_nvidia_smi("clocks.max.sm", units=False) or "inf")
+    seconds = values * PERMUTATIONS / (lanes * mhz * 1e6)
     name = f"cluster_means_permutations x {PERMUTATIONS} (bound: additions in shared memory)"
     drawn = timed(name, size, lambda s: cluster_means_permutations(*s, PERMUTATIONS), sets, seconds * speed, speed)
     early = timed(
@@ -56,12 +55,6 @@ def of_labels(speed: float, n: int = 100_000) -> list[gpu_bench.Timing]:
         sets,
     )
     return [moments, drawn, early]
-
-
-def clock_hz() -> float:
-    """The highest clock of the GPU's processors, as nvidia-smi says it."""
-    query = ["nvidia-smi", "--query-gpu=clocks.max.sm", "--format=csv,noheader,nounits"]
-    return 1e6 * float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
 def expression(n: int, seed: int) -> tuple:

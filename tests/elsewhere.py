@@ -5,6 +5,7 @@ order. Ops of metaniche run their CPU code there; in `kernels` their CUDA path, 
 """
 
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from unittest import mock
@@ -15,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metaniche import ops
-from metaniche.ops import backend
+from metaniche.ops import backend, segment
 from metaniche.ops.cuda.launch import use_machine
 
 ELSEWHERE = torch.device("meta")  # a name that autograd knows, of tensors that nobody makes by accident
@@ -59,9 +60,9 @@ class _Ops(TorchDispatchMode):
         self.kernels = kernels
 
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if self.kernels and op.namespace == "metaniche" and (own := _implementation(op)):
+        if self.kernels and op.namespace == "metaniche":
             with _Factories(), self:
-                return own(*args)
+                return _implementation(op)(*args)
         kwargs, tensors = dict(kwargs or {}), [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         there = [x for x in tensors if isinstance(x, Elsewhere)]
         if str(op).startswith(INDEXED):  # positions may lie on the CPU
@@ -138,10 +139,12 @@ def _is_there(device):
 
 
 def _implementation(op):
-    """What an op of metaniche does, where its module has one function for it: `_backward` of X for X_backward."""
+    """What an op of metaniche does: `_forward` of module X for X, `_backward` for X_backward, `_run` for all of segments."""
     name = op._opname
-    module = next((m for m in _modules() if name.startswith(m.__name__.split(".")[-1])), None)
-    return getattr(module, name.removeprefix(module.__name__.split(".")[-1]) or "_forward", None) if module else None
+    if name.startswith("segment_"):
+        return partial(segment._run, name)
+    module = next(m for m in _modules() if name.startswith(m.__name__.split(".")[-1]))
+    return getattr(module, name.removeprefix(module.__name__.split(".")[-1]) or "_forward")
 
 
 def _modules():

@@ -347,12 +347,12 @@ def test_a_prediction_carries_its_calibration_and_its_parameters(bundle, tmp_pat
     adata = as_anndata(make_sample("new", "p", seed=50))
     calibrated = replace(bundle, calibration={"temperature": 1.5, "n_calibration": 12})
     aliases = {"T / NK": "t_cell"}
-    out = Predictor(calibrated).predict(adata, um_per_unit=1.0, coverage_floor=0.3, type_aliases=aliases)
+    out = Predictor(calibrated, "cpu").predict(adata, um_per_unit=1.0, coverage_floor=0.3, type_aliases=aliases)
     write_sample(out, tmp_path / "out.h5ad")
     about = read_sample(tmp_path / "out.h5ad").uns[keys.UNS]
     assert about["calibration"] == "temperature on n=12"
     used = {"pool": "all", "graph": asdict(GRAPH), "coverage_floor": 0.3, "type_aliases": aliases}
-    assert json.loads(about["parameters"]) == used
+    assert json.loads(about["parameters"]) == used | {"device": "cpu"}
     assert Predictor(bundle).calibration.startswith("none: those held out in training were too few")
     survival = Predictor(replace(bundle, task=bundle.task | {"kind": "cox", "time": "time", "event": "event"}))
     assert survival.calibration == "none: cox risks at patient level have none"
@@ -363,7 +363,7 @@ def test_on_an_accelerator_it_says_the_same(bundle, small_cohort):
     with accelerator():
         there = Predictor(bundle, ELSEWHERE).score(small_cohort[0])
     for own, other in zip((here.units, here.cells, here.clones), (there.units, there.cells, there.clones), strict=True):
-        pd.testing.assert_frame_equal(own, other)
+        pd.testing.assert_frame_equal(own, other, check_exact=True)
     assert all(np.array_equal(there.embedding[name], cells) for name, cells in here.embedding.items())
 
 
@@ -380,13 +380,6 @@ def test_what_does_not_fit_into_its_memory_is_scored_on_the_cpu(bundle, small_co
 
         monkeypatch.setattr(kind, "forward", full)
         there = predictor.score(small_cohort[0][:2])
-    pd.testing.assert_frame_equal(here.units, there.units)
+    for own, other in ((here.units, there.units), (here.cells, there.cells)):
+        pd.testing.assert_frame_equal(own, other, check_exact=True)
     assert "80 cells do not fit into the memory of meta: scored on the CPU" in caplog.text
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda", 3.5])
-def test_a_device_that_is_not_here_is_refused(bundle, device):
-    if device == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is one")
-    with pytest.raises(ConfigError, match="Set device=cpu" if device == "cuda" else "auto, cpu or cuda"):
-        Predictor(bundle, device)

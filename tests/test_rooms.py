@@ -132,6 +132,7 @@ NATIVE_WORDS = {
     "__shfl": ("cuda/",),
     "omp": ("cpu/",),
     "nanobind": ("cpu/",),
+    "m.def": ("cpu/arrays.h", "cpu/module.cpp"),  # all others are made by `def`, which converts no array
     "torch/": (),
     "cooperative_groups": (),
     "cub/": (),

@@ -292,6 +292,11 @@ def deciding_trainer(config: DictConfig) -> dict:
     return {key: trainer.get(key) for key in ("precision", "gradient_clip_val", "accelerator", "devices", "strategy")}
 
 
+def device_of_trainer(config: DictConfig) -> str:
+    """Where trained networks are scored: not on a GPU that the trainer was told to leave alone."""
+    return "cpu" if config.trainer.get("accelerator") == "cpu" else "auto"
+
+
 def trainer_factory(config: DictConfig):
     """folder -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)

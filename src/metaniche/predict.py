@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,6 @@ from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
 from metaniche.data.units import make_bags, unit_of
-from metaniche.errors import ConfigError
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
@@ -38,6 +36,7 @@ from metaniche.io.wording import listed, nearest, refusal
 from metaniche.models import MIL
 from metaniche.models.bundle import Bundle
 from metaniche.models.novelty import Novelty
+from metaniche.ops.backend import device_of
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +92,7 @@ class Forward(NamedTuple):
 
 @dataclass
 class Predictor:
-    """A Bundle made ready to score samples on `device`: cpu, cuda, or auto, which is a GPU where there is one.
-
-    Raises ConfigError for a device that is not here.
-    """
+    """A Bundle made ready to score samples on `device`, as `metaniche.ops.backend.device_of` names them."""
 
     bundle: Bundle
     device: torch.device | str = "auto"
@@ -110,10 +106,10 @@ class Predictor:
 
     def __post_init__(self) -> None:
         self.task, self.features, self.clinical, self.pairs, self.graph, self.cohort = self.bundle.parts()
-        self.device = _device(self.device)
+        self.device = device_of(self.device)
         self.members = [network.to(self.device) for network in self.bundle.members()]
 
-    @torch.no_grad()  # not inference_mode: what an op keeps of a graph, it keeps of tensors that count their changes
+    @torch.no_grad()  # not inference_mode, whose tensors do not count their changes: see `ops.kept`
     def score(
         self,
         samples: Sequence[PreparedSample],
@@ -244,6 +240,7 @@ class Predictor:
             "graph": self.bundle.graph,
             "coverage_floor": coverage_floor,
             "type_aliases": type_aliases or {},
+            "device": str(self.device),
         }
         about = {keys.UM_PER_UNIT: scale, "parameters": json.dumps(parameters)}
         return annotated(adata, samples, scores, self.describe() | about)
@@ -275,12 +272,13 @@ class Predictor:
 
     def _forward(self, batch: Batch) -> Forward:
         try:
-            outs = [m(*batch.tissue).cpu() for m in self.members]
+            tissue = batch.to(self.device).tissue
+            outs = [m(*tissue).cpu() for m in self.members]
         except torch.OutOfMemoryError:
             if self.device.type == "cpu":
                 raise
             log.warning("%d cells do not fit into the memory of %s: scored on the CPU.", len(batch.x), self.device)
-            outs = [copy.deepcopy(m).cpu()(*batch.to("cpu").tissue) for m in self.members]
+            outs = [m(*batch.tissue) for m in self.bundle.members()]
         temperature = self.bundle.calibration.get("temperature", 1.0)
         names = self.members[0].terms
 
@@ -329,10 +327,7 @@ class Predictor:
     def batches(
         self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None = None
     ) -> Iterator[tuple[str, list[PreparedSample], Batch]]:
-        """Unit by unit its id, its samples, and the batch of one bag that the networks see, on their device.
-
-        `patients` as in `score`.
-        """
+        """Unit by unit its id, its samples, and the batch of one bag that the networks see. `patients` as in `score`."""
         clinical = None
         if self.clinical is not None:
             clinical = self.clinical, clinical_table(self.clinical, {s.patient_id for s in samples}, patients)
@@ -343,30 +338,16 @@ class Predictor:
             bags = make_bags(
                 members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool
             )
-            yield unit, members, collate(bags).to(self.device)
+            yield unit, members, collate(bags)
 
 
 def load(bundle: str | Path, device: torch.device | str = "auto") -> Predictor:
-    """Read a bundle folder, to score on `device` as `Predictor` says.
+    """Read a bundle folder, to score on `device` (see `Predictor`).
 
-    Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read.
+    Raises CheckpointError when it is incomplete, damaged, or of a version that cannot be read, and ConfigError for a device
+    that is not here.
     """
     return Predictor(Bundle.load(Path(bundle)), device)
-
-
-def _device(name: torch.device | str) -> torch.device:
-    here = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if here else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"Expected device to be auto, cpu or cuda, found {name!r}. Leave it at auto.") from None
-    if device.type == "cuda" and not here:
-        raise ConfigError(
-            f"Expected a GPU for device={name}, found none that torch {torch.__version__} can use. Set device=cpu."
-        )
-    return device
 
 
 def _novel(share: float, note: str) -> dict:

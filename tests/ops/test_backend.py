@@ -139,3 +139,16 @@ def test_native_code_refuses_what_it_would_have_to_copy(changes):
     assert given["out"].tolist() == [[1, 1], [2, 2]]
     with pytest.raises(TypeError, match="incompatible function arguments"):
         module.segment_sum(*(given | changes).values())
+
+
+@pytest.mark.parametrize("name", ["gpu", "CPU", "meta", "cpu:3", 3.5, "cuda:99"])
+def test_a_device_that_is_not_here_is_refused(name):
+    with pytest.raises(ConfigError, match="Set device=cpu" if name == "cuda:99" else "auto, cpu, cuda or cuda:1"):
+        room.device_of(name)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_auto_is_the_gpu_where_kernels_can_run(monkeypatch, ready):
+    monkeypatch.setattr(room, "cuda_status", lambda: (ready, "why"))
+    assert room.device_of("auto").type == ("cuda" if ready else "cpu")
+    assert room.device_of("cpu") == room.device_of(torch.device("cpu")) == torch.device("cpu")

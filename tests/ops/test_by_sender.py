@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metaniche.errors import GraphError
 from metaniche.ops import use_backend
 from metaniche.ops.by_sender import by_sender
 
@@ -54,3 +55,11 @@ def test_as_many_senders_as_rows_unless_told():
 def test_kept_for_the_layers_that_share_a_graph():
     indptr, indices = graph(5, 5, 12, seed=1)
     assert by_sender(indptr, indices) is by_sender(indptr, indices)
+
+
+@pytest.mark.parametrize(
+    "indices", [torch.tensor([0, 2], dtype=torch.int32), torch.tensor([0, -1], dtype=torch.int32), torch.tensor([0, 1])]
+)
+def test_senders_that_are_none_are_refused(indices):
+    with pytest.raises(GraphError, match="indices"):
+        by_sender(torch.tensor([0, 1, 2]), indices)

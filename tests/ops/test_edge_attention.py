@@ -247,3 +247,14 @@ def test_torch_compile_takes_a_new_seed_at_every_step(backend):
         found, expected = (op(*args, dropout=0.4, seed=seed) for op in (compiled, edge_attention))
         assert torch.equal(found, expected)
         assert all(map(torch.equal, *(torch.autograd.grad(x.sum(), args[:3]) for x in (found, expected))))
+
+
+def test_a_graph_and_tensors_that_do_not_lie_together():
+    _, args = problem(20, 2, 8, degree=4, dtype=torch.float32, grad=True)
+    apart = [torch.stack((x, x), -1)[..., 0] for x in args]
+    assert not any(x.is_contiguous() for x in apart)
+    floats = [x for x in args if x.requires_grad]
+    found, expected = edge_attention(*apart), edge_attention(*args)
+    torch.testing.assert_close(found, expected)
+    for own, other in zip(*(torch.autograd.grad(out.sum(), floats) for out in (found, expected)), strict=True):
+        torch.testing.assert_close(own, other)

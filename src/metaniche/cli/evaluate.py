@@ -16,6 +16,7 @@ from rich.table import Table
 from metaniche.cli import verb
 from metaniche.config import (
     deciding_trainer,
+    device_of_trainer,
     fit_config,
     load_group,
     number,
@@ -106,7 +107,7 @@ def network_of(config: DictConfig, name: str, cohort: PreparedCohort) -> Network
     fit = fit_config(config, load_group("model", name, config))
     return NetworkEstimator(
         name, fit, cohort.graph, cohort.config,
-        trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config),
+        trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config), device=device_of_trainer(config),
         calibrate=number(config, "calibrate"),
     )  # fmt: skip
 

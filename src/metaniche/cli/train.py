@@ -13,6 +13,7 @@ from metaniche import __version__
 from metaniche.cli import verb
 from metaniche.config import (
     deciding_trainer,
+    device_of_trainer,
     fit_config,
     number,
     open_cohort,
@@ -62,6 +63,7 @@ def main(config: DictConfig) -> None:
     log.info("%s", targets.described())
     train, held_out = hold_out(targets, share, seed)
     log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
+    device = device_of_trainer(config)
     bundle = fit_bundle(
         cohort.of(targets.patients),
         train,
@@ -73,12 +75,13 @@ def main(config: DictConfig) -> None:
         make_trainer=trainer_factory(config),
         run_dir=run_dir,
         seed=seed,
+        device=device,
     )
     if rank_zero_only.rank == 0:
-        bundle = with_novelty(bundle, cohort.of(train.patients), cohort.patients, seed)
+        bundle = with_novelty(bundle, cohort.of(train.patients), cohort.patients, seed, device)
         bundle.save(run_dir / "bundle")
         log.info("Wrote the bundle %s", run_dir / "bundle")
-        _describe(config, run_dir, cohort, targets, (train, held_out), Predictor(bundle), started)
+        _describe(config, run_dir, cohort, targets, (train, held_out), Predictor(bundle, device), started)
 
 
 def _pretrain(config: DictConfig, cohort: PreparedCohort, fit: FitConfig, run_dir: Path) -> None:

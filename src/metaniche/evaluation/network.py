@@ -30,6 +30,7 @@ class NetworkEstimator:
 
     `graph` and `cohort` say how the samples were connected and read. They are no part of the repr that names a fold, which
     names the prepared cohort anyway.
+    Trained networks are scored on `device`.
     `trainer` is what of the trainer decides a fit, such as its precision, in words.
     With `calibrate` inner folds a binary task's temperature is fitted on the risks of training patients that were held out in
     turn; the network itself is trained on all of them.
@@ -47,6 +48,7 @@ class NetworkEstimator:
     calibrate: int = 0
     tissue: str = ""
     make_trainer: TrainerFactory | None = field(default=None, repr=False)
+    device: str = field(default="auto", repr=False)
     cells_dir: Path | None = field(default=None, repr=False)
     _predictor: Predictor | None = field(default=None, init=False, repr=False)
     _trained_on: set[str] = field(default_factory=set, init=False, repr=False)
@@ -59,7 +61,7 @@ class NetworkEstimator:
         task = targets.task
         if self.calibrate and task.kind == "binary" and task.level != "cell":
             bundle = with_temperature(bundle, *self._held_out_in_turn(seen, targets, clinical, seed))
-        self._predictor, self._trained_on = Predictor(bundle), set(targets.patients)
+        self._predictor, self._trained_on = Predictor(bundle, self.device), set(targets.patients)
         return self
 
     def _fit(
@@ -74,6 +76,7 @@ class NetworkEstimator:
             patients=clinical,
             make_trainer=self.make_trainer,
             seed=seed,
+            device=self.device,
         )
 
     def _held_out_in_turn(
@@ -82,7 +85,7 @@ class NetworkEstimator:
         """Risk and label of every unit, by a network that was not trained on its patient; empty where none can be held out."""
         risks = [pd.Series(dtype=float)]
         for fold in inner_folds(targets, self.calibrate, seed):
-            predictor = Predictor(self._fit(samples, targets.of(fold.train), clinical, seed))
+            predictor = Predictor(self._fit(samples, targets.of(fold.train), clinical, seed), self.device)
             held_out = [s for s in samples if s.patient_id in set(fold.test)]
             risks.append(predictor.score(held_out, clinical, coverage_floor=0.0).units["risk"])
         risk = pd.concat(risks)

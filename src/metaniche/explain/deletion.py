@@ -12,7 +12,6 @@ import torch
 from metaniche.data.batch import Batch
 from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
-from metaniche.data.task import Task
 from metaniche.errors import ConfigError, InputError
 from metaniche.models import MIL
 from metaniche.predict import Predictor
@@ -72,9 +71,9 @@ def deletion_curves(
 
     def logits(k: int, curve: str, each: np.ndarray) -> np.ndarray:
         silent = each[:k] if curve == "deletion" else each[k:]
-        return _logits(predictor.task, [_silenced(m, silent, families) for m in predictor.members], batches)
+        return _logits(predictor, [_silenced(m, silent, families) for m in predictor.members], batches)
 
-    whole = _logits(predictor.task, predictor.members, batches)
+    whole = _logits(predictor, predictor.members, batches)
     if len(whole) < 3:
         raise InputError(f"Expected at least 3 units to compare, found {len(whole)}.")
     if np.ptp(whole) < 1e-9:
@@ -107,11 +106,12 @@ def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:
     out = copy.deepcopy(network)
     for family, listen in out.families.items():
         mine = np.flatnonzero(families == family)
-        listen.scale[torch.from_numpy(np.isin(mine, pairs)).to(listen.scale.device)] = 0.0
+        listen.scale[torch.from_numpy(np.isin(mine, pairs))] = 0.0
     return out
 
 
-def _logits(task: Task, networks: Sequence[MIL], batches: Sequence[Batch]) -> np.ndarray:
-    """(units,) mean over members and the outputs that speak of the event."""
-    of_units = (torch.stack([m(*b.tissue).bag_logits for m in networks]) for b in batches)
-    return np.array([float(of_event(task, logits).mean()) for logits in of_units])
+def _logits(predictor: Predictor, networks: Sequence[MIL], batches: Sequence[Batch]) -> np.ndarray:
+    """(units,) mean over members and the outputs that speak of the event; one batch is on the device at a time."""
+    tissues = (batch.to(predictor.device).tissue for batch in batches)
+    of_units = (torch.stack([m(*tissue).bag_logits for m in networks]) for tissue in tissues)
+    return np.array([float(of_event(predictor.task, logits).mean()) for logits in of_units])

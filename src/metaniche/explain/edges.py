@@ -71,7 +71,8 @@ def edge_deletion_curves(
         raise ConfigError(f"Expected networks with a signals term, found {predictor.bundle.architecture} without.")
     rng = np.random.default_rng(seed)
     found = [
-        _of_unit(predictor, batch, shuffled, n_random, rng) for _, _, batch in predictor.batches(samples, patients)
+        _of_unit(predictor, batch.to(predictor.device), shuffled, n_random, rng)
+        for _, _, batch in predictor.batches(samples, patients)
     ]
     whole = np.array([of_all for of_all, _ in found])
     if np.abs(whole).max(initial=0.0) < 1e-9:

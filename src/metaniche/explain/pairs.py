@@ -51,7 +51,8 @@ def pair_contributions(
         )
     pairs = predictor.pairs.pairs
     tables = []
-    for unit, members, batch in predictor.batches(samples, patients):
+    for unit, members, tissue in predictor.batches(samples, patients):
+        batch = tissue.to(predictor.device)
         names, codes = _types(members)
         type_N = torch.from_numpy(codes).to(predictor.device)
         found = np.mean(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -133,6 +134,24 @@ def _missing(op: str, device: torch.device) -> str | None:
         return native_status() if native() is None else None
     ready, why = cuda_status()
     return None if ready else why
+
+
+def device_of(name: torch.device | str) -> torch.device:
+    """The device of a name: cpu, cuda, cuda:1, or auto, which is the GPU where CUDA kernels can run on one.
+
+    Raises ConfigError for another name, and for a GPU that is not here.
+    """
+    if isinstance(name, torch.device):
+        return name
+    if name == "auto":
+        return torch.device("cuda" if cuda_status()[0] else "cpu")
+    if not isinstance(name, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"Expected device to be auto, cpu, cuda or cuda:1, found {name!r}. auto is the default.")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} that torch {torch.__version__} can use"
+        raise ConfigError(f"Expected a GPU for device={name}, found {found}. Set device=cpu.")
+    return device
 
 
 def cuda_status() -> tuple[bool, str]:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.expression import check_indices
 from metaniche.ops.kept import kept
 from metaniche.ops.reference import by_sender as reference
+from metaniche.ops.segment import check_rows
 
 
 class BySender(NamedTuple):
@@ -27,12 +29,14 @@ class BySender(NamedTuple):
 def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> BySender:
     """The edges of the CSR (N + 1,) int64 `indptr` and (E,) int32 `indices` by sender, made once a graph.
 
-    There are as many senders as rows, or `n_senders`. What is found, 12 bytes an edge, stays as long as `indices` does:
-    every layer and pair of a network that passes gradients to senders asks for it. See `ops.kept` for which writes to
-    `indices` are seen. On a GPU torch sorts.
+    There are as many senders as rows, or `n_senders`; GraphError where `indices` has others (on the CPU).
+
+    What is found, 12 bytes an edge, stays as long as `indices` does: every layer and pair of a network that passes
+    gradients to senders asks for it. See `ops.kept` for which writes to `indices` are seen. On a GPU torch sorts.
     """
-    n = indptr.numel() - 1
-    n_senders = n if n_senders is None else n_senders
+    n_senders = indptr.numel() - 1 if n_senders is None else n_senders
+    check_indices(indices, n_senders, "indices")
+    check_rows(indptr, indices.numel())
     if choose("by_sender", indices.device) != "cpu":
         return BySender(*reference.by_sender(indptr, indices, n_senders))
     ptr, edges = (torch.empty(size, dtype=torch.int64) for size in (n_senders + 1, indices.numel()))

@@ -116,7 +116,7 @@ def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
     if chosen == "reference":
         return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null, dropout, seed)
     out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
-    inputs = *dense_rows(q, k, v), indptr, indices, *dense(bias, null)
+    inputs = *dense_rows(q, k, v), *dense(indptr, indices, bias, null)
     native().edge_attention_forward(*inputs, *draw(dropout, seed), out, lse)
     return out, lse
 
@@ -130,7 +130,8 @@ def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, see
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
-    inputs = *dense_rows(q, k, v), indptr, indices, *by_sender(indptr, indices), *dense(bias, null)
+    graph = *dense(indptr, indices), *by_sender(indptr, indices)
+    inputs = *dense_rows(q, k, v), *graph, *dense(bias, null)
     native().edge_attention_backward(*inputs, *draw(dropout, seed), *dense(out, lse, grad), *grads, delta)
     return *grads, -((null - lse).exp() * delta).sum(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -73,8 +74,9 @@ def _spread(x_RD: Tensor, indptr: Tensor, n_entries: int) -> Tensor:
     return x_RD.repeat_interleave(indptr.diff(), dim=0, output_size=n_entries)
 
 
-def _run(name: str, x: Tensor, indptr: Tensor, n_rows: int) -> Tensor:
+def _run(name: str, x: Tensor, indptr: Tensor) -> Tensor:
     """One reduction by the chosen backend; native code knows float32 and float64."""
+    n_rows = len(x) if name == "segment_softmax" else len(indptr) - 1
     check_rows(indptr, len(x))
     unable = None if x.dtype in (torch.float32, torch.float64) else f"no native code for {x.dtype}"
     chosen = choose(name, x.device, unable)
@@ -129,12 +131,8 @@ _OPS = {
 def _register(name: str) -> None:
     fake, gradient, setup_context = _OPS[name]
 
-    def run(x: Tensor, indptr: Tensor) -> Tensor:
-        n_rows = len(x) if name == "segment_softmax" else len(indptr) - 1
-        return _run(name, x, indptr, n_rows)
-
     library.define(f"{name}(Tensor x, Tensor indptr) -> Tensor")
-    library.impl(name, run, "CompositeExplicitAutograd")
+    library.impl(name, partial(_run, name), "CompositeExplicitAutograd")
     torch.library.register_fake(f"metaniche::{name}", fake, lib=library)
     torch.library.register_autograd(f"metaniche::{name}", gradient, setup_context=setup_context, lib=library)
 

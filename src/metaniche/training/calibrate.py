@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import minimize_scalar
 
 from metaniche.data.outcome import breslow
@@ -26,10 +27,14 @@ TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
 
 
 def with_baseline(
-    bundle: Bundle, train: Sequence[PreparedSample], targets: Targets, patients: pd.DataFrame | None
+    bundle: Bundle,
+    train: Sequence[PreparedSample],
+    targets: Targets,
+    patients: pd.DataFrame | None,
+    device: torch.device | str = "auto",
 ) -> Bundle:
     """A Cox bundle with the baseline hazard of its own training units (Breslow 1972)."""
-    risk = Predictor(bundle).score(train, patients, coverage_floor=0.0).units["risk"]
+    risk = Predictor(bundle, device).score(train, patients, coverage_floor=0.0).units["risk"]
     table = targets.table.loc[risk.index.intersection(targets.table.index)]
     time, hazard = breslow(
         risk[table.index].to_numpy(), *(table[c].to_numpy(float) for c in target_columns(targets.task))
@@ -38,19 +43,27 @@ def with_baseline(
 
 
 def with_novelty(
-    bundle: Bundle, train: Sequence[PreparedSample], patients: pd.DataFrame | None = None, seed: int = 0
+    bundle: Bundle,
+    train: Sequence[PreparedSample],
+    patients: pd.DataFrame | None = None,
+    seed: int = 0,
+    device: torch.device | str = "auto",
 ) -> Bundle:
     """A bundle that can say how unlike its training cells new cells are (see `models.novelty`)."""
-    embedding = Predictor(bundle).score(train, patients, coverage_floor=0.0).embedding
+    embedding = Predictor(bundle, device).score(train, patients, coverage_floor=0.0).embedding
     novelty = Novelty.fit(np.concatenate(list(embedding.values())), seed)
     return replace(bundle, calibration=bundle.calibration | {"novelty": novelty.state()})
 
 
 def calibrated_on(
-    bundle: Bundle, held_out: Sequence[PreparedSample], targets: Targets, patients: pd.DataFrame | None
+    bundle: Bundle,
+    held_out: Sequence[PreparedSample],
+    targets: Targets,
+    patients: pd.DataFrame | None,
+    device: torch.device | str = "auto",
 ) -> Bundle:
     """`with_temperature` of the units of `targets`, whose patients the bundle was not trained on."""
-    risk = Predictor(bundle).score(held_out, patients, coverage_floor=0.0).units["risk"]
+    risk = Predictor(bundle, device).score(held_out, patients, coverage_floor=0.0).units["risk"]
     return with_temperature(bundle, risk, targets.table["y"].reindex(risk.index))
 
 

@@ -117,6 +117,7 @@ def fit_bundle(
     make_trainer: TrainerFactory | None = None,
     run_dir: Path | None = None,
     seed: int = 0,
+    device: torch.device | str = "auto",
 ) -> Bundle:
     """Train `config.members` networks on the units of `targets`.
 
@@ -135,6 +136,8 @@ def fit_bundle(
     make_trainer, run_dir
         See TrainerFactory; `quiet_trainer` if None. Every member keeps its checkpoints in `run_dir/member{i}` and goes on
         from `last.ckpt` when called again.
+    device
+        Where the trained networks are scored for what is fitted on their risks; the Trainer has its own.
 
     Raises ConfigError where `use_clinical` finds no clinical variables, SplitError for a patient on both sides.
     """
@@ -180,10 +183,22 @@ def fit_bundle(
         calibration={"bin_edges": edges} if edges else {},
         training={"seed": seed, "epochs": config.epochs, "n_units": len(bags), "n_patients": len(targets.patients)},
     )
+    return _calibrated(bundle, (train, targets), (held_out, val_targets), patients, device)
+
+
+def _calibrated(
+    bundle: Bundle,
+    trained_on: tuple[Sequence[PreparedSample], Targets],
+    held_out: tuple[Sequence[PreparedSample], Targets | None],
+    patients: pd.DataFrame | None,
+    device: torch.device | str,
+) -> Bundle:
+    """With what turns its logits into statements, where the task has such."""
+    task = trained_on[1].task
     if task.kind == "cox":
-        return with_baseline(bundle, train, targets, patients)
-    if task.kind == "binary" and task.level != "cell" and val_targets is not None:
-        return calibrated_on(bundle, held_out, val_targets, patients)
+        return with_baseline(bundle, *trained_on, patients, device)
+    if task.kind == "binary" and task.level != "cell" and held_out[1] is not None:
+        return calibrated_on(bundle, *held_out, patients, device)
     return bundle
 
 

@@ -43,7 +43,7 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor) -> Tensor:
     Shapes: risk, time, event (B,); all B are the risk set. 0 where nobody has an event.
     """
     device = risk.device
-    # As long as there are units, and looked at again and again; nor does CUDA sum up in an order that stays the same.
+    # (B,) is small, and the host reads it several times below; nor does CUDA's cumsum add floats in one order.
     risk, time, event = risk.cpu(), time.cpu(), event.cpu()
     if not (event > 0).any():
         return risk.sum().to(device) * 0.0

@@ -36,7 +36,7 @@ constexpr auto as_it_is() {
 }
 
 // A function of the module that takes arrays as they are. By itself nanobind would hand over converted copies of those of
-// another dtype or order, and what is written into a copy is lost.
+// another dtype or order, and what is written into a copy is lost. A lambda takes a + before it, which makes it a function.
 template <class Return, class... Arguments>
 void def(nb::module_& m, const char* name, Return (*function)(Arguments...)) {
     m.def(name, function, as_it_is<Arguments>()...);

@@ -14,11 +14,11 @@ A item(const nb::tuple& t, size_t k) {
 }
 
 // From (values, ptr, columns, width): the entries of CSR rows; of a dense matrix (ptr is None) those that are not 0, which
-// are looked for once where they are at most the share `compressed` of all, else at every visit.
+// are looked for once where they are at most `max_share` of all, else at every visit.
 template <class T>
 class Expression {
    public:
-    explicit Expression(const nb::tuple& t, double compressed = 1) : width(nb::cast<i64>(t[3])), is_dense(t[1].is_none()) {
+    explicit Expression(const nb::tuple& t, double max_share = 1) : width(nb::cast<i64>(t[3])), is_dense(t[1].is_none()) {
         const auto given = item<In<T, 1>>(t, 0);
         if (!is_dense) {
             const auto p = item<In<i64, 1>>(t, 1);
@@ -29,7 +29,7 @@ class Expression {
         } else {
             rows = nb::cast<i64>(t[4]);
             dense = given.data();
-            if (compressed > 0) compress(dense, compressed);
+            if (max_share > 0) compress(dense, max_share);
         }
     }
     template <class Visit>
@@ -60,7 +60,7 @@ class Expression {
             for (i64 k = 0; k < count; ++k) visit(noted[k], x[noted[k]]);
         }
     }
-    void compress(const T* x, double share) {
+    void compress(const T* x, double max_share) {
         own_ptr.assign(rows + 1, 0);
 #pragma omp parallel for schedule(static)
         for (i64 i = 0; i < rows; ++i) {
@@ -69,7 +69,7 @@ class Expression {
             own_ptr[i + 1] = count;
         }
         for (i64 i = 0; i < rows; ++i) own_ptr[i + 1] += own_ptr[i];
-        if (double(own_ptr[rows]) > share * double(rows * width)) return;
+        if (double(own_ptr[rows]) > max_share * double(rows * width)) return;
         own_columns.resize(own_ptr[rows]);
         own_values.resize(own_ptr[rows]);
 #pragma omp parallel for schedule(static)
