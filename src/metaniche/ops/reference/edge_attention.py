@@ -85,7 +85,8 @@ class _Pattern:
         self.shape = (n, n)
         self.offsets = indptr
         self.dtype = torch.int32 if e < 2**31 else torch.int64
-        self.crow, self.col = indptr.to(self.dtype), indices.to(self.dtype)
+        # torch's sparse products read what lies together, whatever the strides say.
+        self.crow, self.col = (x.to(self.dtype).contiguous() for x in (indptr, indices))
         row = torch.arange(n, device=indices.device, dtype=self.dtype)
         self.row = row.repeat_interleave(indptr.diff(), output_size=e)
         self._transposed: tuple[Tensor, Tensor, Tensor] | None = None
