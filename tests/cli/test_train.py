@@ -1,6 +1,8 @@
 import json
+import os
 import signal
 import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -114,3 +116,23 @@ def test_an_encoder_is_pretrained_without_labels_and_started_from(tmp_path):
     status, said = run("train", tmp_path, "run_name=no", "pretrain.encoder=runs/nothing", *small)
     assert status == 2
     assert "Make one with metaniche-train pretrain.only=true" in said
+
+
+WHEN_TORCH_LOADS = """
+import os, sys
+class Hook:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(os.environ.get("THP_MEM_ALLOC_ENABLE"))
+sys.meta_path.insert(0, Hook())
+import metaniche.cli.train
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_a_command_takes_large_pages_unless_told_otherwise(given, expected):
+    """torch looks at the variable once, at its first tensor."""
+    environment = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"} | given
+    command = [sys.executable, "-c", WHEN_TORCH_LOADS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:1] == [expected]

@@ -10,6 +10,9 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
+# Large tensors on large pages, a few times faster to come by. torch reads it once, when it is loaded.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
