@@ -22,6 +22,15 @@ from metaniche.ops.cuda.launch import use_machine
 ELSEWHERE = torch.device("meta")  # a name that autograd knows, of tensors that nobody makes by accident
 MOVES = ("aten._to_copy", "aten.copy_")
 INDEXED = ("aten.index.", "aten.index_put.", "aten.index_put_.")
+SIZED = (
+    "aten._local_scalar_dense",
+    "aten.nonzero",
+    "aten.unique",
+    "aten._unique",
+    "aten.bincount",
+    "aten.masked_select",
+)
+waits = []  # names of the ops, since the context began, for whose result or its size the host waits
 
 
 class Elsewhere(torch.Tensor):
@@ -67,6 +76,8 @@ class _Ops(TorchDispatchMode):
         there = [x for x in tensors if isinstance(x, Elsewhere)]
         if str(op).startswith(INDEXED):  # positions may lie on the CPU
             tensors = [x for x in tree_leaves((args[0], args[2:])) if isinstance(x, torch.Tensor)]
+        if there and _waits(str(op), args, kwargs):
+            waits.append(str(op))
         device = kwargs.pop("device", None)
         stays = bool(there) if device is None else _is_there(device)
         if there and not str(op).startswith(MOVES) and any(x.ndim for x in tensors if not isinstance(x, Elsewhere)):
@@ -159,6 +170,14 @@ def _there(x):
     return Elsewhere(x) if isinstance(x, torch.Tensor) and not isinstance(x, Elsewhere) else x
 
 
+def _waits(name, args, kwargs):
+    if name.startswith(INDEXED):
+        return any(isinstance(x, torch.Tensor) and x.dtype == torch.bool for x in args[1])
+    if name.startswith("aten.repeat_interleave.Tensor"):
+        return kwargs.get("output_size") is None
+    return name.startswith(SIZED) or (name.startswith(MOVES) and kwargs.get("device") == torch.device("cpu"))
+
+
 def _no_fixed_order(op, args, kwargs):
     """What `torch.use_deterministic_algorithms` refuses, of those ops that a network could use."""
     name = str(op).split(".")[1]
@@ -172,6 +191,7 @@ def _no_fixed_order(op, args, kwargs):
 @contextmanager
 def accelerator(kernels=False):
     """Inside, tensors can be made on and moved to ELSEWHERE."""
+    waits.clear()
     with mock.patch("torch.autocast", return_value=nullcontext()), _Factories(), _Ops(kernels):
         yield ELSEWHERE
 

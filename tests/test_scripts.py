@@ -167,3 +167,38 @@ def test_a_part_of_the_benchmark_that_fails_is_named_and_the_others_stay(small_g
     assert "- attention: not measured (RuntimeError: no such clock)" in lines
     assert any(line.startswith("| segment_sum") for line in lines)
     assert sorted(name.split(":")[0] for name in small_gpu.broken) == ["- attention", "- neighbours"]  # not the peers
+
+
+def test_what_a_gpu_showed_is_written_whatever_fails(scripts, monkeypatch, tmp_path):
+    check = scripts("gpu_check")
+
+    def broken():
+        raise RuntimeError("out of clocks")
+
+    for name, does in {
+        "cuda_status": lambda: (True, "sm_90"),
+        "run_cases": list,
+        "heading": lambda why: [f"# On {why}"],
+        "kernels": lambda: ["all loaded"],
+        "large_cases": lambda: ["moran differs"],
+        "sanitizers": broken,
+        "benchmark": lambda: ["a table"],
+        "broken": [],
+    }.items():
+        monkeypatch.setattr(check, name, does)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "results.md")])
+    with pytest.raises(SystemExit, match="moran differs\nRuntimeError: out of clocks"):
+        check.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["results.md"]
+    written = (tmp_path / "results.md").read_text()
+    places = [written.index(part) for part in ("# On sm_90", "all loaded", "Failures: 1", "Not finished", "a table")]
+    assert places == sorted(places)
+
+
+def test_without_a_gpu_what_is_known_of_one_stays(scripts, monkeypatch, tmp_path):
+    (tmp_path / "results.md").write_text("as measured")
+    monkeypatch.setattr(scripts("gpu_check"), "cuda_status", lambda: (False, "torch sees no GPU"))
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "results.md")])
+    with pytest.raises(SystemExit, match="No CUDA kernel can run here: torch sees no GPU"):
+        scripts("gpu_check").main()
+    assert (tmp_path / "results.md").read_text() == "as measured"

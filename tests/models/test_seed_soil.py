@@ -1,5 +1,6 @@
 import pytest
 import torch
+from elsewhere import ELSEWHERE, accelerator, waits
 from tissue import make_sample
 
 from metaniche.errors import ConfigError
@@ -174,3 +175,15 @@ def test_organs_speak_in_the_soil_of_sites_and_terms_still_add_up(tissue):
         torch.testing.assert_close((out.terms - bare.terms)[:, TERMS.index("soil")], expected)
         torch.testing.assert_close(out.terms[:, 0], bare.terms[:, 0])
     assert SeedSoil(5, 3, pairs=PAIRS, soil=False, organs=organs).organs is None
+
+
+@pytest.mark.parametrize(("pairs", "most"), [(PAIRS, 3), (None, 4)])
+def test_a_step_on_a_gpu_waits_for_little(tissue, pairs, most):
+    """For how many cells are judged, how many edges come from surroundings, and how many each relation has."""
+    with accelerator():
+        there = {key: part.to(ELSEWHERE) for key, part in tissue.items()}
+        made = network(pairs=pairs).to(ELSEWHERE)
+        waits.clear()
+        out = made(**there)
+        (out.bag_logits.sum() + out.penalty).backward()
+        assert waits == ["aten.nonzero.default"] * most
