@@ -86,12 +86,13 @@ def relay_sample(
     targets: pd.DataFrame,
     config: SignalConfig = DEFAULT,
     types: str = keys.CELL_TYPE,
+    progress: Tell | None = None,
 ) -> pd.DataFrame:
     """`signaling.relays` of one prepared sample: which of its cells answer one signal with another."""
     cell_types = _types(sample, types)
     with named(sample):
         expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
-        return relays(expression, cell_types, sample.graph, targets, config)
+        return relays(expression, cell_types, sample.graph, targets, config, progress)
 
 
 def expression_of(sample: PreparedSample) -> np.ndarray | sparse.csr_array:
@@ -153,7 +154,7 @@ def relay_analysis(
     """`relay_sample` of every sample."""
 
     def chains(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
-        return relay_sample(sample, resource, targets, config, types)
+        return relay_sample(sample, resource, targets, config, types, progress)
 
     return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
 

@@ -59,9 +59,12 @@ def test_a_pair_that_stands_together_is():
 
 def test_the_same_seed_draws_the_same_pairs():
     _, x, graph, types = tissue(2)
-    one, two = (null_of(x, graph, types, [["g1", "g61"]], n_random=30, seed=4).p for _ in range(2))
+    told, pair = [], [["g1", "g61"]]
+    one = null_of(x, graph, types, pair, n_random=30, seed=4, progress=lambda *step: told.append(step)).p
+    two = null_of(x, graph, types, pair, n_random=30, seed=4).p
     np.testing.assert_array_equal(one, two)
     assert np.allclose(one * 31, np.round(one * 31))
+    assert told == [(0, 1, "random pairs of two bins of genes")]
 
 
 def test_genes_that_nobody_expresses_are_a_bin_as_any_other():

@@ -150,6 +150,10 @@ def test_signals_of_two_signaling_types_are_chained_and_cells_without_a_type_rel
         assert row.score == pytest.approx((received * told)[:100].mean(), rel=1e-4)
     assert len(table) == 2
     np.testing.assert_allclose(table["q"], stats.false_discovery_control(table["p"]))
+    told, shifts = [], replace(config, null_model="shifts", n_permutations=5)
+    relays(expression, types, graph, links, shifts, lambda *step: told.append(step))
+    assert told[0] == (0, 2, "ecm in answer to contact: shifts of ligands, part 1 of 1, 1 of 5")
+    assert told[-1][:2] == (1, 2)
 
 
 def test_shifts_keep_patches_and_say_the_same_of_the_signal():

@@ -10,6 +10,7 @@ from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import ConfigError
+from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_scipy, to_torch
 from metaniche.signaling.nulls import SignalNull
@@ -26,6 +27,7 @@ def matched_pairs_null(
     n_types: int,
     n_random: int = 200,
     seed: int = 0,
+    progress: Tell | None = None,
 ) -> SignalNull:
     """Signals between types among those of random pairs of genes that are expressed alike.
 
@@ -74,7 +76,10 @@ def matched_pairs_null(
     genes, rng = to_torch(x), np.random.default_rng(seed)
     expected, variance, p = (np.empty_like(score) for _ in range(3))
     combined = bins[0] * len(by_bin) + bins[1]
-    for value in np.unique(combined):
+    values = np.unique(combined)
+    for done, value in enumerate(values):
+        if progress is not None:
+            progress(done, len(values), "random pairs of two bins of genes")
         here = np.flatnonzero(combined == value)
         far, near = _random_pairs(*(by_bin[number] for number in divmod(value, len(by_bin))), n_random, rng)
         drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=_int32(far), rec_P=_int32(near))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import Tensor
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.graph import CellGraph
+from metaniche.io.progress import Tell
 from metaniche.io.wording import listed
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair
 from metaniche.signaling.csr import to_scipy, type_codes
 from metaniche.signaling.expression import PairExpression
-from metaniche.signaling.nulls import SignalNull, judged, judged_by_draws
+from metaniche.signaling.nulls import SignalNull, judged, judged_by_draws, tell_draws
 from metaniche.signaling.resources import subunits
-from metaniche.signaling.scoring import by_signaling_type
+from metaniche.signaling.scoring import by_signaling_type, inside
 from metaniche.signaling.shifts import shifts_of_cells
 from metaniche.signaling.signal_config import SignalConfig
 
@@ -83,6 +85,7 @@ def relays(
     graph: CellGraph,
     targets: pd.DataFrame,
     config: SignalConfig | None = None,
+    progress: Tell | None = None,
 ) -> pd.DataFrame:
     """`relay` for all chains that `targets` allows (see `relay_chains`), each signal within the reach of its signaling type.
 
@@ -93,19 +96,20 @@ def relays(
     config = config or SignalConfig()
     chains, types = relay_chains(expression, targets), type_codes(cell_types)
     kind_of, place = np.empty(expression.n_pairs, dtype=object), np.empty(expression.n_pairs, dtype=np.int64)
-    problems = {}
-    for (kind, mine), (_, _, problem) in zip(
-        expression.by_signaling_type(), by_signaling_type(expression, graph, config)
-    ):
-        kind_of[mine], place[mine], problems[kind] = kind, np.arange(len(mine)), problem
+    for kind, mine in expression.by_signaling_type():
+        kind_of[mine], place[mine] = kind, np.arange(len(mine))
+    problems = {kind: problem for kind, _, problem in by_signaling_type(expression, graph, config)}
     shifts = None
     if relay_null(config) == "shifts":
         shifts = Shifts(graph.pos_um, config.n_permutations, config.stop_after, config.seed)
-    tables = []
-    for (heard, sent), mine in chains.groupby([kind_of[chains["first"]], kind_of[chains["second"]]]):
+    tables, by_kinds = [], chains.groupby([kind_of[chains["first"]], kind_of[chains["second"]]])
+    for number, ((heard, sent), mine) in enumerate(by_kinds):
+        tell = progress and partial(inside, progress, number, by_kinds.ngroups, f"{sent} in answer to {heard}")
         here = mine.assign(first=place[mine["first"]], second=place[mine["second"]])
         names = [*types.names, None][: types.n]
-        tables.append(relay(problems[heard], here, types.code_N, names, answer=problems[sent], shifts=shifts))
+        tables.append(
+            relay(problems[heard], here, types.code_N, names, answer=problems[sent], shifts=shifts, progress=tell)
+        )
     table = pd.concat(tables, ignore_index=True)
     table = table[table["relay_type"].notna()].reset_index(drop=True)
     table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
@@ -134,6 +138,7 @@ def relay(
     *,
     answer: LigandReceptor | None = None,
     shifts: Shifts | None = None,
+    progress: Tell | None = None,
 ) -> pd.DataFrame:
     """Which types of cells answer one signal with another.
 
@@ -178,7 +183,7 @@ def relay(
     mean = r * s / count
     variance = (rr - r**2 / count).clip(min=0) * (ss - s**2 / count).clip(min=0) / np.maximum(count - 1, 1)
     there = mean > 0
-    null = judged(score, mean, variance) if shifts is None else found.shifted(shifts)
+    null = judged(score, mean, variance) if shifts is None else found.shifted(shifts, progress)
     kind, chain = here = np.nonzero(there)
     out = chains.drop(columns=["first", "second"]).iloc[chain].reset_index(drop=True)
     out["relay_type"] = np.array(types, dtype=object)[kind]
@@ -214,20 +219,23 @@ class _Chains:
                     total[:, block] += self._by_type(values, self.type_N[rows])
         return tuple(sums)
 
-    def shifted(self, shifts: Shifts) -> SignalNull:
+    def shifted(self, shifts: Shifts, progress: Tell | None = None) -> SignalNull:
         """The sum of a L beside what it is when the ligands of each type are moved over the tissue."""
         n = self.type_N.numel()
         at_once = max(1, VALUES_AT_ONCE // max(n, 1))
         pos, types = shifts.pos_um.double().numpy(), self.type_N.numpy()
         parts = []
-        for start in range(0, len(self.first), at_once):
+        starts = range(0, len(self.first), at_once)
+        for number, start in enumerate(starts):
+            text = f"shifts of ligands, part {number + 1} of {len(starts)}"
+            tell = progress and partial(tell_draws, progress, shifts.n_shifts, text)
             a, made = self._block(slice(start, start + at_once))._dense()
             drawn = (
                 self._by_type((a * made[torch.from_numpy(cell)]).double(), self.type_N)
                 for cell in shifts_of_cells(pos, types, shifts.n_shifts, True, shifts.seed)
             )
             score = self._by_type((a * made).double(), self.type_N)
-            parts.append(judged_by_draws(score, drawn, shifts.stop_after, None))
+            parts.append(judged_by_draws(score, drawn, shifts.stop_after, tell))
         return SignalNull(*(np.concatenate(part, axis=1) for part in zip(*parts)))
 
     def _cells(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:

@@ -109,7 +109,7 @@ def communicate(
     for number, (kind, part, problem) in enumerate(parts):
         if progress is not None:
             progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
-        tell = progress and partial(_inside, progress, number, len(parts), kind)
+        tell = progress and partial(inside, progress, number, len(parts), kind)
         tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
@@ -199,8 +199,8 @@ def signal_problem(
     )
 
 
-def _inside(progress: Tell, number: int, total: int, kind: str, done: int, of: int, text: str) -> None:
-    """Steps within one signaling type, told as the text of that type's step."""
+def inside(progress: Tell, number: int, total: int, kind: str, done: int, of: int, text: str) -> None:
+    """Steps within one step of `total`, such as a signaling type, told as that step's text."""
     progress(number, total, f"{kind}: {text}, {done} of {of}")
 
 
@@ -270,7 +270,8 @@ def _null(
         genes = np.array(
             [[column.get(gene, -1) for gene in expression.pairs[side]] for side in ("ligand", "receptor")]
         ).T
-        return matched_pairs_null(problem, panel.x, genes, type_N, n_types, config.n_permutations, config.seed)
+        how = {"n_random": config.n_permutations, "seed": config.seed, "progress": progress}
+        return matched_pairs_null(problem, panel.x, genes, type_N, n_types, **how)
     n_draws, how = config.n_permutations, {"stop_after": config.stop_after, "seed": config.seed, "progress": progress}
     if config.null_model == "shifts":
         return shift_null(problem, pos_um, type_N, n_types, n_draws, **how)
