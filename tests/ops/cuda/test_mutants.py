@@ -6,41 +6,10 @@
 import os
 
 import pytest
-from simt.cases import (
-    autocorrelation,
-    csr_encoder,
-    edge_attention,
-    edge_attention_tiles,
-    edge_null,
-    expression,
-    hilbert,
-    label_null,
-    ligrec,
-    neighbors,
-    pair_logits,
-    segment,
-    transport,
-)
+from simt.cases import SHORT as CASES
 from simt.equivalent import SAME, reason
 from simt.machine import mutants_of
 
-CASES = {
-    "autocorrelation": autocorrelation.SHORT,
-    "csr_encoder": csr_encoder.SHORT,
-    "edge_attention": edge_attention.SHORT,
-    "edge_attention_tiles": edge_attention_tiles.SHORT,
-    "edge_null": edge_null.SHORT,
-    "expression": expression.SHORT,
-    "hilbert": hilbert.SHORT,
-    "label_moments": label_null.MOMENTS_SHORT,
-    "label_null": label_null.SHORT,
-    "ligrec": ligrec.SHORT,
-    "neighbors": neighbors.RADIUS_SHORT,
-    "nearest": neighbors.NEAREST_SHORT,
-    "pair_logits": pair_logits.SHORT,
-    "segment": segment.SHORT,
-    "transport": transport.SHORT,
-}
 ALL = bool(os.environ.get("METANICHE_ALL_MUTANTS"))
 SHARE = 1 if ALL else 8
 

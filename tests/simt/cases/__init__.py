@@ -32,3 +32,21 @@ ALL = (
     *label_null.CASES,
     *label_null.MOMENTS,
 )
+# By source: a few that together notice every mutant of it.
+SHORT = {
+    "autocorrelation": autocorrelation.SHORT,
+    "csr_encoder": csr_encoder.SHORT,
+    "edge_attention": edge_attention.SHORT,
+    "edge_attention_tiles": edge_attention_tiles.SHORT,
+    "edge_null": edge_null.SHORT,
+    "expression": expression.SHORT,
+    "hilbert": hilbert.SHORT,
+    "label_moments": label_null.MOMENTS_SHORT,
+    "label_null": label_null.SHORT,
+    "ligrec": ligrec.SHORT,
+    "neighbors": neighbors.RADIUS_SHORT,
+    "nearest": neighbors.NEAREST_SHORT,
+    "pair_logits": pair_logits.SHORT,
+    "segment": segment.SHORT,
+    "transport": transport.SHORT,
+}
