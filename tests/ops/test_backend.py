@@ -152,26 +152,3 @@ def test_auto_is_the_gpu_where_kernels_can_run(monkeypatch, ready):
     monkeypatch.setattr(room, "cuda_status", lambda: (ready, "why"))
     assert room.device_of("auto").type == ("cuda" if ready else "cpu")
     assert room.device_of("cpu") == room.device_of(torch.device("cpu")) == torch.device("cpu")
-
-
-@pytest.mark.parametrize("cells", [1000, 1_200_000])
-def test_what_native_code_writes_is_as_torch_makes_it(cells):
-    found = room.empty((cells, 8), torch.float32)
-    assert (found.shape, found.dtype, found.device.type) == ((cells, 8), torch.float32, "cpu")
-    found.fill_(3.0)
-    assert (found == 3.0).all()
-
-
-def test_large_tensors_lie_on_large_pages_where_the_system_has_them():
-    choice = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    if room.native() is None or not choice.exists() or "[madvise]" not in choice.read_text():
-        pytest.skip("no large pages on request here")
-    before = large_pages()
-    held = room.empty((64 << 20,), torch.uint8).fill_(1)
-    assert large_pages() - before > 16 << 10  # kB
-    assert held[-1] == 1
-
-
-def large_pages():
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))

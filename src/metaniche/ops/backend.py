@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -44,8 +44,6 @@ NATIVE = {
     "transport": ("cpu", "cuda"),
     "type_pair_sums": ("cpu", "cuda"),
 }
-
-MAPPED = 32 << 20  # bytes from which on malloc takes pages of their own, and gives them back
 
 log = logging.getLogger(__name__)
 _wanted: ContextVar[str | None] = ContextVar("backend", default=None)
@@ -126,16 +124,6 @@ def dense(*tensors: Tensor) -> list[Tensor]:
 def dense_rows(*tensors: Tensor) -> list[Tensor]:
     """As `dense`, but rows (the first dimension) may lie apart: one of several projections in one tensor is not copied."""
     return [x.detach() if x.shape[0] and x[0].is_contiguous() else x.detach().contiguous() for x in tensors]
-
-
-def empty(shape: Sequence[int] | torch.Size, dtype: torch.dtype) -> Tensor:
-    """`torch.empty` on the CPU for what native code writes, on large pages where it is large and the system has such: they
-    are had in a seventh of the time.
-    """
-    out = torch.empty(shape, dtype=dtype)
-    if out.nbytes >= MAPPED and native() is not None:
-        native().large_pages(out.data_ptr(), out.nbytes)
-    return out
 
 
 def _missing(op: str, device: torch.device) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaniche.ops.backend import choose, dense, empty, native
+from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.expression import check_indices
 from metaniche.ops.kept import kept
 from metaniche.ops.reference import by_sender as reference
@@ -39,7 +39,7 @@ def by_sender(indptr: Tensor, indices: Tensor, n_senders: int | None = None) -> 
     check_rows(indptr, indices.numel())
     if choose("by_sender", indices.device) != "cpu":
         return BySender(*reference.by_sender(indptr, indices, n_senders))
-    ptr, edges = (empty((size,), torch.int64) for size in (n_senders + 1, indices.numel()))
-    found = BySender(ptr, empty(edges.shape, torch.int32), edges)
+    ptr, edges = (torch.empty(size, dtype=torch.int64) for size in (n_senders + 1, indices.numel()))
+    found = BySender(ptr, torch.empty_like(edges, dtype=torch.int32), edges)
     native().by_sender(*dense(indptr, indices), *found)
     return found

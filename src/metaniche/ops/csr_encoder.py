@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, empty, native
+from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.cuda import csr_encoder as cuda
 from metaniche.ops.reference import csr_encoder as reference
 from metaniche.ops.segment import check_rows
@@ -86,7 +86,7 @@ def _forward(indptr, indices, values, weight):
         return reference.csr_encoder(indptr, indices, values, weight)
     if chosen == "cuda":
         return cuda.csr_encoder(*dense(indptr, indices, values, weight))
-    out = empty((len(indptr) - 1, weight.shape[1]), weight.dtype)
+    out = torch.empty(len(indptr) - 1, weight.shape[1], dtype=weight.dtype)
     native().csr_encoder(*dense(indptr, indices, values, weight), out)
     return out
 
@@ -109,7 +109,7 @@ def _values_gradient(indptr, indices, weight, grad):
         return reference.values_gradient(indptr, indices, weight, grad)
     if chosen == "cuda":
         return cuda.values_gradient(*dense(indptr, indices, weight, grad))
-    out = empty((len(indices),), grad.dtype)
+    out = torch.empty(len(indices), dtype=grad.dtype)
     native().csr_encoder_values_gradient(*dense(indptr, indices, weight, grad), out)
     return out
 

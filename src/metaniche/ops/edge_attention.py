@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, dense_rows, empty, native
+from metaniche.ops.backend import choose, dense, dense_rows, native
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
@@ -115,7 +115,7 @@ def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
         return cuda.forward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
         return reference.edge_attention_forward(q, k, v, indptr, indices, bias, null, dropout, seed)
-    out, lse = (empty(shape, q.dtype) for shape in (q.shape, q.shape[:2]))
+    out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:2], dtype=q.dtype)
     inputs = *dense_rows(q, k, v), *dense(indptr, indices, bias, null)
     native().edge_attention_forward(*inputs, *draw(dropout, seed), out, lse)
     return out, lse
@@ -128,7 +128,7 @@ def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, see
         return cuda.backward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
-    grads = [empty(x.shape, x.dtype) for x in (q, k, v, bias)]
+    grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]
     delta = torch.empty_like(lse)
     graph = *dense(indptr, indices), *by_sender(indptr, indices)
     inputs = *dense_rows(q, k, v), *graph, *dense(bias, null)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, empty, native
+from metaniche.ops.backend import choose, native
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec as cuda
 from metaniche.ops.expression import Expression, check_indices, check_not_negative
@@ -284,7 +284,7 @@ def _rows(signal: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) 
         return reference.signal(signal, slot_P, n_slots, first, count)
     if chosen == "cuda":
         return cuda.signal(signal, slot_P, n_slots, first, count)
-    out = empty((count, n_slots), torch.float32)
+    out = torch.empty(count, n_slots)
     native().ligrec_signal(*signal.native(slot_P), first, out)
     return out
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, empty, native
+from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import pair_logits as cuda
 from metaniche.ops.expression import Expression, check_indices
@@ -98,7 +98,7 @@ def _forward(*inputs):
         return reference.pair_logits(ligand, receptor, weight, lig, rec, indptr, indices)
     if chosen == "cuda":
         return cuda.forward(ligand, receptor, weight, lig, rec, indptr.contiguous(), indices.contiguous())
-    out = empty((indices.numel(), weight.shape[0]), weight.dtype)
+    out = torch.empty(indices.numel(), weight.shape[0], dtype=weight.dtype)
     by_receptor = _pairs(rec, lig, receptor)
     weight_PH = weight.detach().t().contiguous()
     native().pair_logits_forward(
@@ -119,7 +119,7 @@ def _backward(grad, *inputs):
         graph = indptr.contiguous(), indices.contiguous()
         return cuda.backward(*dense(grad), ligand, receptor, weight, lig, rec, *graph, wanted)
     grad_ligand, grad_receptor, grad_weight = (
-        empty(x.shape if want else (0,), weight.dtype)
+        torch.empty(x.shape if want else 0, dtype=weight.dtype)
         for x, want in zip((ligand.values, receptor.values, weight.t()), wanted)
     )
     weight_PH, grad = weight.detach().t().contiguous(), grad.detach().contiguous()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, empty, native
+from metaniche.ops.backend import choose, dense, native
 from metaniche.ops.cuda import segment as cuda
 from metaniche.ops.reference import segment as reference
 
@@ -85,7 +85,7 @@ def _run(name: str, x: Tensor, indptr: Tensor) -> Tensor:
     if chosen == "cuda":
         return getattr(cuda, name)(*dense(x), indptr)
     width = math.prod(x.shape[1:])
-    out = empty((n_rows, width), x.dtype)
+    out = torch.empty((n_rows, width), dtype=x.dtype)
     getattr(native(), name)(*dense(x.reshape(len(x), width), indptr), out)
     return out.view(n_rows, *x.shape[1:])
 

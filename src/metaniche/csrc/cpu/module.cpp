@@ -12,7 +12,6 @@ void add_edge_null(nb::module_& m);
 void add_expression(nb::module_& m);
 void add_hilbert(nb::module_& m);
 void add_label_null(nb::module_& m);
-void add_large_pages(nb::module_& m);
 void add_ligrec(nb::module_& m);
 void add_neighbors(nb::module_& m);
 void add_pair_logits(nb::module_& m);
@@ -32,7 +31,6 @@ NB_MODULE(METANICHE_MODULE, m) {
     add_expression(m);
     add_hilbert(m);
     add_label_null(m);
-    add_large_pages(m);
     add_ligrec(m);
     add_neighbors(m);
     add_pair_logits(m);
