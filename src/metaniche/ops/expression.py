@@ -57,7 +57,7 @@ class Expression:
         """The same expression as CSR rows."""
         if self.ptr is not None:
             return self
-        ptr, columns, values = nonzero(self.values)
+        ptr, columns, values = reference.nonzero(self.values)
         return Expression(values, self.shape, ptr, columns)
 
     def native(self) -> tuple:
@@ -67,14 +67,6 @@ class Expression:
         if self.ptr is None:
             return flat, None, None, genes, n
         return flat, self.ptr.contiguous(), self.columns.contiguous(), genes, n
-
-
-def nonzero(x_NG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pointers, columns and values of what is not 0 in each row; on a GPU the host looks once."""
-    x_NG = x_NG.detach()
-    row, column = x_NG.nonzero().unbind(1)
-    ptr = torch.searchsorted(row, torch.arange(len(x_NG) + 1, device=row.device))
-    return ptr, column.to(torch.int32), x_NG[row, column]
 
 
 def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "minimum") -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metaniche.ops.cuda.specs import Array
 from metaniche.ops.kept import kept
+from metaniche.ops.reference.expression import nonzero
 
 if TYPE_CHECKING:
     from metaniche.ops.expression import Expression
@@ -19,6 +20,9 @@ SHARED = 48 << 10
 # Bytes that a block keeps of the edges at hand: where their senders' expression begins and ends.
 SENDERS = THREADS * 16
 STEP = 64
+
+
+_rows = kept(nonzero)
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,6 @@ def side(x: Expression, gene_P: Tensor) -> Side:
         return Side(*_rows(x.values), x.shape[1], gene_P)
     x = x.sparse()
     return Side(x.ptr.contiguous(), x.columns.contiguous(), x.values.detach().contiguous(), x.shape[1], gene_P)
-
-
-@kept
-def _rows(x_NG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    from metaniche.ops.expression import nonzero
-
-    return nonzero(x_NG)
 
 
 def named(x: Side) -> Side:

@@ -7,6 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from metaniche.ops.reference.by_sender import by_sender
+
 
 def csr_encoder(indptr: Tensor, indices: Tensor, values: Tensor, weight_GD: Tensor) -> Tensor:
     """(N, D); see `metaniche.ops.csr_encoder`."""
@@ -15,11 +17,8 @@ def csr_encoder(indptr: Tensor, indices: Tensor, values: Tensor, weight_GD: Tens
 
 def weight_gradient(indptr: Tensor, indices: Tensor, values: Tensor, grad_ND: Tensor, n_genes: int) -> Tensor:
     """(G, D): the transposed matrix, its entries in the order of the cells, times the gradient."""
-    order = torch.argsort(indices, stable=True)
-    cells = torch.arange(len(indptr) - 1, device=indices.device).repeat_interleave(indptr.diff())
-    counts = torch.bincount(indices, minlength=n_genes)
-    turned = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    return _csr(turned, cells[order], values[order], len(grad_ND)) @ grad_ND
+    ptr, cells, order = by_sender(indptr, indices, n_genes)
+    return _csr(ptr, cells.long(), values[order], len(grad_ND)) @ grad_ND
 
 
 def values_gradient(indptr: Tensor, indices: Tensor, weight_GD: Tensor, grad_ND: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from metaniche.ops.reference.by_sender import by_sender
 from metaniche.ops.reference.dropout import factors
 
 
@@ -104,10 +105,8 @@ class _Pattern:
     def transposed_product(self, weight_E: Tensor, x_ND: Tensor) -> Tensor:
         """(N, D) sum over the edges that leave j of `weight * x_i`, in one fixed order."""
         if self._transposed is None:
-            order = torch.argsort(self.col, stable=True)
-            counts = torch.bincount(self.col, minlength=self.shape[0])
-            ptr = torch.cat((counts.new_zeros(1), counts.cumsum(0))).to(self.dtype)
-            self._transposed = ptr, self.row[order], order
+            ptr, row, order = by_sender(self.offsets, self.col, self.shape[0])
+            self._transposed = ptr.to(self.dtype), row.to(self.dtype), order
         ptr, row, order = self._transposed
         return _csr(ptr, row, weight_E[order], self.shape) @ x_ND
 

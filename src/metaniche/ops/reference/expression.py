@@ -20,9 +20,7 @@ def complex_expression(x: Expression, ptr: Tensor, genes: Tensor, geometric: boo
     out = torch.cat([_of_rows(x, torch.arange(*rows), ptr, genes, geometric) for rows in blocks(n)] or [_none(c)])
     if x.ptr is None:
         return out
-    entry = out != 0
-    out_ptr = torch.cat((ptr.new_zeros(1), entry.sum(1).cumsum(0)))
-    return csr(out_ptr, entry.nonzero()[:, 1].to(torch.int32), out[entry], (n, c))
+    return csr(*nonzero(out), (n, c))
 
 
 def blocks(n: int, rows: int = ROWS_A_BLOCK) -> list[tuple[int, int]]:
@@ -42,6 +40,14 @@ def take_rows(x: Expression, rows: Tensor) -> Tensor:
     out = torch.zeros(len(rows), x.shape[1], dtype=torch.float64, device=rows.device)
     out[row, x.columns[entry].long()] = x.values.detach()[entry].double()
     return out
+
+
+def nonzero(x_NG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pointers, columns and values of what is not 0 in each row; on a GPU the host looks once."""
+    x_NG = x_NG.detach()
+    row, column = x_NG.nonzero().unbind(1)
+    ptr = torch.searchsorted(row, torch.arange(len(x_NG) + 1, device=row.device))
+    return ptr, column.to(torch.int32), x_NG[row, column]
 
 
 def csr(ptr: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
