@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <vector>
 #ifdef __AVX512F__
@@ -13,6 +14,7 @@
 
 #include "common/types.h"
 #include "cpu/cell_list.h"
+#include "cpu/lanes.h"
 
 namespace metaniche {
 
@@ -31,10 +33,12 @@ struct Bound {
     }
 };
 
+// The sorted cells of a list. Loops over them run in whole vectors: what lies up to PADDING past the last is read.
 template <int Dim>
 struct Cells {
     const float* axis[Dim];
-    explicit Cells(const CellList<Dim>& list) {
+    const i32* ids;
+    explicit Cells(const CellList<Dim>& list) : ids(list.ids()) {
         for (int d = 0; d < Dim; ++d) axis[d] = list.axis(d);
     }
     float square(i64 i, i64 j) const {
@@ -44,14 +48,6 @@ struct Cells {
             sum += difference * difference;
         }
         return sum;
-    }
-    double distance(i64 i, i64 j) const {
-        double sum = 0;
-        for (int d = 0; d < Dim; ++d) {
-            const double difference = double(axis[d][j]) - double(axis[d][i]);
-            sum += difference * difference;
-        }
-        return std::sqrt(sum);
     }
 };
 
@@ -72,130 +68,70 @@ int runs_around(const CellList<Dim>& list, const i64 (&at)[Dim], Run* runs) {
     return n;
 }
 
-// Candidates of one cell: squared distances in one array, and which sorted cell each belongs to. A run starts a vector of
-// its own and NaN, which is within no bound, fills its last: what is written as a vector is read as one, and a processor that
-// just wrote it need not wait.
-class Candidates {
-public:
-    void clear() { n_ = filled_ = 0; }
-    i64 size() const { return n_; }
-
-    // Whole vectors are computed, past the run's end too: the padding of the cell list is read.
-    template <int Dim>
-    void add(const Cells<Dim>& cells, i64 i, Run run) {
-        const i64 more = run.last - run.first;
-        if (filled_ + more + PADDING > i64(square_.size())) {
-            square_.resize(2 * (filled_ + more + PADDING));
-            cell_.resize(square_.size());
-            kept_.resize(square_.size());
-        }
-        for (i64 start = 0; start < more; start += PADDING, filled_ += PADDING) {
-            float* square = square_.data() + filled_;
-            i32* cell = cell_.data() + filled_;
-            const i32 first = run.first + i32(start), left = i32(more - start);
-#pragma omp simd
-            for (i32 t = 0; t < i32(PADDING); ++t) {
-                const float found = cells.square(i, first + t);
-                square[t] = t < left ? found : std::numeric_limits<float>::quiet_NaN();
-                cell[t] = first + t;
-            }
-        }
-        n_ += more;
-    }
-
-    i64 count(float limit) const {
-        i32 below = 0;
-        const float* square = square_.data();
-#pragma omp simd reduction(+ : below)
-        for (i64 t = 0; t < filled_; ++t) below += square[t] <= limit;
-        return below;
-    }
-
-    // Puts the cells with more < square <= most into kept(), without a branch per candidate, and counts them.
-    i64 keep(float more, float most) {
-        const float* square = square_.data();
-        const i32* cell = cell_.data();
-        i32* kept = kept_.data();
-        i64 n = 0;
-#ifdef __AVX512F__
-        static_assert(PADDING == 16);
-        const __m512 least = _mm512_set1_ps(more), limit = _mm512_set1_ps(most);
-        for (i64 t = 0; t < filled_; t += PADDING) {
-            const __m512 here = _mm512_loadu_ps(square + t);
-            const __mmask16 stays = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(here, least, _CMP_GT_OQ), here, limit, _CMP_LE_OQ);
-            _mm512_storeu_si512(kept + n, _mm512_maskz_compress_epi32(stays, _mm512_loadu_si512(cell + t)));
-            n += __builtin_popcount(stays);
-        }
-#else
-        for (i64 t = 0; t < filled_; ++t) {
-            kept[n] = cell[t];
-            n += (square[t] > more) & (square[t] <= most);
-        }
-#endif
-        return n;
-    }
-    const i32* kept() const { return kept_.data(); }
-
-private:
-    i64 n_ = 0, filled_ = 0;
-    std::vector<float> square_;
-    std::vector<i32> cell_, kept_;
-};
-
-// A neighbour as one sortable number: its index above, the bits of its float32 distance below.
-inline u64 packed(i32 index, double distance) {
-    const float rounded = float(distance);
-    u32 bits;
-    std::memcpy(&bits, &rounded, 4);
-    return u64(u32(index)) << 32 | bits;
-}
-
-inline void unpack(u64 neighbor, i64 start, i32* index, float* distance) {
-    *index = i32(start + i64(neighbor >> 32));
-    const u32 bits = u32(neighbor);
-    std::memcpy(distance, &bits, 4);
-}
-
-// The neighbours of one cell while they are sorted.
+// The neighbours of one cell while they are measured and sorted.
+template <int Dim>
 class Row {
 public:
-    i64 size() const { return n_; }
-    const i32* index() const { return index_.data(); }
-    const double* distance() const { return distance_.data(); }
+    explicit Row(const Cells<Dim>& cells) : cells_(cells) {}
 
-    // Exact distances of the sorted cells cells[0..n) from cell i; those with inner < d <= radius stay, never i itself.
-    template <int Dim>
-    void take(const Cells<Dim>& from, const i32* ids, i64 i, const i32* cells, i64 n, double inner, double radius) {
-        if (n > i64(index_.size())) {
-            index_.resize(2 * n);
-            distance_.resize(2 * n);
-            rank_.resize(2 * n);
-        }
-        double* distance = distance_.data();
-#pragma omp simd
-        for (i64 t = 0; t < n; ++t) distance[t] = from.distance(i, cells[t]);
+    void clear(i64 most) {
         n_ = 0;
-        for (i64 t = 0; t < n; ++t) {
-            index_[n_] = ids[cells[t]];
-            distance[n_] = distance[t];
-            n_ += (distance[t] > inner) & (distance[t] <= radius) & (cells[t] != i);
+        if (most + PADDING <= i64(index_.size())) return;
+        for (auto& axis : axis_) axis.resize(2 * (most + PADDING));
+        for (auto* numbers : {&index_, &rank_}) numbers->resize(2 * (most + PADDING));
+        distance_.resize(2 * (most + PADDING));
+    }
+    i64 size() const { return n_; }
+
+    // Of the sorted cells first..first + PADDING, those whose bit is set.
+    void add(i64 first, u32 chosen) {
+#ifdef __AVX512F__
+        static_assert(PADDING == 16);
+        const auto put = [&](auto* to, const auto* from) {
+            _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(__mmask16(chosen), _mm512_loadu_si512(from)));
+        };
+        for (int d = 0; d < Dim; ++d) put(axis_[d].data() + n_, cells_.axis[d] + first);
+        put(index_.data() + n_, cells_.ids + first);
+        n_ += std::popcount(chosen);
+#else
+        for (; chosen; chosen &= chosen - 1, ++n_) {
+            const i64 cell = first + std::countr_zero(chosen);
+            for (int d = 0; d < Dim; ++d) axis_[d][n_] = cells_.axis[d][cell];
+            index_[n_] = cells_.ids[cell];
         }
+#endif
     }
 
-    // In ascending order of index. Rows are short: everyone counts who comes before.
-    void sort_into(u64* out) {
-        i32 *index = index_.data(), *rank = rank_.data();
-        if (n_ > 96) {
-            for (i64 t = 0; t < n_; ++t) out[t] = packed(index[t], distance_[t]);
-            return std::sort(out, out + n_);
+    // Exact distances from sorted cell i; those with inner < d <= radius stay, never i itself.
+    void measure(i64 i, double inner, double radius) {
+        i32* index = index_.data();
+        double *distance = distance_.data(), here[Dim];
+        const float* axis[Dim];
+        for (int d = 0; d < Dim; ++d) {
+            axis[d] = axis_[d].data();
+            here[d] = cells_.axis[d][i];
         }
-        std::fill(rank, rank + n_, 0);
-        for (i64 other = 0; other < n_; ++other) {
-            const i32 candidate = index[other];
+        for (i64 start = 0; start < n_; start += PADDING)
 #pragma omp simd
-            for (i64 t = 0; t < n_; ++t) rank[t] += candidate < index[t];
+            for (i64 t = start; t < start + PADDING; ++t) {
+                double sum = 0;
+                for (int d = 0; d < Dim; ++d) {
+                    const double difference = double(axis[d][t]) - here[d];
+                    sum += difference * difference;
+                }
+                distance[t] = std::sqrt(sum);
+            }
+        const i64 near = n_;
+        const i32 self = cells_.ids[i];
+        i64 n = 0;
+        for (i64 t = 0; t < near; ++t) {
+            const i32 other = index[t];
+            const double far = distance[t];
+            index[n] = other;
+            distance[n] = far;
+            n += (far > inner) & (far <= radius) & (other != self);
         }
-        for (i64 t = 0; t < n_; ++t) out[rank[t]] = packed(index[t], distance_[t]);
+        n_ = n;
     }
 
     // Keeps the `most` entries of smallest key(index, distance), ties by index.
@@ -211,11 +147,105 @@ public:
         }
     }
 
+    // Writes the row in ascending order of index, counted from `start`.
+    void write(i64 start, i32* indices, float* distance) {
+        rank();
+        for (i64 t = 0; t < n_; ++t) {
+            indices[rank_[t]] = i32(start + index_[t]);
+            distance[rank_[t]] = float(distance_[t]);
+        }
+    }
+
 private:
+    // How many come before each. Rows are short: everyone counts.
+    void rank() {
+        if (n_ > 96) {
+            order_.resize(n_);
+            std::iota(order_.begin(), order_.end(), 0);
+            std::sort(order_.begin(), order_.end(), [&](i32 a, i32 b) { return index_[a] < index_[b]; });
+            for (i64 t = 0; t < n_; ++t) rank_[order_[t]] = i32(t);
+            return;
+        }
+        using Few = Lanes<i32, LANES<i32>>;
+        for (i64 t = 0; t < n_; t += LANES<i32>) {
+            const auto mine = Few::load(index_.data() + t);
+            typename Few::Vector before = {};
+            for (i64 other = 0; other < n_; ++other) before -= index_[other] < mine;
+            std::memcpy(rank_.data() + t, &before, sizeof before);
+        }
+    }
+
+    Cells<Dim> cells_;
     i64 n_ = 0;
-    std::vector<i32> index_, rank_;
+    std::vector<float> axis_[Dim];
+    std::vector<i32> index_, rank_, order_;
     std::vector<double> distance_;
     std::vector<std::tuple<u64, i32, double>> keyed_;
+};
+
+// Candidates of one cell: squared distances in whole vectors, and the sorted cell that each vector starts with. NaN, which is
+// within no bound, fills the last vector of a run.
+template <int Dim>
+class Candidates {
+public:
+    explicit Candidates(const Cells<Dim>& cells) : cells_(cells) {}
+
+    void clear() { n_ = vectors_ = 0; }
+    i64 size() const { return n_; }
+
+    void add(i64 i, Run run) {
+        const i64 more = run.last - run.first;
+        const i64 vectors = vectors_ + (more + PADDING - 1) / PADDING;
+        if (vectors > i64(first_.size())) {
+            first_.resize(2 * vectors);
+            square_.resize(2 * vectors * PADDING);
+        }
+        for (i64 start = 0; start < more; start += PADDING, ++vectors_) {
+            float* square = square_.data() + vectors_ * PADDING;
+            const i64 first = first_[vectors_] = run.first + i32(start);
+            const i32 left = i32(more - start);
+#pragma omp simd
+            for (i32 t = 0; t < i32(PADDING); ++t) {
+                const float found = cells_.square(i, first + t);
+                square[t] = t < left ? found : std::numeric_limits<float>::quiet_NaN();
+            }
+        }
+        n_ += more;
+    }
+
+    i64 count(float limit) const {
+        i32 below = 0;
+        const float* square = square_.data();
+#pragma omp simd reduction(+ : below)
+        for (i64 t = 0; t < vectors_ * PADDING; ++t) below += square[t] <= limit;
+        return below;
+    }
+
+    // Puts the cells with more < square <= most into `row`.
+    void keep(float more, float most, Row<Dim>& row) const {
+        row.clear(vectors_ * PADDING);
+        for (i64 v = 0; v < vectors_; ++v)
+            if (const u32 chosen = within(square_.data() + v * PADDING, more, most)) row.add(first_[v], chosen);
+    }
+
+private:
+    // A bit per square with more < square <= most.
+    static u32 within(const float* square, float more, float most) {
+#ifdef __AVX512F__
+        const __m512 here = _mm512_loadu_ps(square);
+        const __mmask16 far = _mm512_cmp_ps_mask(here, _mm512_set1_ps(more), _CMP_GT_OQ);
+        return _mm512_mask_cmp_ps_mask(far, here, _mm512_set1_ps(most), _CMP_LE_OQ);
+#else
+        u32 bits = 0;
+        for (int t = 0; t < PADDING; ++t) bits |= u32((square[t] > more) & (square[t] <= most)) << t;
+        return bits;
+#endif
+    }
+
+    Cells<Dim> cells_;
+    i64 n_ = 0, vectors_ = 0;
+    std::vector<float> square_;
+    std::vector<i32> first_;
 };
 
 }  // namespace metaniche

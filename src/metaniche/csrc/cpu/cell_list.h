@@ -8,7 +8,7 @@
 
 namespace metaniche {
 
-// Coordinates may be read this far past the last cell: loops over candidates run in whole vectors.
+// Coordinates and ids may be read this far past the last cell: loops over candidates run in whole vectors.
 constexpr i64 PADDING = 16;
 
 // A contiguous range of sorted cells.
@@ -137,6 +137,7 @@ private:
         for (i64 s = 0; s < n_; ++s)
             for (int d = 0; d < Dim; ++d) axes_[d][s] = pos[i64(order[s]) * Dim + d];
         ids_.swap(order);
+        ids_.resize(n_ + PADDING);
     }
 
     i64 n_, bins_[Dim];

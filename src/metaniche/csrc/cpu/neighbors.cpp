@@ -51,96 +51,101 @@ template <int Dim>
 class RadiusSearch {
 public:
     RadiusSearch(const CellList<Dim>& list, const RadiusRule& rule)
-        : cells_(list), ids_(list.ids()), rule_(rule), seed_(splitmix64(rule.seed)), outer_(rule.radius), inner_(rule.inner) {}
+        : list_(list), cells_(list), rule_(rule), seed_(splitmix64(rule.seed)), outer_(rule.radius), inner_(rule.inner) {}
 
-    // Appends the neighbours of sorted cell i, in order of their indices, and tells how many.
-    i64 append(i64 i, const Run* runs, int n_runs, std::vector<u64>& rows) {
-        candidates_.clear();
-        for (int r = 0; r < n_runs; ++r) candidates_.add(cells_, i, runs[r]);
-        const bool ring = rule_.inner > 0;
-        const i64 near = candidates_.keep(ring ? inner_.surely : -1.0f, outer_.maybe);
-        row_.take(cells_, ids_, i, candidates_.kept(), near, ring ? rule_.inner : -1.0, rule_.radius);
-        if (rule_.most && row_.size() > rule_.most) {
-            const u64 receiver = splitmix64(seed_ ^ u64(ids_[i]));
+    // The cells that follow are those of occupied bin b.
+    void enter(i64 b) {
+        i64 at[Dim];
+        list_.place(b, at);
+        n_runs_ = runs_around(list_, at, runs_);
+    }
+
+    // How many neighbours sorted cell i has.
+    i64 count(i64 i) {
+        look_around(i);
+        const i64 sure = candidates_.count(outer_.surely);
+        if (!ring() && sure == candidates_.count(outer_.maybe)) return limited(sure - 1);  // the cell itself is one
+        measure(i);
+        return limited(row_.size());
+    }
+
+    // Writes them in order of their indices, counted from `start`.
+    void write(i64 i, i64 start, i32* indices, float* distance) {
+        look_around(i);
+        measure(i);
+        if (row_.size() > limited(row_.size())) {
+            const u64 receiver = splitmix64(seed_ ^ u64(list_.ids()[i]));
             row_.keep_smallest(rule_.most, [&](i32 sender, double) { return splitmix64(receiver ^ u64(sender)); });
         }
-        const size_t before = rows.size();
-        rows.resize(before + row_.size());
-        row_.sort_into(rows.data() + before);
-        return row_.size();
+        row_.write(start, indices, distance);
     }
 
 private:
+    bool ring() const { return rule_.inner > 0; }
+    i64 limited(i64 n) const { return rule_.most ? std::min(n, rule_.most) : n; }
+
+    void look_around(i64 i) {
+        candidates_.clear();
+        for (int r = 0; r < n_runs_; ++r) candidates_.add(i, runs_[r]);
+    }
+
+    void measure(i64 i) {
+        candidates_.keep(ring() ? inner_.surely : -1.0f, outer_.maybe, row_);
+        row_.measure(i, ring() ? rule_.inner : -1.0, rule_.radius);
+    }
+
+    const CellList<Dim>& list_;
     Cells<Dim> cells_;
-    const i32* ids_;
     RadiusRule rule_;
     u64 seed_;
     Bound outer_, inner_;
-    Candidates candidates_;
-    Row row_;
+    Run runs_[9];
+    int n_runs_ = 0;
+    Candidates<Dim> candidates_{cells_};
+    Row<Dim> row_{cells_};
 };
 
-constexpr i64 BINS_A_BLOCK = 512;
-// Cells are searched bin by bin and their rows lie scattered: where a row goes is fetched while others are worked on.
-constexpr i64 AHEAD = 8;
-
-// The rows of one sample, found block by block of bins; they wait there until all lengths are known.
-template <int Dim>
-struct FoundRows {
-    CellList<Dim> list;
-    std::vector<std::vector<u64>> blocks;
-
-    FoundRows(const float* pos, i64 n, const RadiusRule& rule, i64* degree)
-        // A hair wider than the radius: rounding of a bin number must not hide a neighbour two bins away.
-        : list(pos, n, rule.radius * (1 + ROUNDING)), blocks((list.occupied() + BINS_A_BLOCK - 1) / BINS_A_BLOCK) {
+// Calls visit(search, i) for every sorted cell i, bin by bin.
+template <int Dim, class Visit>
+void for_each_cell(const CellList<Dim>& list, const RadiusRule& rule, Visit&& visit) {
 #pragma omp parallel
-        {
-            RadiusSearch<Dim> search(list, rule);
-#pragma omp for schedule(dynamic)
-            for (i64 block = 0; block < i64(blocks.size()); ++block) {
-                for_each_bin(block, [&](i64 b) {
-                    i64 at[Dim];
-                    list.place(b, at);
-                    Run runs[9];
-                    const int n_runs = runs_around(list, at, runs);
-                    const Run own = list.cells(b);
-                    for (i64 i = own.first; i < own.last; ++i)
-                        degree[list.ids()[i]] = search.append(i, runs, n_runs, blocks[block]);
-                });
-            }
+    {
+        RadiusSearch<Dim> search(list, rule);
+#pragma omp for schedule(dynamic, 256)
+        for (i64 b = 0; b < list.occupied(); ++b) {
+            search.enter(b);
+            const Run own = list.cells(b);
+            for (i64 i = own.first; i < own.last; ++i) visit(search, i);
         }
     }
+}
 
-    void write(const i64* indptr, i64 start, i32* indices, float* distance) {
-        const i32* ids = list.ids();
-        const i64 n = list.size();
-#pragma omp parallel for schedule(dynamic)
-        for (i64 block = 0; block < i64(blocks.size()); ++block) {
-            const u64* entry = blocks[block].data();
-            for_each_bin(block, [&](i64 b) {
-                const Run own = list.cells(b);
-                for (i64 i = own.first; i < own.last; ++i) {
-                    if (i + 2 * AHEAD < n) __builtin_prefetch(indptr + ids[i + 2 * AHEAD]);
-                    if (i + AHEAD < n) {
-                        const i64 e = indptr[ids[i + AHEAD]];
-                        __builtin_prefetch(indices + e, 1);
-                        __builtin_prefetch(distance + e, 1);
-                    }
-                    const i64 last = indptr[ids[i] + 1];
-                    for (i64 e = indptr[ids[i]]; e < last; ++e) unpack(*entry++, start, indices + e, distance + e);
-                }
-            });
-            std::vector<u64>().swap(blocks[block]);
-        }
-    }
+// Cells are searched bin by bin and their rows lie scattered: where a row goes is fetched while others are worked on.
+constexpr i64 AHEAD = 16;
 
-private:
-    template <class Visit>
-    void for_each_bin(i64 block, Visit&& visit) const {
-        const i64 last = std::min((block + 1) * BINS_A_BLOCK, list.occupied());
-        for (i64 b = block * BINS_A_BLOCK; b < last; ++b) visit(b);
+void fetch_row(i64 first, i64 last, const i32* indices, const float* distance) {
+    constexpr i64 LINE = 64 / sizeof(i32);
+    for (i64 e = first; e < last + LINE; e += LINE) {
+        __builtin_prefetch(indices + std::min(e, last), 1);
+        __builtin_prefetch(distance + std::min(e, last), 1);
     }
-};
+}
+
+template <int Dim>
+void count_neighbors(const CellList<Dim>& list, const RadiusRule& rule, i64* degree) {
+    for_each_cell(list, rule, [&](auto& search, i64 i) { degree[list.ids()[i]] = search.count(i); });
+}
+
+template <int Dim>
+void write_neighbors(const CellList<Dim>& list, const RadiusRule& rule, const i64* indptr, i64 start, i32* indices,
+                     float* distance) {
+    const i32* ids = list.ids();
+    for_each_cell(list, rule, [&](auto& search, i64 i) {
+        if (i + 2 * AHEAD < list.size()) __builtin_prefetch(indptr + ids[i + 2 * AHEAD]);
+        if (i + AHEAD < list.size()) fetch_row(indptr[ids[i + AHEAD]], indptr[ids[i + AHEAD] + 1], indices, distance);
+        search.write(i, start, indices + indptr[ids[i]], distance + indptr[ids[i]]);
+    });
+}
 
 template <int Dim>
 nb::tuple search_radius(In<float, 2> pos, In<i64, 1> ptr, const RadiusRule& rule) {
@@ -150,17 +155,20 @@ nb::tuple search_radius(In<float, 2> pos, In<i64, 1> ptr, const RadiusRule& rule
     float* distance = nullptr;
     {
         nb::gil_scoped_release release;
-        std::vector<FoundRows<Dim>> found;
-        found.reserve(samples);
+        std::vector<CellList<Dim>> lists;
+        lists.reserve(samples);
         indptr[0] = 0;
         for (i64 s = 0; s < samples; ++s) {
             const i64 first = ptr.data()[s], last = ptr.data()[s + 1];
-            found.emplace_back(pos.data() + first * Dim, last - first, rule, indptr + 1 + first);
+            // A hair wider than the radius: rounding of a bin number must not hide a neighbour two bins away.
+            lists.emplace_back(pos.data() + first * Dim, last - first, rule.radius * (1 + ROUNDING));
+            count_neighbors(lists[s], rule, indptr + 1 + first);
         }
         std::inclusive_scan(indptr, indptr + n + 1, indptr);
         indices = allocate<i32>(indptr[n]);
         distance = allocate<float>(indptr[n]);
-        for (i64 s = 0; s < samples; ++s) found[s].write(indptr + ptr.data()[s], ptr.data()[s], indices, distance);
+        for (i64 s = 0; s < samples; ++s)
+            write_neighbors(lists[s], rule, indptr + ptr.data()[s], ptr.data()[s], indices, distance);
     }
     return nb::make_tuple(owned(indptr, n + 1), owned(indices, indptr[n]), owned(distance, indptr[n]));
 }
@@ -215,7 +223,7 @@ public:
     static constexpr i64 FIRST_RING = Dim == 2 ? 2 : 1;  // by rows; in 2-D the square is enough for nearly every cell
     static constexpr double TINY = 1e-14;                // of a length: squares of less underflow in float32
 
-    NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k), sorted_(k) {}
+    NearestSearch(const CellList<Dim>& list, i64 k) : list_(list), cells_(list), k_(k) {}
 
     // False: given up. Otherwise the k nearest in `indices` (ascending, sample-local) and their distances.
     bool find(i64 i, const i64 (&at)[Dim], i32* indices, float* distance) {
@@ -255,7 +263,7 @@ private:
 
     bool add(i64 i, Run run) {
         if (candidates_.size() + run.last - run.first > MOST_CANDIDATES) return false;
-        candidates_.add(cells_, i, run);
+        candidates_.add(i, run);
         return true;
     }
 
@@ -289,21 +297,19 @@ private:
     // Of the candidates up to `limit`, the k nearest by exact distance, then by index.
     void take(i64 i, float limit, i32* indices, float* distance) {
         first_guess_ = limit;
-        const i64 near = candidates_.keep(-1.0f, std::max(limit * float(1 + 4 * ROUNDING), float(TINY * TINY)));
-        row_.take(cells_, list_.ids(), i, candidates_.kept(), near, -1.0, std::numeric_limits<double>::infinity());
+        candidates_.keep(-1.0f, std::max(limit * float(1 + 4 * ROUNDING), float(TINY * TINY)), row_);
+        row_.measure(i, -1.0, std::numeric_limits<double>::infinity());
         // Distances are not negative: their bits sort as they do.
         if (row_.size() > k_) row_.keep_smallest(k_, [](i32, double d) { return std::bit_cast<u64>(d); });
-        row_.sort_into(sorted_.data());
-        for (i64 t = 0; t < k_; ++t) unpack(sorted_[t], 0, indices + t, distance + t);
+        row_.write(0, indices, distance);
     }
 
     const CellList<Dim>& list_;
     Cells<Dim> cells_;
     i64 k_;
     float first_guess_ = std::numeric_limits<float>::max();
-    Candidates candidates_;
-    Row row_;
-    std::vector<u64> sorted_;
+    Candidates<Dim> candidates_{cells_};
+    Row<Dim> row_{cells_};
 };
 
 template <int Dim>
@@ -319,11 +325,7 @@ void search_nearest(const float* pos, i64 n, i64 k, i32* indices, float* distanc
             list.place(b, at);
             const Run own = list.cells(b);
             for (i64 i = own.first; i < own.last; ++i) {
-                if (i + AHEAD < n) {
-                    const i64 later = i64(list.ids()[i + AHEAD]) * k;
-                    __builtin_prefetch(indices + later, 1);
-                    __builtin_prefetch(distance + later, 1);
-                }
+                if (i + AHEAD < n) fetch_row(list.ids()[i + AHEAD] * k, (list.ids()[i + AHEAD] + 1) * k, indices, distance);
                 const i64 row = list.ids()[i];
                 given_up[row] = !search.find(i, at, indices + row * k, distance + row * k);
             }
