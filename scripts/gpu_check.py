@@ -30,6 +30,7 @@ import gpu_bench_nulls  # noqa: E402
 import gpu_check_ligrec  # noqa: E402
 import gpu_check_nulls  # noqa: E402
 import gpu_networks  # noqa: E402
+import gpu_signals  # noqa: E402
 import gpu_sparse  # noqa: E402
 from simt.cases import ALL  # noqa: E402
 
@@ -137,6 +138,7 @@ LARGE: dict[str, Callable[[int, int], list[str]]] = {
     "sparse expression and transport": lambda n, seed: gpu_sparse.large(n),
     "nulls": gpu_check_nulls.large_nulls,
     "networks": lambda n, seed: gpu_networks.compare(n),
+    "signals between types": lambda n, seed: gpu_signals.compare(n),
 }
 
 

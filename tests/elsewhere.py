@@ -50,10 +50,13 @@ class Elsewhere(torch.Tensor):
     def tolist(self):
         return self.here.tolist()
 
-    def numpy(self, **_):
+    def numpy(self, *, force=False):
+        if force:
+            return self.cpu().numpy()
         raise TypeError("a tensor elsewhere has to be copied to the CPU first")
 
-    __array__ = numpy
+    def __array__(self, *_, **__):
+        return self.numpy()
 
     def data_ptr(self):
         return self.here.data_ptr()

@@ -2,7 +2,10 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+import torch
+from elsewhere import ELSEWHERE, accelerator
 
+from metaniche import communicate as communicate_module
 from metaniche.communicate import (
     communicate_sample,
     compete_sample,
@@ -186,3 +189,65 @@ def test_steps_within_a_sample_are_told(cohort, tmp_path):
     seen = []
     within(lambda *a: seen.append(a), 0, 1, "s")(3, 9, "shifts")
     assert seen == [(3, 9, "s: shifts")]
+
+
+NULLS = [
+    {"null_model": "positions"},
+    {"null_model": "positions", "n_permutations": 5, "score": "mass_action"},
+    {"null_model": "labels", "score": "hill"},
+    {"null_model": "labels", "n_permutations": 5, "score": "geometric_mean"},
+    {"null_model": "shifts", "n_permutations": 5, "complexes": "geometric_mean"},
+    {"null_model": "matched_pairs", "n_permutations": 5},
+    {"null_model": "none"},
+]
+
+
+def assert_close(found, expected):
+    """Up to the last digits of float32, by which rows with about the same p may change places."""
+    names = [c for c in expected if expected[c].dtype.kind not in "fi"]
+    found, expected = (table.sort_values(names, ignore_index=True) for table in (found, expected))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("how", NULLS, ids=lambda how: " ".join(map(str, how.values())))
+def test_on_an_accelerator_signals_are_the_same(cohort, how):
+    asked = cohort.load(cohort.samples.index[0]), resource(), SignalConfig(**how)
+    here = communicate_sample(*asked, device="cpu")
+    with accelerator():
+        there = communicate_sample(*asked, device=ELSEWHERE)
+    assert_close(there.table, here.table)
+    for side in ("sent", "received"):
+        pd.testing.assert_frame_equal(getattr(there, side), getattr(here, side), rtol=1e-5)
+    assert there.provenance == here.provenance
+
+
+SHIFTS = SignalConfig(null_model="shifts", n_permutations=5)
+
+
+@pytest.mark.parametrize(
+    ("of_sample", "asked"),
+    [(compete_sample, (20.0,)), (relay_sample, (LINKS,)), (relay_sample, (LINKS, SHIFTS))],
+    ids=["competition", "relays", "relays, shifts"],
+)
+def test_on_an_accelerator_competition_and_relays_are_the_same(cohort, of_sample, asked):
+    sample = cohort.load(cohort.samples.index[0])
+    here = of_sample(sample, resource(), *asked, device="cpu")
+    with accelerator():
+        there = of_sample(sample, resource(), *asked, device=ELSEWHERE)
+    assert_close(there, here)
+
+
+def test_a_sample_that_does_not_fit_there_is_done_on_the_cpu(cohort, monkeypatch, caplog):
+    sample = cohort.load(cohort.samples.index[0])
+    here, communicate = communicate_sample(sample, resource(), device="cpu"), communicate_module.communicate
+
+    def full(x, features, types, graph, *others):
+        if graph.pos_um.device == ELSEWHERE:
+            raise torch.OutOfMemoryError
+        return communicate(x, features, types, graph, *others)
+
+    monkeypatch.setattr(communicate_module, "communicate", full)
+    with accelerator():
+        there = communicate_sample(sample, resource(), device=ELSEWHERE)
+    pd.testing.assert_frame_equal(there.table, here.table)
+    assert f"Sample {sample.sample_id}: {sample.n_cells} cells do not fit into the memory of meta" in caplog.text

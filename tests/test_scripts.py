@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from elsewhere import ELSEWHERE, accelerator, kernels
@@ -64,6 +65,7 @@ CELLS = {
     "sparse expression and transport": 60,
     "nulls": 150,
     "networks": 300,
+    "signals between types": 60,
 }
 
 
@@ -85,6 +87,35 @@ def test_networks_that_differ_or_have_no_fixed_order_are_named(scripts, monkeypa
         assert any("SeedSoil of pairs, logits" in text for text in networks.compare(300, ELSEWHERE))
         monkeypatch.setattr(torch.Tensor, "square", lambda x: x.cumsum(0))
         assert all("does not have a deterministic" in text for text in networks.compare(300, ELSEWHERE))
+
+
+def test_signals_that_differ_or_fail_are_named(scripts, monkeypatch):
+    signals = scripts("gpu_signals")
+    monkeypatch.setattr(signals, "CONFIGS", {name: signals.CONFIGS[name] for name in ("positions", "shifts")})
+    monkeypatch.setattr(
+        signals, "competing_signals", lambda x, types, graph, um, eps: 1 / (graph.pos_um.device.type == "cpu")
+    )
+    with accelerator():
+        monkeypatch.setattr(signals, "LIMIT", -1.0)
+        found = signals.compare(60, ELSEWHERE)
+    assert "competition: ZeroDivisionError: division by zero" in found
+    assert any(text.startswith("positions, score: ") for text in found)
+    table = pd.DataFrame({"sender": ["a", "b"], "score": [1.0, 2.0]})
+    assert signals.differences(table[:1], table) == [("rows", "1 and not 2")]
+    assert signals.differences(table.assign(sender="a"), table) == [("sender", "other values")]
+
+
+def test_what_a_gpu_is_asked_for_starts_without_what_its_machine_may_lack():
+    """Kernels are tried on images of a cluster, which hold torch and the usual libraries, but none of the field."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(SCRIPTS)!r}, {str(SCRIPTS.parent / "tests")!r}]
+for name in ("hydra", "omegaconf", "anndata", "wandb"):
+    sys.modules[name] = None
+import gpu_check
+from metaniche.models import ARCHITECTURES
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Generator:

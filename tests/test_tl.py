@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,20 @@ def adata():
 
 
 LINKS = pd.DataFrame({"receptor": ["CXCR4"], "target": ["VEGFA"]})
+
+
+@pytest.mark.parametrize(
+    ("verb", "asked"),
+    [("communicate", ()), ("compete", ()), ("relays", (LINKS,))],
+    ids=[keys.COMMUNICATION, keys.COMPETITION, keys.RELAYS],
+)
+def test_the_device_is_recorded_and_one_that_is_not_here_refused(adata, verb, asked, request):
+    does = partial(getattr(metaniche.tl, verb), adata, *asked, resource())
+    with pytest.raises(ConfigError, match="Expected a GPU for device=cuda:99, found"):
+        does(device="cuda:99")
+    does(device="cpu")
+    name = request.node.callspec.id
+    assert json.loads(adata.uns[keys.UNS][f"{name}_parameters"])["device"] == "cpu"
 
 
 def test_settings_reach_the_scores_and_are_recorded(adata):

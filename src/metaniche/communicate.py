@@ -14,19 +14,23 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
 from metaniche.data.prepare import PreparedCohort
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import GraphError, InputError
+from metaniche.graph import CellGraph
 from metaniche.io import keys
 from metaniche.io.guards import require_column
 from metaniche.io.matrices import log_normalised
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
+from metaniche.ops.backend import device_of
 from metaniche.signaling import (
     Communication,
+    PairExpression,
     Resource,
     SignalConfig,
     communicate,
@@ -50,8 +54,10 @@ def communicate_sample(
     config: SignalConfig = DEFAULT,
     types: str = keys.CELL_TYPE,
     progress: Tell | None = None,
+    device: torch.device | str = "auto",
 ) -> Communication:
-    """Signals of one prepared sample; counts are log-normalised first. `types` is the column of its cell table to use.
+    """Signals of one prepared sample; counts are log-normalised first. `types` is the column of its cell table to use;
+    `device` does the work, as `ops.backend.device_of` names it, and the CPU where the sample does not fit there.
 
     Raises InputError where that column is missing, and as `signaling.communicate`, with the sample's name in front.
     """
@@ -62,8 +68,12 @@ def communicate_sample(
     )
     level = logging.WARNING if needed > LARGE_BYTES else logging.DEBUG
     log.log(level, "Sample %s takes up to %.1f GB of memory", sample.sample_id, needed / 1e9)
+
+    def signals(graph: CellGraph) -> Communication:
+        return communicate(x, sample.features, cell_types, graph, resource, config, progress)
+
     with named(sample):
-        return communicate(x, sample.features, cell_types, sample.graph, resource, config, progress)
+        return _where_it_fits(signals, sample, device)
 
 
 def compete_sample(
@@ -72,12 +82,16 @@ def compete_sample(
     reach_um: float,
     config: SignalConfig = DEFAULT,
     types: str = keys.CELL_TYPE,
+    device: torch.device | str = "auto",
 ) -> pd.DataFrame:
     """`signaling.competing_signals` of one prepared sample: what its pairs move when they share what cells make."""
     cell_types = _types(sample, types)
+
+    def flows(graph: CellGraph) -> pd.DataFrame:
+        return competing_signals(_expression(sample, resource, config, graph), cell_types, graph, reach_um)
+
     with named(sample):
-        expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
-        return competing_signals(expression, cell_types, sample.graph, reach_um)
+        return _where_it_fits(flows, sample, device)
 
 
 def relay_sample(
@@ -87,12 +101,35 @@ def relay_sample(
     config: SignalConfig = DEFAULT,
     types: str = keys.CELL_TYPE,
     progress: Tell | None = None,
+    device: torch.device | str = "auto",
 ) -> pd.DataFrame:
     """`signaling.relays` of one prepared sample: which of its cells answer one signal with another."""
     cell_types = _types(sample, types)
+
+    def chains(graph: CellGraph) -> pd.DataFrame:
+        return relays(_expression(sample, resource, config, graph), cell_types, graph, targets, config, progress)
+
     with named(sample):
-        expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
-        return relays(expression, cell_types, sample.graph, targets, config, progress)
+        return _where_it_fits(chains, sample, device)
+
+
+def _expression(sample: PreparedSample, resource: Resource, config: SignalConfig, graph: CellGraph) -> PairExpression:
+    device = graph.pos_um.device
+    return pair_expression(expression_of(sample), sample.features, resource, config.complexes, device)
+
+
+def _where_it_fits(make: Callable[[CellGraph], Found], sample: PreparedSample, device: torch.device | str) -> Found:
+    """`make` of the sample's graph on the device, or on the CPU where the memory of the device is too small."""
+    device = device_of(device)
+    try:
+        return make(sample.graph.to(device))
+    except torch.OutOfMemoryError:
+        if device.type == "cpu":
+            raise
+        log.warning(
+            "%s%d cells do not fit into the memory of %s: done on the CPU.", _of(sample), sample.n_cells, device
+        )
+    return make(sample.graph)
 
 
 def expression_of(sample: PreparedSample) -> np.ndarray | sparse.csr_array:
@@ -128,33 +165,46 @@ class Analysis(NamedTuple):
     """Column of the cell tables with the cell types."""
 
 
-def signal_analysis(resource: Resource, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE) -> Analysis:
-    """`communicate_sample` of every sample."""
+def signal_analysis(
+    resource: Resource,
+    config: SignalConfig = DEFAULT,
+    types: str = keys.CELL_TYPE,
+    device: torch.device | str = "auto",
+) -> Analysis:
+    """`communicate_sample` of every sample. A table that is kept is used whatever the device that made it."""
 
     def signals(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
-        return communicate_sample(sample, resource, config, types, progress).table
+        return communicate_sample(sample, resource, config, types, progress, device).table
 
     return Analysis(keys.COMMUNICATION, signals, [resource.sha256, asdict(config)], types)
 
 
 def competition_analysis(
-    resource: Resource, reach_um: float, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE
+    resource: Resource,
+    reach_um: float,
+    config: SignalConfig = DEFAULT,
+    types: str = keys.CELL_TYPE,
+    device: torch.device | str = "auto",
 ) -> Analysis:
     """`compete_sample` of every sample."""
 
     def flows(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
-        return compete_sample(sample, resource, reach_um, config, types)
+        return compete_sample(sample, resource, reach_um, config, types, device)
 
     return Analysis(keys.COMPETITION, flows, [resource.sha256, reach_um, config.complexes], types)
 
 
 def relay_analysis(
-    resource: Resource, targets: pd.DataFrame, config: SignalConfig = DEFAULT, types: str = keys.CELL_TYPE
+    resource: Resource,
+    targets: pd.DataFrame,
+    config: SignalConfig = DEFAULT,
+    types: str = keys.CELL_TYPE,
+    device: torch.device | str = "auto",
 ) -> Analysis:
     """`relay_sample` of every sample."""
 
     def chains(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
-        return relay_sample(sample, resource, targets, config, types, progress)
+        return relay_sample(sample, resource, targets, config, types, progress, device)
 
     return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
 from metaniche.communicate import (
     Analysis,
@@ -33,6 +34,7 @@ from metaniche.io.progress import Progress, Tell
 from metaniche.io.record import own_record
 from metaniche.io.wording import refusal
 from metaniche.ops import LigandReceptor
+from metaniche.ops.backend import device_of
 from metaniche.signaling import (
     GRAPH,
     Communication,
@@ -60,15 +62,17 @@ def communicate_anndata(
     um_per_unit: float | None = None,
     types: str = keys.CELL_TYPE,
     feature_kind: str = "counts",
+    device: torch.device | str = "auto",
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], dict]:
     """Signals of the samples of an AnnData: their table with `sample_id` and `patient_id` in front, per-cell tables in its row
     order, and what they were made with. Cells that are dropped on reading, and those of a sample that is left out, have NaN.
     See `tl.communicate`.
     """
+    device = device_of(device)
     samples = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
 
     def signals(sample: PreparedSample, progress: Tell | None) -> Communication:
-        return communicate_sample(sample, resource, config, progress=progress)
+        return communicate_sample(sample, resource, config, progress=progress, device=device)
 
     kept, left_out = _of_each(samples, signals)
     tables, of_samples, about = [], {}, {}
@@ -80,7 +84,13 @@ def communicate_anndata(
         about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
         of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
     cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
-    made_from = {"types": types, "feature_kind": feature_kind, "graph": asdict(graph), keys.UM_PER_UNIT: um_per_unit}
+    made_from = {
+        "types": types,
+        "feature_kind": feature_kind,
+        "graph": asdict(graph),
+        keys.UM_PER_UNIT: um_per_unit,
+        "device": str(device),
+    }
     return (
         pd.concat(tables, ignore_index=True),
         cells,

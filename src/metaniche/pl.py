@@ -249,7 +249,7 @@ def length_scale(
     """
     from metaniche.signaling import length_profile
     from metaniche.signaling import length_scale as fitted
-    from metaniche.signaling.csr import type_codes
+    from metaniche.signaling.by_type import type_codes
 
     reach = float(max(edges_um, default=0.0))
     how = {"types": types, "feature_kind": feature_kind, "um_per_unit": um_per_unit, "reach_um": reach}

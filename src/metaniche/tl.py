@@ -61,6 +61,7 @@ def communicate(
     types: str = "cell_type",
     feature_kind: str = "counts",
     graph: dict | None = None,
+    device: str = "auto",
     **config,
 ) -> None:
     """Score and test ligand-receptor signals between the cell types of every sample. Research use only.
@@ -84,6 +85,9 @@ def communicate(
         counts, which are log-normalised; intensity: values of X used as they are (proteins, log-normalised counts).
     graph
         Changes to `metaniche.signaling.GRAPH`, the neighbours that are looked at.
+    device
+        cpu, cuda or cuda:1; auto: a GPU where the CUDA kernels can run on one. A sample that does not fit there is done on the
+        CPU.
     config
         Settings of `metaniche.signaling.SignalConfig`, such as null_model="labels".
 
@@ -93,9 +97,8 @@ def communicate(
     from metaniche.communicate_anndata import annotated, communicate_anndata
 
     pairs, settings, neighbours = _settings(resource, config, graph)
-    found = communicate_anndata(
-        adata, pairs, settings, neighbours, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind
-    )
+    how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind, "device": device}
+    found = communicate_anndata(adata, pairs, settings, neighbours, **how)
     annotated(adata, *found)
 
 
@@ -108,6 +111,7 @@ def compete(
     types: str = "cell_type",
     feature_kind: str = "counts",
     complexes: str = "minimum",
+    device: str = "auto",
 ) -> None:
     """How much each pair moves between cell types when all pairs share what cells make. Research use only.
 
@@ -117,14 +121,16 @@ def compete(
     """
     from metaniche.communicate import competition_analysis
     from metaniche.communicate_anndata import table_of_anndata
+    from metaniche.ops.backend import device_of
 
     if not isinstance(reach_um, (int, float)) or not reach_um > 0:
         raise ConfigError(f"Expected reach_um to be a number above 0, found {reach_um!r}.")
     near = {"radius_um": reach_um, "contact_um": min(20.0, reach_um / 2)}
     pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, near)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
-    about = {**pairs.provenance(), "reach_um": reach_um, "complexes": complexes}
-    table_of_anndata(adata, competition_analysis(pairs, reach_um, settings), neighbours, about, **how)
+    where = device_of(device)
+    about = {**pairs.provenance(), "reach_um": reach_um, "complexes": complexes, "device": str(where)}
+    table_of_anndata(adata, competition_analysis(pairs, reach_um, settings, device=where), neighbours, about, **how)
 
 
 def relays(
@@ -136,6 +142,7 @@ def relays(
     types: str = "cell_type",
     feature_kind: str = "counts",
     graph: dict | None = None,
+    device: str = "auto",
     **config,
 ) -> None:
     """Which cells answer one signal with another (ligand - receptor - target - ligand - receptor). Research use only.
@@ -156,18 +163,21 @@ def relays(
 
     from metaniche.communicate import relay_analysis
     from metaniche.communicate_anndata import table_of_anndata
+    from metaniche.ops.backend import device_of
     from metaniche.signaling import read_targets, relay_null
 
     _check_null(config, ("positions", "shifts"))
     pairs, settings, neighbours = _settings(resource, config, graph)
     links = read_targets(targets) if isinstance(targets, (str, Path)) else targets
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
+    where = device_of(device)
     about = {
         **pairs.provenance(),
         "n_links": len(links),
+        "device": str(where),
         "signaling": asdict(settings) | {"null_model": relay_null(settings)},
     }
-    table_of_anndata(adata, relay_analysis(pairs, links, settings), neighbours, about, **how)
+    table_of_anndata(adata, relay_analysis(pairs, links, settings, device=where), neighbours, about, **how)
 
 
 def local_association(

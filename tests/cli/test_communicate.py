@@ -6,6 +6,7 @@ from verbs import TINY, run
 
 import metaniche
 from metaniche.cli.communicate import _warn_of_few_permutations
+from metaniche.ops.backend import device_of
 from metaniche.signaling import SignalConfig
 
 COHORT = (
@@ -34,6 +35,7 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert about["version"] == metaniche.__version__
     assert about["graph"]["max_paracrine"] is None
     assert about["signaling"]["null_model"] == "positions"
+    assert about["device"] == str(device_of("auto"))
     kept = {p: p.stat().st_mtime_ns for p in (folder / "samples").rglob("*.parquet")}
     status, said = run("communicate", tmp_path, *COHORT)
     assert status == 0
@@ -104,6 +106,7 @@ def test_recipes_of_other_verbs_fit_and_all_neighbours_are_heard(tmp_path):
         ("targets=nothing.csv", "nothing.csv: expected a table"),
         ("signaling.null_model=shifts", "give n_permutations, such as 999"),
         ("signaling.null_model=none", "Take value=score"),
+        ("device=gpu", "ConfigError: Expected device to be auto, cpu, cuda or cuda:1, found 'gpu'"),
         ("seed=-1", "Expected seed to be a whole number"),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from metaniche.signaling.csr import map_values, sums_by_type, to_scipy, to_torch
+from metaniche.signaling.csr import map_values, one_hot, take_rows, to_scipy, to_torch
 
 
 def test_there_and_back():
@@ -26,10 +26,16 @@ def test_other_values_at_the_same_places():
     np.testing.assert_array_equal(map_values(x, x.values().sqrt()).to_dense(), np.diag([1.0, 2.0, 3.0]))
 
 
-def test_sums_by_type_are_those_of_the_dense_table():
+def test_rows_are_taken_in_any_order_and_more_than_once():
     x = np.random.default_rng(1).poisson(0.7, (9, 4)).astype(np.float32)
-    types = torch.tensor([0, 2, 2, 0, 0, 2, 0, 2, 2], dtype=torch.int32)
-    sparse_x = to_torch(x)
-    found = sums_by_type(sparse_x, sparse_x.values() ** 2, types, 3)
-    expected = np.stack([(x[types.numpy() == t] ** 2).sum(0) for t in range(3)])
-    np.testing.assert_array_equal(found, expected)
+    rows = torch.tensor([8, 0, 0, 3, 5])
+    np.testing.assert_array_equal(take_rows(to_torch(x), rows).to_dense(), x[rows])
+    assert take_rows(to_torch(x), rows[:0]).to_dense().shape == (0, 4)
+
+
+def test_one_hot():
+    assert one_hot(torch.tensor([2, 0, 2], dtype=torch.int32), 3).to_dense().tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 0, 1],
+    ]

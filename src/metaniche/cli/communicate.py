@@ -21,6 +21,7 @@ from metaniche.io import keys
 from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import replacing, write_json, write_parquet
+from metaniche.ops.backend import device_of
 from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
 from metaniche.report.figures.style import to_bytes
 from metaniche.signaling import (
@@ -54,6 +55,7 @@ def main(config: DictConfig) -> None:
     signaling, resource = read_signaling(config), read_pairs(config)
     targets = None if config.targets is None else read_targets(config.targets)
     _check(config, signaling, targets)
+    device = device_of(config.device)
     if config.graph.max_paracrine is not None:  # a recipe's: networks look at a draw of neighbours
         log.info(
             "Signals are heard from all neighbours: graph.max_paracrine=%s is not used", config.graph.max_paracrine
@@ -62,7 +64,7 @@ def main(config: DictConfig) -> None:
     cohort = open_cohort(config)
     groups = _groups(config, cohort)
     run_dir = Path(config.paths.run_dir)
-    how = {"config": signaling, "types": config.types}
+    how = {"config": signaling, "types": config.types, "device": device}
     analyses = [signal_analysis(resource, **how)]
     if reach_um is not None:
         analyses.append(competition_analysis(resource, reach_um, **how))
@@ -80,9 +82,10 @@ def main(config: DictConfig) -> None:
     about = {
         "version": __version__, "cohort": cohort.name, "resource": resource.provenance(),
         "signaling": plain(config.signaling), "relay_null": relay_null(signaling) if targets is not None else None,
-        "graph": plain(config.graph), "types": config.types, "compare": config.compare, "left_out": left_out,
-        "competition_um": reach_um, "targets": config.targets, "n_samples": int(table["sample_id"].nunique()),
-        "n_patients": n_patients, "duration_s": round(time.monotonic() - started, 1), "notice": keys.RESEARCH_USE_ONLY,
+        "graph": plain(config.graph), "types": config.types, "device": str(device), "compare": config.compare,
+        "left_out": left_out, "competition_um": reach_um, "targets": config.targets,
+        "n_samples": int(table["sample_id"].nunique()), "n_patients": n_patients,
+        "duration_s": round(time.monotonic() - started, 1), "notice": keys.RESEARCH_USE_ONLY,
     }  # fmt: skip
     _write(tables, about, run_dir)
     _print(tables["patients"], "Signals that differ from their null, patient by patient", "enrichment", n_patients)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from anndata import AnnData
 
 from metaniche.io.wording import listed, refusal
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 ORGANISMS = ("human", "mouse")
 

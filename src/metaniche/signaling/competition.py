@@ -14,7 +14,7 @@ from metaniche.errors import ConfigError, GraphError, InputError
 from metaniche.graph import CellGraph
 from metaniche.ops import Transport, transport
 from metaniche.ops.expression import check_indices
-from metaniche.signaling.csr import sums_by_type, type_codes
+from metaniche.signaling.by_type import Groups, sums_by_type, type_codes
 from metaniche.signaling.expression import PairExpression
 
 
@@ -72,10 +72,10 @@ def flows_between_types(
         raise GraphError(f"Expected a type for each of {graph.n_cells} cells, found {type_N.numel()}.")
     within = graph.keep(graph.distance_um <= reach_um)
     key = type_N[within.indices.long()].long() * n_types + type_N[within.receivers()].long()
-    amounts = [torch.bincount(key, weights=solved.plan(pair), minlength=n_types**2) for pair in pairs]
+    between = Groups.of(key, n_types**2)
+    amounts = [between.sums(solved.plan(pair)) for pair in pairs]
     amount = torch.stack(amounts, 1).reshape(n_types, n_types, len(amounts))
-    n_edges = torch.bincount(key, minlength=n_types**2).reshape(n_types, n_types)
-    return TypeFlows(amount, amount.sum((0, 1)), n_edges)
+    return TypeFlows(amount, amount.sum((0, 1)), between.pointers.diff().reshape(n_types, n_types))
 
 
 def competing_signals(
@@ -89,7 +89,7 @@ def competing_signals(
 ) -> pd.DataFrame:
     """What every pair moves from each cell type to each other one when all pairs compete (see `compete`).
 
-    Cells without a type compete as well and are not in the table.
+    Cells without a type compete as well and are not in the table. The device of `expression` and `graph` does the work.
 
     Returns
     -------
@@ -97,18 +97,17 @@ def competing_signals(
     `signaling_type`, `pathway`, `amount` in units of the expression, `share` of what the sender type makes of the ligand,
     and `n_edges` within reach. Largest amount first. Amounts are not tested: how much moves says nothing of chance.
     """
-    types = type_codes(cell_types)
+    types = type_codes(cell_types, graph.pos_um.device)
     solved = compete(expression, graph, reach_um, eps=eps, rho=rho)
     flows = flows_between_types(solved, graph, reach_um, types.code_N, types.n, range(expression.n_pairs))
-    ligand = expression.ligand_NL
-    made = sums_by_type(ligand, ligand.values(), types.code_N, types.n)[:, expression.lig_P.numpy()]
+    made = sums_by_type(expression.ligand_NL, types.code_N, types.n)[:, expression.lig_P.numpy(force=True)]
     named = slice(len(types.names))
-    amount = flows.amount.numpy()[named, named]
+    amount = flows.amount.numpy(force=True)[named, named]
     a, b, p = np.nonzero(amount)
     pairs = expression.pairs[["ligand", "receptor", "signaling_type", "pathway"]].iloc[p].reset_index(drop=True)
     pairs.insert(0, "sender", pd.Categorical.from_codes(a, types.names))
     pairs.insert(1, "receiver", pd.Categorical.from_codes(b, types.names))
     table = pairs.assign(
-        amount=amount[a, b, p], share=amount[a, b, p] / made[a, p], n_edges=flows.n_edges.numpy()[a, b]
+        amount=amount[a, b, p], share=amount[a, b, p] / made[a, p], n_edges=flows.n_edges.numpy(force=True)[a, b]
     )
     return table.sort_values("amount", ascending=False, kind="stable", ignore_index=True)

@@ -71,9 +71,13 @@ class PairExpression:
 
 
 def pair_expression(
-    x: np.ndarray | sparse.csr_array, features: Sequence[str], resource: Resource, complexes: str = "minimum"
+    x: np.ndarray | sparse.csr_array,
+    features: Sequence[str],
+    resource: Resource,
+    complexes: str = "minimum",
+    device: torch.device | str = "cpu",
 ) -> PairExpression:
-    """Expression of the pairs of `resource` that `features` measure.
+    """Expression of the pairs of `resource` that `features` measure, on `device`.
 
     Parameters
     ----------
@@ -100,13 +104,14 @@ def pair_expression(
         )
     pairs = resource.overlap(features).measured
     column = {name: i for i, name in enumerate(features)}
-    values = to_torch(x)
+    values = to_torch(x, device)
     sides = []
     for side in ("ligand", "receptor"):
         codes, names = pd.factorize(pairs[side])
         genes = [[column[gene] for gene in subunits(name)] for name in names]
         pointer = torch.tensor(np.cumsum([0, *map(len, genes)]), dtype=torch.int64)
         flat = torch.tensor([g for of_one in genes for g in of_one], dtype=torch.int32)
-        sides.append((complex_expression(values, pointer, flat, complexes), torch.from_numpy(codes).to(torch.int32)))
+        whole = complex_expression(values, pointer.to(device), flat.to(device), complexes)
+        sides.append((whole, torch.from_numpy(codes).to(device, torch.int32)))
     (ligand, lig), (receptor, rec) = sides
     return PairExpression(pairs, ligand, receptor, lig, rec)

@@ -66,14 +66,14 @@ def matched_pairs_null(
             f"Expected a panel of at least {LEAST_GENES} genes and n_random >= 1, found {x.shape[1]} and {n_random}. "
             "Small panels have no random pairs to compare with: use null_model=positions."
         )
-    score = type_pair_sums(problem, type_N, n_types)[0].numpy()
+    score, device = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True), type_N.device
     mean = np.asarray(x.mean(0)).ravel()
     by_bin = np.array_split(np.argsort(mean, kind="stable"), min(MOST_BINS, x.shape[1] // GENES_A_BIN))
     means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns] for side, columns in _sides(problem)]
     scale = np.maximum(means[0] * means[1], SMALLEST)
     highest = np.array([mean[genes].max() for genes in by_bin])
     bins = [np.searchsorted(highest[:-1], of_side) for of_side in means]
-    genes, rng = to_torch(x), np.random.default_rng(seed)
+    genes, rng = to_torch(x, device), np.random.default_rng(seed)
     expected, variance, p = (np.empty_like(score) for _ in range(3))
     combined = bins[0] * len(by_bin) + bins[1]
     values = np.unique(combined)
@@ -82,8 +82,11 @@ def matched_pairs_null(
             progress(done, len(values), "random pairs of two bins of genes")
         here = np.flatnonzero(combined == value)
         far, near = _random_pairs(*(by_bin[number] for number in divmod(value, len(by_bin))), n_random, rng)
-        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=_int32(far), rec_P=_int32(near))
-        random = type_pair_sums(drawn, type_N, n_types)[0].numpy() / np.maximum(mean[far] * mean[near], SMALLEST)
+        columns = (torch.from_numpy(side).to(device, torch.int32) for side in (far, near))
+        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, **dict(zip(("lig_P", "rec_P"), columns)))
+        random = type_pair_sums(drawn, type_N, n_types)[0].numpy(force=True) / np.maximum(
+            mean[far] * mean[near], SMALLEST
+        )
         for pair in here:
             other = (far != genes_P[pair, 0]) | (near != genes_P[pair, 1])
             of_others = random[:, :, other]
@@ -98,7 +101,7 @@ def matched_pairs_null(
 
 def _sides(problem: LigandReceptor) -> tuple[tuple[Tensor, np.ndarray], tuple[Tensor, np.ndarray]]:
     """Expression and (P,) columns of the ligands and of the receptors."""
-    return (problem.ligand_NL, problem.lig_P.numpy()), (problem.receptor_NR, problem.rec_P.numpy())
+    return (problem.ligand_NL, problem.lig_P.numpy(force=True)), (problem.receptor_NR, problem.rec_P.numpy(force=True))
 
 
 def _random_pairs(
@@ -110,7 +113,3 @@ def _random_pairs(
     far, near = first[chosen // len(second)], second[chosen % len(second)]
     apart = far != near
     return far[apart][:n_random], near[apart][:n_random]
-
-
-def _int32(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(values.astype(np.int32))

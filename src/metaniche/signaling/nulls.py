@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import ConfigError
@@ -26,7 +25,8 @@ from metaniche.ops.by_sender import by_sender
 from metaniche.ops.expression import type_counts
 from metaniche.ops.pearson import upper_tail
 from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
-from metaniche.signaling.csr import map_values, sums_by_type, to_scipy, to_torch
+from metaniche.signaling.by_type import sums_by_type, sums_within_types, within_cells
+from metaniche.signaling.csr import map_values, one_hot, take_rows, to_scipy, to_torch
 
 NULLS = ("positions", "labels")
 # What reaches a cell is summed in float32, in the order of its neighbours: sums that differ by less are the same.
@@ -68,19 +68,19 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     """
     _check_separable(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
-    n = type_counts(type_N, n_types).double().numpy()
+    n = type_counts(type_N, n_types).double().numpy(force=True)
     sent, received = (
-        [sums_by_type(x, values, type_N, n_types) for values in (x.values(), x.values() ** 2)]
+        [sums_by_type(values, type_N, n_types) for values in (x, _squared(x))]
         for x in (problem.ligand_NL, problem.receptor_NR)
     )
-    lig, rec = problem.lig_P.numpy(), problem.rec_P.numpy()
+    lig, rec = problem.lig_P.numpy(force=True), problem.rec_P.numpy(force=True)
     edges = _edges_between_types(problem, type_N, n_types)
     mean, variance = _between(edges, [m[:, lig] for m in sent], [m[:, rec] for m in received], n)
     same = np.arange(n_types)
     within = PairSums(*(part[same, same, None] for part in edges))
     inner = permutation_moments(within, _pairs_of_cells(problem, type_N, n_types, sent, received), n[:, None])
     mean[same, same], variance[same, same] = inner[0], inner[1]
-    return judged(score.numpy(), mean, variance)
+    return judged(score.numpy(force=True), mean, variance)
 
 
 def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
@@ -89,11 +89,11 @@ def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalN
     """
     _check_separable(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
-    n = type_counts(type_N, n_types).double().numpy()
+    n = type_counts(type_N, n_types).double().numpy(force=True)
     of_pairs = PairSums(*(part[None, None, :] for part in _sums_of_pairs(problem)))
     of_types = PairSums(*(part[:, :, None] for part in of_type_pairs(n)))
     mean, variance, _ = permutation_moments(of_pairs, of_types, type_N.numel())
-    return judged(score.numpy(), mean, variance)
+    return judged(score.numpy(force=True), mean, variance)
 
 
 def permutation_null(
@@ -116,7 +116,7 @@ def permutation_null(
         raise ConfigError(
             f"Expected null in {NULLS}, n_permutations and stop_after >= 1, found {null!r}, {n_permutations}, {stop_after}."
         )
-    score = type_pair_sums(problem, type_N, n_types)[0].numpy()
+    score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
     rng = np.random.default_rng(seed)
     draws = (_permuted(problem, type_N, n_types, null, rng) for _ in range(n_permutations))
     tell = progress and partial(tell_draws, progress, n_permutations, f"permutations of {null}")
@@ -155,22 +155,22 @@ def judged_by_draws(
 
 
 def within_types(type_N: Tensor, rng: np.random.Generator) -> Tensor:
-    """(N,) int64 cell whose expression each cell is given, of its own type."""
+    """(N,) int64 cell whose expression each cell is given, of its own type; drawn on the CPU, whatever the device."""
     order = np.empty(type_N.numel(), np.int64)
-    types = type_N.numpy()
+    types = type_N.numpy(force=True)
     by_type = np.argsort(types, kind="stable")
     for cells in np.split(by_type, np.flatnonzero(np.diff(types[by_type])) + 1):
         order[cells] = rng.permutation(cells)
-    return torch.from_numpy(order)
+    return torch.from_numpy(order).to(type_N.device)
 
 
 def _permuted(problem, type_N, n_types, null, rng) -> np.ndarray:
     if null == "labels":
-        types = type_N[torch.from_numpy(rng.permutation(type_N.numel()))]
-        return type_pair_sums(problem, types, n_types)[0].numpy()
+        order = torch.from_numpy(rng.permutation(type_N.numel())).to(type_N.device)
+        return type_pair_sums(problem, type_N[order], n_types)[0].numpy(force=True)
     order = within_types(type_N, rng)
-    expression = {k: to_torch(to_scipy(getattr(problem, k))[order.numpy()]) for k in ("ligand_NL", "receptor_NR")}
-    return type_pair_sums(replace(problem, **expression), type_N, n_types)[0].numpy()
+    expression = {side: take_rows(getattr(problem, side), order) for side in ("ligand_NL", "receptor_NR")}
+    return type_pair_sums(replace(problem, **expression), type_N, n_types)[0].numpy(force=True)
 
 
 def judged(score: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> SignalNull:
@@ -202,27 +202,24 @@ def _between(edges: PairSums, x: list[np.ndarray], y: list[np.ndarray], n: np.nd
 
 def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) -> PairSums:
     """Sums (T, T) over the weights of the edges from sender type to receiver type; the last two on the diagonal only."""
-    n = type_N.numel()
     plain = problem.weights_alone()
-    total = type_pair_sums(plain, type_N, n_types)[0][..., 0].numpy()
-    squares, mutual = (
-        type_pair_sums(replace(plain, weight_E=w), type_N, n_types)[0][..., 0].numpy()
-        for w in (problem.weight_E**2, problem.weight_E * weight_of_reverse(problem))
+    total, squares, mutual = (
+        type_pair_sums(replace(plain, weight_E=w), type_N, n_types)[0][..., 0]
+        for w in (problem.weight_E, problem.weight_E**2, problem.weight_E * weight_of_reverse(problem))
     )
-    one_hot = to_torch(sparse.csr_array((np.ones(n), type_N.numpy(), np.arange(n + 1)), shape=(n, n_types)))
-    types, here = torch.arange(n_types, dtype=torch.int32), torch.zeros(n_types, dtype=torch.int32)
-    heard = received_by_pair(replace(plain, ligand_NL=one_hot, lig_P=types, rec_P=here))
-    told = sent_by_pair(replace(plain, receptor_NR=one_hot, lig_P=here, rec_P=types))
-    rows, columns = np.zeros((n_types, n_types)), np.zeros((n_types, n_types))
-    across = np.zeros((n_types, n_types))
+    of_type = one_hot(type_N, n_types)
+    types = torch.arange(n_types, dtype=torch.int32, device=type_N.device)
+    here = torch.zeros_like(types)
+    heard = received_by_pair(replace(plain, ligand_NL=of_type, lig_P=types, rec_P=here))
+    told = sent_by_pair(replace(plain, receptor_NR=of_type, lig_P=here, rec_P=types))
+    rows, columns, across = (torch.zeros_like(total) for _ in range(3))
     for (first, r), (_, c) in zip(heard, told):
-        r, c = r.double().numpy(), c.double().numpy()
-        own = type_N[first : first + len(r)].numpy()
-        np.add.at(rows.T, own, r**2)  # receiver's own type, sender's type
-        np.add.at(columns, own, c**2)
-        cells = np.arange(len(own))
-        np.add.at(across, (own, own), r[cells, own] * c[cells, own])
-    return PairSums(total, squares, mutual, rows, columns, across)
+        r, c = r.double(), c.double()
+        own = (type_N[first : first + len(r), None] == types).double().T
+        rows += (own @ r**2).T  # of the sender's type, and the receiver's own
+        columns += own @ c**2
+        across += (own @ (r * c)).diagonal().diag()
+    return PairSums(*(part.numpy(force=True) for part in (total, squares, mutual, rows, columns, across)))
 
 
 def weight_of_reverse(problem: LigandReceptor) -> Tensor:
@@ -239,20 +236,11 @@ def weight_of_reverse(problem: LigandReceptor) -> Tensor:
 
 def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:
     """Sums (T, P) over ordered pairs of different cells of one type of y_i x_j, receptor of i and ligand of j."""
-    lig, rec = problem.lig_P.numpy(), problem.rec_P.numpy()
+    lig, rec = problem.lig_P.numpy(force=True), problem.rec_P.numpy(force=True)
     (x, xx), (y, yy) = (part[:, lig] for part in sent), (part[:, rec] for part in received)
-    n = type_N.numel()
-    alone = replace(
-        problem,
-        indptr=torch.arange(n + 1),
-        indices=torch.arange(n, dtype=torch.int32),
-        weight_E=torch.ones(n),
-    )
-    same = np.arange(n_types)
 
     def together(ligand: Tensor, receptor: Tensor) -> np.ndarray:
-        own = replace(alone, ligand_NL=ligand, receptor_NR=receptor)
-        return type_pair_sums(own, type_N, n_types)[0].numpy()[same, same]
+        return sums_within_types(within_cells(ligand, receptor, problem.lig_P, problem.rec_P), type_N, n_types)
 
     ligand, receptor = problem.ligand_NL, problem.receptor_NR
     squared_ligand, squared_receptor = _squared(ligand), _squared(receptor)
@@ -270,32 +258,31 @@ def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:
 
 def _sums_of_pairs(problem: LigandReceptor) -> PairSums:
     """Sums (P,) over all edges of the signal of each pair."""
-    n, n_pairs = problem.indptr.numel() - 1, problem.lig_P.numel()
-    one_type = torch.zeros(n, dtype=torch.int32)
-    total, rows, columns, across = (np.zeros(n_pairs) for _ in range(4))
+    n_pairs, device = problem.lig_P.numel(), problem.lig_P.device
+    one_type = torch.zeros(problem.indptr.numel() - 1, dtype=torch.int32, device=device)
+    total, rows, columns, across = torch.zeros(4, n_pairs, dtype=torch.float64, device=device)
     for (_, r), (_, c) in zip(received_by_pair(problem), sent_by_pair(problem)):
         r, c = r.double(), c.double()
-        total += r.sum(0).numpy()
-        rows += (r**2).sum(0).numpy()
-        columns += (c**2).sum(0).numpy()
-        across += (r * c).sum(0).numpy()
+        for sums, values in ((total, r), (rows, r**2), (columns, c**2), (across, r * c)):
+            sums += values.sum(0)
     square = replace(
         problem,
         ligand_NL=_squared(problem.ligand_NL),
         receptor_NR=_squared(problem.receptor_NR),
         weight_E=problem.weight_E**2,
     )
-    squares = type_pair_sums(square, one_type, 1)[0][0, 0].numpy()
+    squares = type_pair_sums(square, one_type, 1)[0][0, 0]
     both_ways = replace(problem, weight_E=problem.weight_E * weight_of_reverse(problem))
-    mutual = np.empty(n_pairs)
+    mutual = torch.empty_like(squares)
     ligand, receptor = (to_scipy(x).tocsc() for x in (problem.ligand_NL, problem.receptor_NR))
+    lig, rec = problem.lig_P.numpy(force=True), problem.rec_P.numpy(force=True)
     for first in range(0, n_pairs, PAIRS_A_BLOCK):
         block = slice(first, first + PAIRS_A_BLOCK)
-        product = to_torch(ligand[:, problem.lig_P[block].numpy()] * receptor[:, problem.rec_P[block].numpy()])
-        own = torch.arange(product.shape[1], dtype=torch.int32)
+        product = to_torch(ligand[:, lig[block]] * receptor[:, rec[block]], device)
+        own = torch.arange(product.shape[1], dtype=torch.int32, device=device)
         mutually = replace(both_ways, ligand_NL=product, receptor_NR=product, lig_P=own, rec_P=own)
-        mutual[block] = type_pair_sums(mutually, one_type, 1)[0][0, 0].numpy()
-    return PairSums(total, squares, mutual, rows, columns, across)
+        mutual[block] = type_pair_sums(mutually, one_type, 1)[0][0, 0]
+    return PairSums(*(part.numpy(force=True) for part in (total, squares, mutual, rows, columns, across)))
 
 
 def _squared(x: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from metaniche.graph import CellGraph
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair
-from metaniche.signaling.csr import to_scipy, type_codes
+from metaniche.signaling.by_type import Groups, type_codes
+from metaniche.signaling.csr import take_rows
 from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.nulls import SignalNull, judged, judged_by_draws, tell_draws
 from metaniche.signaling.resources import subunits
@@ -89,12 +90,12 @@ def relays(
 ) -> pd.DataFrame:
     """`relay` for all chains that `targets` allows (see `relay_chains`), each signal within the reach of its signaling type.
 
-    The null is `relay_null` of the config. Returns the
+    The null is `relay_null` of the config; the device of `expression` and `graph` does the work. Returns the
     table with `q` over all chains and types; cells without a type relay nothing. Raises InputError and ConfigError as these
     two.
     """
     config = config or SignalConfig()
-    chains, types = relay_chains(expression, targets), type_codes(cell_types)
+    chains, types = relay_chains(expression, targets), type_codes(cell_types, graph.pos_um.device)
     kind_of, place = np.empty(expression.n_pairs, dtype=object), np.empty(expression.n_pairs, dtype=np.int64)
     for kind, mine in expression.by_signaling_type():
         kind_of[mine], place[mine] = kind, np.arange(len(mine))
@@ -175,9 +176,9 @@ def relay(
     answer = answer or problem
     if problem.half_saturation is not None or answer.half_saturation is not None:
         raise ConfigError("Expected a score that is a product of a ligand and a receptor term, found mass action.")
-    first, second = (torch.from_numpy(chains[c].to_numpy(np.int64)) for c in ("first", "second"))
+    first, second = (torch.from_numpy(chains[c].to_numpy(np.int64)).to(type_N.device) for c in ("first", "second"))
     found = _Chains(problem, answer, first, second, type_N, len(types))
-    n = torch.bincount(type_N, minlength=len(types)).double().numpy()[:, None]
+    n = torch.bincount(type_N, minlength=len(types)).double().numpy(force=True)[:, None]
     r, s, rr, ss, score = found.moments()
     count = np.maximum(n, 1)
     mean = r * s / count
@@ -209,43 +210,45 @@ class _Chains:
 
     def moments(self) -> tuple[np.ndarray, ...]:
         """Sums (T, C) over each type's cells of a, L, a^2, L^2 and a L."""
-        sums = [np.zeros((self.n_types, len(self.first))) for _ in range(5)]
+        sums = torch.zeros(5, self.n_types, len(self.first), dtype=torch.float64, device=self.type_N.device)
         for rows, received, around, ligand in self._cells():
+            by_type = Groups.of(self.type_N[rows], self.n_types)
             for start in range(0, len(self.first), CHAINS_AT_ONCE):
                 block = slice(start, start + CHAINS_AT_ONCE)
                 a = received[:, self.first[block]].double() * around[:, self.second[block]]
                 made = ligand[:, self.second[block]].double()
                 for total, values in zip(sums, (a, made, a * a, made * made, a * made)):
-                    total[:, block] += self._by_type(values, self.type_N[rows])
-        return tuple(sums)
+                    total[:, block] += by_type.sums(values)
+        return tuple(sums.numpy(force=True))
 
     def shifted(self, shifts: Shifts, progress: Tell | None = None) -> SignalNull:
         """The sum of a L beside what it is when the ligands of each type are moved over the tissue."""
         n = self.type_N.numel()
         at_once = max(1, VALUES_AT_ONCE // max(n, 1))
-        pos, types = shifts.pos_um.double().numpy(), self.type_N.numpy()
-        parts = []
+        places = shifts.pos_um.double().numpy(force=True), self.type_N.numpy(force=True)
+        by_type, parts = Groups.of(self.type_N, self.n_types), []
         starts = range(0, len(self.first), at_once)
         for number, start in enumerate(starts):
             text = f"shifts of ligands, part {number + 1} of {len(starts)}"
             tell = progress and partial(tell_draws, progress, shifts.n_shifts, text)
             a, made = self._block(slice(start, start + at_once))._dense()
             drawn = (
-                self._by_type((a * made[torch.from_numpy(cell)]).double(), self.type_N)
-                for cell in shifts_of_cells(pos, types, shifts.n_shifts, True, shifts.seed)
+                by_type.sums(a * made[torch.from_numpy(cell).to(made.device)]).numpy(force=True)
+                for cell in shifts_of_cells(*places, shifts.n_shifts, True, shifts.seed)
             )
-            score = self._by_type((a * made).double(), self.type_N)
+            score = by_type.sums(a * made).numpy(force=True)
             parts.append(judged_by_draws(score, drawn, shifts.stop_after, tell))
         return SignalNull(*(np.concatenate(part, axis=1) for part in zip(*parts)))
 
     def _cells(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """Some cells at a time: what they receive of each pair, and of each answering pair who listens and their ligand."""
-        ones, column = torch.ones(self.type_N.numel(), 1), torch.zeros_like(self.answer.lig_P)
+        n, ligand = self.type_N.numel(), self.answer.ligand_NL
+        ones, column = torch.ones(n, 1, device=ligand.device), torch.zeros_like(self.answer.lig_P)
         listeners = sent_by_pair(replace(self.answer, ligand_NL=ones, lig_P=column))
-        ligand = to_scipy(self.answer.ligand_NL)
         for (start, received), (_, around) in zip(received_by_pair(self.problem), listeners):
-            rows = slice(start, start + len(received))
-            yield rows, received, around, torch.from_numpy(ligand[rows].toarray())[:, self.answer.lig_P.long()]
+            cells = torch.arange(start, start + len(received), device=ligand.device)
+            made = take_rows(ligand, cells).to_dense()[:, self.answer.lig_P.long()]
+            yield slice(start, start + len(received)), received, around, made
 
     def _block(self, chosen: slice) -> _Chains:
         """Some of the chains, and no pairs but theirs."""
@@ -259,13 +262,8 @@ class _Chains:
 
     def _dense(self) -> tuple[Tensor, Tensor]:
         """a and L (N, C) of all cells."""
-        a, made = (torch.empty(self.type_N.numel(), len(self.first)) for _ in range(2))
+        a, made = torch.empty(2, self.type_N.numel(), len(self.first), device=self.type_N.device)
         for rows, received, around, ligand in self._cells():
             a[rows] = received[:, self.first] * around[:, self.second]
             made[rows] = ligand[:, self.second]
         return a, made
-
-    def _by_type(self, values: Tensor, type_N: Tensor) -> np.ndarray:
-        """(T, C) float64."""
-        sums = torch.zeros(self.n_types, values.shape[1], dtype=torch.float64)
-        return sums.index_add_(0, type_N.long(), values).numpy()

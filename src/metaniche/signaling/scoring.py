@@ -19,7 +19,8 @@ from metaniche.errors import InputError
 from metaniche.graph import CellGraph, kept_pointers
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, hill, received_signal, sent_signal, type_pair_sums
-from metaniche.signaling.csr import TypeCodes, map_values, sums_by_type, type_codes
+from metaniche.signaling.by_type import TypeCodes, sums_by_type, type_codes
+from metaniche.signaling.csr import map_values
 from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.matched_pairs import matched_pairs_null
 from metaniche.signaling.nulls import SignalNull, label_null, permutation_null, position_null
@@ -85,7 +86,7 @@ def communicate(
     cell_types
         (N,) types; cells without one neither send nor receive in the table.
     graph
-        Of one sample. Edges beyond its radius carry no signal, whatever the decay.
+        Of one sample, on the device that does the work. Edges beyond its radius carry no signal, whatever the decay.
 
     Raises
     ------
@@ -101,8 +102,9 @@ def communicate(
     n_typed = int((cell_types.codes >= 0).sum())
     if n_typed < 4:
         raise InputError(f"Expected at least 4 cells with a cell type, found {n_typed}. Fill obs['cell_type'].")
-    types = type_codes(cell_types)
-    expression = pair_expression(x, features, resource, config.complexes)
+    device = graph.pos_um.device
+    types = type_codes(cell_types, device)
+    expression = pair_expression(x, features, resource, config.complexes, device)
     parts = list(by_signaling_type(expression, graph, config))
     _check_reach(parts, graph, config)
     tables, sent, received = [], [], []
@@ -113,9 +115,10 @@ def communicate(
         tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
-        group_P = torch.from_numpy(codes).to(torch.int32)
+        group_P = torch.from_numpy(codes).to(device, torch.int32)
         for side, signal in ((sent, sent_signal), (received, received_signal)):
-            side.append(pd.DataFrame(signal(problem, group_P, len(names)).numpy(), columns=list(names)))
+            of_groups = signal(problem, group_P, len(names)).numpy(force=True)
+            side.append(pd.DataFrame(of_groups, columns=list(names)))
     if progress is not None:
         progress(len(parts), len(parts), "done")
     table = pd.concat(tables, ignore_index=True)
@@ -217,9 +220,9 @@ def _tested(
     """The rows of one signaling type."""
     names, type_N, n_types = types
     found = _null(expression, problem, panel, pos_um, type_N, n_types, config, progress)
-    weight, n_edges = (part.numpy() for part in type_pair_sums(problem.weights_alone(), type_N, n_types))
+    weight, n_edges = (x.numpy(force=True) for x in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
-        _shares(side, type_N, n_types)[:, columns.numpy()]
+        _shares(side, type_N, n_types)[:, columns.numpy(force=True)]
         for side, columns in ((problem.ligand_NL, problem.lig_P), (problem.receptor_NR, problem.rec_P))
     ]
     sender_share, receiver_share = share[0][:, None, :], share[1][None, :, :]
@@ -263,7 +266,7 @@ def _null(
     progress: Tell | None,
 ) -> SignalNull:
     if config.null_model == "none":
-        score = type_pair_sums(problem, type_N, n_types)[0].numpy()
+        score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
         return SignalNull(score, *(np.full(score.shape, np.nan) for _ in range(4)))
     if config.null_model == "matched_pairs":
         column = {name: i for i, name in enumerate(panel.features)}
@@ -282,5 +285,5 @@ def _null(
 
 def _shares(x: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:
     """(T, G) share of each type's cells that express each gene."""
-    n = torch.bincount(type_N, minlength=n_types).clamp(min=1).numpy()
-    return sums_by_type(x, torch.ones_like(x.values()), type_N, n_types) / n[:, None]
+    n = torch.bincount(type_N, minlength=n_types).clamp(min=1).numpy(force=True)
+    return sums_by_type(map_values(x, torch.ones_like(x.values())), type_N, n_types) / n[:, None]

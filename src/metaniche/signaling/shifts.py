@@ -17,7 +17,7 @@ from torch import Tensor
 from metaniche.errors import ConfigError, GraphError
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, type_pair_sums
-from metaniche.signaling.csr import to_scipy, to_torch
+from metaniche.signaling.csr import take_rows
 from metaniche.signaling.nulls import SignalNull, judged_by_draws, tell_draws
 
 PLACES_TRIED = 8
@@ -84,11 +84,11 @@ def shift_null(
     ConfigError for n_shifts or stop_after below 1, GraphError for positions that are not finite or not one per cell.
     """
     _check(problem, pos_um, n_shifts, stop_after)
-    score = type_pair_sums(problem, type_N, n_types)[0].numpy()
-    ligand = to_scipy(problem.ligand_NL)
-    sources = shifts_of_cells(pos_um.double().numpy(), type_N.numpy(), n_shifts, once, seed)
-    shifted = (replace(problem, ligand_NL=to_torch(ligand[cell])) for cell in sources)
-    draws = (type_pair_sums(there, type_N, n_types)[0].numpy() for there in shifted)
+    score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
+    places = pos_um.double().numpy(force=True), type_N.numpy(force=True)
+    sources = (torch.from_numpy(cell).to(type_N.device) for cell in shifts_of_cells(*places, n_shifts, once, seed))
+    shifted = (replace(problem, ligand_NL=take_rows(problem.ligand_NL, cell)) for cell in sources)
+    draws = (type_pair_sums(there, type_N, n_types)[0].numpy(force=True) for there in shifted)
     tell = progress and partial(tell_draws, progress, n_shifts, "shifts of ligands against receptors")
     return judged_by_draws(score, draws, stop_after, tell)
 
