@@ -20,7 +20,9 @@ def compare(n: int, device: str = "cuda") -> list[str]:
     """What differs, or fails, of every architecture on tissue of `n` cells in two bags; networks need torch-geometric."""
     from metaniche.models import ARCHITECTURES
 
-    failures, tissue = [], random_tissue(n)
+    failures = []
+    with use_backend("auto"):
+        tissue = random_tissue(n)
     for name, options in variants(ARCHITECTURES):
         torch.manual_seed(1)
         network = ARCHITECTURES[name](FEATURES, OUTPUTS, CLINICAL, width=32, **options).eval()

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
 
 from metaniche.graph import CellGraph, GraphConfig, build_graph
 from metaniche.ops.backend import use_backend
-from metaniche.signaling import Resource, SignalConfig, communicate, competing_signals, pair_expression, relays
+from metaniche.signaling import (
+    PairExpression,
+    Resource,
+    SignalConfig,
+    communicate,
+    competing_signals,
+    pair_expression,
+    relays,
+)
 
 GENES, TYPES, DRAWS = 24, ["a", "b", "c"], 3
 LIMIT = 1e-3  # float32 in another order; z is a difference of two numbers
@@ -26,7 +36,8 @@ CONFIGS = {
 
 def compare(n: int, device: str = "cuda") -> list[str]:
     """What differs, or fails, of every kind of table on tissue of `n` cells."""
-    x, types, graph = random_tissue(n)
+    with use_backend("auto"):
+        x, types, graph = random_tissue(n)
     names, half = [f"g{i}" for i in range(GENES)], GENES // 2
     kinds = ["contact", "secreted", "ecm"] * GENES
     pairs = {
@@ -38,29 +49,29 @@ def compare(n: int, device: str = "cuda") -> list[str]:
     resource = Resource(pd.DataFrame(pairs), "random")
     links = pd.DataFrame({"receptor": names[half : half + 3], "target": names[3:6]})
 
+    def expression(graph: CellGraph) -> PairExpression:
+        return pair_expression(x, names, resource, device=graph.pos_um.device)
+
     def signals(graph: CellGraph, config: SignalConfig) -> pd.DataFrame:
         return communicate(x, names, types, graph, resource, config).table
 
-    def flows(graph: CellGraph, config: SignalConfig) -> pd.DataFrame:
+    def flows(graph: CellGraph) -> pd.DataFrame:
         return competing_signals(expression(graph).select(range(COMPETING)), types, graph, REACH_UM, eps=EPS)
 
     def chains(graph: CellGraph, config: SignalConfig) -> pd.DataFrame:
         return relays(expression(graph), types, graph, links, config)
 
-    def expression(graph: CellGraph):
-        return pair_expression(x, names, resource, device=graph.pos_um.device)
-
-    asked = {name: (signals, config) for name, config in CONFIGS.items()} | {
-        "competition": (flows, CONFIGS["positions"]),
-        "relays": (chains, CONFIGS["positions"]),
-        "shifted relays": (chains, CONFIGS["shifts"]),
+    asked = {name: partial(signals, config=config) for name, config in CONFIGS.items()} | {
+        "competition": flows,
+        "relays": partial(chains, config=CONFIGS["positions"]),
+        "shifted relays": partial(chains, config=CONFIGS["shifts"]),
     }
     failures = []
-    for name, (make, config) in asked.items():
+    for name, make in asked.items():
         with use_backend("auto"):
-            expected = make(graph, config)
+            expected = make(graph)
         try:
-            found = make(graph.to(device), config)
+            found = make(graph.to(device))
         except Exception as error:
             failures.append(f"{name}: {type(error).__name__}: {str(error)[:300]}")
             continue

@@ -205,10 +205,8 @@ def kernels(machine):
     choose = backend.choose
 
     def chosen(op, device, unable=None):
-        if backend.wanted() == "reference" or device.type not in ("cpu", ELSEWHERE.type):
+        if backend.wanted() == "reference" or device != ELSEWHERE:
             return choose(op, device, unable)
-        if device.type == "cpu":  # whatever is asked for
-            return backend.best(op, device, unable)[0]
         return "reference" if unable or "cuda" not in backend.NATIVE[op] else "cuda"
 
     with ExitStack() as stack:

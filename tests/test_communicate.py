@@ -250,4 +250,4 @@ def test_a_sample_that_does_not_fit_there_is_done_on_the_cpu(cohort, monkeypatch
     with accelerator():
         there = communicate_sample(sample, resource(), device=ELSEWHERE)
     pd.testing.assert_frame_equal(there.table, here.table)
-    assert f"Sample {sample.sample_id}: {sample.n_cells} cells do not fit into the memory of meta" in caplog.text
+    assert f"Sample {sample.sample_id} of {sample.n_cells} cells does not fit into the memory of meta" in caplog.text

@@ -382,4 +382,4 @@ def test_what_does_not_fit_into_its_memory_is_scored_on_the_cpu(bundle, small_co
         there = predictor.score(small_cohort[0][:2])
     for own, other in ((here.units, there.units), (here.cells, there.cells)):
         pd.testing.assert_frame_equal(own, other, check_exact=True)
-    assert "80 cells do not fit into the memory of meta: scored on the CPU" in caplog.text
+    assert "A unit of 80 cells does not fit into the memory of meta: done on the CPU" in caplog.text

@@ -13,6 +13,8 @@ import torch
 from elsewhere import ELSEWHERE, accelerator, kernels
 from simt.machine import Machine, compiler
 
+from metaniche.ops import use_backend
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 BUILD = Path(__file__).parents[1] / "build" / "simt"
 
@@ -75,7 +77,7 @@ def test_what_a_gpu_is_asked_for_runs_and_agrees_with_the_cpu(scripts, emulated,
     compared = scripts("gpu_check").LARGE
     assert set(compared) == set(CELLS)
     torch.manual_seed(0)
-    with kernels(emulated):
+    with kernels(emulated), use_backend("cuda"):
         assert compared[name](CELLS[name], 1) == []
     assert emulated.launched
 

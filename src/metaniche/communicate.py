@@ -27,7 +27,7 @@ from metaniche.io.matrices import log_normalised
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import write_parquet
-from metaniche.ops.backend import device_of
+from metaniche.ops.backend import device_of, where_it_fits
 from metaniche.signaling import (
     Communication,
     PairExpression,
@@ -120,16 +120,8 @@ def _expression(sample: PreparedSample, resource: Resource, config: SignalConfig
 
 def _where_it_fits(make: Callable[[CellGraph], Found], sample: PreparedSample, device: torch.device | str) -> Found:
     """`make` of the sample's graph on the device, or on the CPU where the memory of the device is too small."""
-    device = device_of(device)
-    try:
-        return make(sample.graph.to(device))
-    except torch.OutOfMemoryError:
-        if device.type == "cpu":
-            raise
-        log.warning(
-            "%s%d cells do not fit into the memory of %s: done on the CPU.", _of(sample), sample.n_cells, device
-        )
-    return make(sample.graph)
+    what = f"Sample {sample.sample_id} of {sample.n_cells} cells"
+    return where_it_fits(lambda chosen: make(sample.graph.to(chosen)), device_of(device), what)
 
 
 def expression_of(sample: PreparedSample) -> np.ndarray | sparse.csr_array:

@@ -33,10 +33,10 @@ from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
 from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
-from metaniche.models import MIL
+from metaniche.models import MIL, MILOutput
 from metaniche.models.bundle import Bundle
 from metaniche.models.novelty import Novelty
-from metaniche.ops.backend import device_of
+from metaniche.ops.backend import device_of, where_it_fits
 
 log = logging.getLogger(__name__)
 
@@ -271,14 +271,11 @@ class Predictor:
         return "none: those held out in training were too few, or all of one outcome"
 
     def _forward(self, batch: Batch) -> Forward:
-        try:
-            tissue = batch.to(self.device).tissue
-            outs = [m(*tissue).cpu() for m in self.members]
-        except torch.OutOfMemoryError:
-            if self.device.type == "cpu":
-                raise
-            log.warning("%d cells do not fit into the memory of %s: scored on the CPU.", len(batch.x), self.device)
-            outs = [m(*batch.tissue) for m in self.bundle.members()]
+        def outputs(device: torch.device) -> list[MILOutput]:
+            tissue = batch.to(device).tissue
+            return [m(*tissue).cpu() for m in (self.members if device == self.device else self.bundle.members())]
+
+        outs = where_it_fits(outputs, self.device, f"A unit of {len(batch.x)} cells")
         temperature = self.bundle.calibration.get("temperature", 1.0)
         names = self.members[0].terms
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from metaniche import ops
 from metaniche.errors import ConfigError, KernelError
 from metaniche.ops import backend as room
 from metaniche.ops import use_backend
@@ -51,6 +52,74 @@ def test_auto_says_once_which_implementation_ran_and_why(monkeypatch, caplog):
         assert room.choose("segment_sum", CPU) == "reference"
         assert room.choose("segment_sum", CPU) == "reference"
     assert [r.getMessage() for r in caplog.records] == ["segment_sum runs on reference (not built: no C++ compiler)"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("1 GiB"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        KernelError("CUDA_ERROR_OUT_OF_MEMORY"),
+    ],
+)
+def test_what_does_not_fit_on_a_gpu_runs_on_the_cpu_and_says_so(error, caplog):
+    def run(device):
+        if device == CUDA:
+            raise error
+        return device
+
+    assert room.where_it_fits(run, CUDA, "A slide") == CPU
+    assert "A slide does not fit into the memory of cuda: done on the CPU." in caplog.text
+    assert room.where_it_fits(run, CPU, "A slide") == CPU
+
+
+@pytest.mark.parametrize(
+    ("device", "error"), [(CUDA, RuntimeError("shapes differ")), (CPU, RuntimeError("out of memory"))]
+)
+def test_what_fails_otherwise_or_on_the_cpu_fails(device, error):
+    with pytest.raises(RuntimeError, match=str(error)):
+        room.where_it_fits(lambda _: (_ for _ in ()).throw(error), device, "A slide")
+
+
+def modules():
+    """Those of the instruction sets that this processor has."""
+    names = list(room.MODULES.values())
+    best = room.MODULES.get(torch.backends.cpu.get_cpu_capability(), "_cpu_baseline")
+    return names[names.index(best) :]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_instruction_set_gives_the_same(name, monkeypatch):
+    """Which one runs is the processor's choice: the others would be tried on no machine that has the best."""
+    module = pytest.importorskip(f"metaniche.{name}")
+    monkeypatch.setattr(room, "_load", lambda: (module, name))
+    generator = torch.Generator().manual_seed(0)
+    n, heads, width = 700, 2, 12
+    ptr = torch.tensor([0, 300, n])
+    q, k, v = torch.rand(3, n, heads, width, generator=generator)
+    found = {}
+    for backend in ("reference", "cpu"):
+        with use_backend(backend):
+            for dim in (2, 3):
+                pos = torch.rand(n, dim, generator=torch.Generator().manual_seed(dim)) * 60
+                pos[::7] = pos[::7].round()
+                searches = {
+                    "radius": ops.radius_neighbors(pos, ptr, 9.0),
+                    "ring": ops.radius_neighbors(pos, ptr, 30.0, inner_um=5.0),
+                    "thinned": ops.radius_neighbors(pos, ptr, 40.0, max_per_cell=9, seed=3),
+                    "nearest": ops.knn_neighbors(pos, ptr, 19),
+                }
+                found |= {(backend, dim, what): edges for what, edges in searches.items()}
+            indptr, indices, distance = found["reference", 2, "nearest"]
+            bias = distance[:, None].expand(-1, heads).contiguous()
+            found[backend, "attention"] = ops.edge_attention(q, k, v, indptr, indices, bias, torch.zeros(heads))
+            found[backend, "sum"] = ops.segment_sum(distance, indptr)
+    for (backend, *what), result in found.items():
+        expected = found["reference", *what]
+        if isinstance(result, tuple):
+            assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True)), (backend, what)
+        else:
+            torch.testing.assert_close(result, expected)
 
 
 def test_native_code_runs_with_the_threads_of_torch():

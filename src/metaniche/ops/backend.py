@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from metaniche.errors import ConfigError, KernelError
 
 BACKENDS = ("auto", "reference", "cpu", "cuda")
 VARIABLE = "METANICHE_BACKEND"
+FULL = re.compile("out.of.memory|ALLOC_FAILED", re.IGNORECASE)
+Result = TypeVar("Result")
 # The extension modules by torch's name of the processor's instruction set, best first.
 MODULES = {"AVX512": "_cpu_avx512", "AVX2": "_cpu_avx2", "DEFAULT": "_cpu_baseline"}
 
@@ -152,6 +155,20 @@ def device_of(name: torch.device | str) -> torch.device:
         found = f"{torch.cuda.device_count()} that torch {torch.__version__} can use"
         raise ConfigError(f"Expected a GPU for device={name}, found {found}. Set device=cpu.")
     return device
+
+
+def where_it_fits(run: Callable[[torch.device], Result], device: torch.device, what: str) -> Result:
+    """`run(device)`, or `run` on the CPU, with a warning of `what` does not fit, where the memory of a GPU is too small."""
+    if device.type == "cpu":
+        return run(device)
+    try:
+        return run(device)
+    except (RuntimeError, KernelError) as error:
+        # torch's allocator has an error of its own; cuBLAS and the driver say it in words.
+        if not isinstance(error, torch.OutOfMemoryError) and not FULL.search(str(error)):
+            raise
+    log.warning("%s does not fit into the memory of %s: done on the CPU.", what, device)
+    return run(torch.device("cpu"))
 
 
 def cuda_status() -> tuple[bool, str]:

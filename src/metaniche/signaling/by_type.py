@@ -40,20 +40,19 @@ def within_cells(ligand_NL: Tensor, receptor_NR: Tensor, lig_P: Tensor, rec_P: T
 
 
 def sums_by_type(x: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:
-    """(T, G) float64 sums over each type's cells, in one order on any device."""
+    """(T, G) float64 sums over each type's cells of sparse expression."""
     gene = torch.arange(x.shape[1], dtype=torch.int32, device=type_N.device)
     ones = torch.ones(type_N.numel(), 1, device=type_N.device)
-    return sums_within_types(within_cells(x, ones, gene, torch.zeros_like(gene)), type_N, n_types)
+    return sums_within_types(within_cells(ones, x, torch.zeros_like(gene), gene), type_N, n_types)
 
 
 def sums_within_types(problem: LigandReceptor, type_N: Tensor, n_types: int) -> np.ndarray:
     """(T, P) float64 signals between cells of the same type."""
-    same = np.arange(n_types)
-    return type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)[same, same]
+    return type_pair_sums(problem, type_N, n_types)[0].diagonal().T.numpy(force=True)
 
 
 class Groups(NamedTuple):
-    """Which rows of a table belong to which of n groups, to sum them up in one order on any device."""
+    """Which rows of a dense table belong to which of n groups, to sum them up."""
 
     order: Tensor
     """(M,) int64 rows, group by group."""
@@ -67,4 +66,4 @@ class Groups(NamedTuple):
 
     def sums(self, values: Tensor) -> Tensor:
         """(n, ...) float64 of values (M, ...)."""
-        return segment_sum(values.double()[self.order], self.pointers)
+        return segment_sum(values[self.order].double(), self.pointers)

@@ -67,7 +67,7 @@ def flows_between_types(
 
     `graph` and `reach_um` as given to `compete`; one plan at a time is written out, O(E) for each pair.
     """
-    check_indices(type_N, n_types, "type_N")
+    check_indices(type_N.cpu(), n_types, "type_N")
     if type_N.numel() != graph.n_cells:
         raise GraphError(f"Expected a type for each of {graph.n_cells} cells, found {type_N.numel()}.")
     within = graph.keep(graph.distance_um <= reach_um)

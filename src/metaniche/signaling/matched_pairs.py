@@ -66,7 +66,8 @@ def matched_pairs_null(
             f"Expected a panel of at least {LEAST_GENES} genes and n_random >= 1, found {x.shape[1]} and {n_random}. "
             "Small panels have no random pairs to compare with: use null_model=positions."
         )
-    score, device = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True), type_N.device
+    score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
+    device = type_N.device
     mean = np.asarray(x.mean(0)).ravel()
     by_bin = np.array_split(np.argsort(mean, kind="stable"), min(MOST_BINS, x.shape[1] // GENES_A_BIN))
     means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns] for side, columns in _sides(problem)]
@@ -82,8 +83,8 @@ def matched_pairs_null(
             progress(done, len(values), "random pairs of two bins of genes")
         here = np.flatnonzero(combined == value)
         far, near = _random_pairs(*(by_bin[number] for number in divmod(value, len(by_bin))), n_random, rng)
-        columns = (torch.from_numpy(side).to(device, torch.int32) for side in (far, near))
-        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, **dict(zip(("lig_P", "rec_P"), columns)))
+        lig, rec = (torch.from_numpy(side).to(device, torch.int32) for side in (far, near))
+        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=lig, rec_P=rec)
         random = type_pair_sums(drawn, type_N, n_types)[0].numpy(force=True) / np.maximum(
             mean[far] * mean[near], SMALLEST
         )

@@ -63,8 +63,8 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     since the two types are permuted independently. Within a type, ligand and receptor of a cell move together; the
     moments are then those of `permutation_moments`. The tail is that of a gamma variable, an approximation.
 
-    `problem` holds sparse expression (see `PairExpression`). Costs a few passes of `type_pair_sums`; memory is O(T^2 P).
-    Raises ConfigError for scores that are not separable.
+    `problem` holds sparse expression (see `PairExpression`). Costs a few passes of `type_pair_sums`; memory is
+    O(T^2 (P + L + R)). Raises ConfigError for scores that are not separable.
     """
     _check_separable(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
@@ -154,7 +154,7 @@ def judged_by_draws(
     return SignalNull(score, score + mean, variance, z, p)
 
 
-def within_types(type_N: Tensor, rng: np.random.Generator) -> Tensor:
+def shuffled_within_types(type_N: Tensor, rng: np.random.Generator) -> Tensor:
     """(N,) int64 cell whose expression each cell is given, of its own type; drawn on the CPU, whatever the device."""
     order = np.empty(type_N.numel(), np.int64)
     types = type_N.numpy(force=True)
@@ -168,7 +168,7 @@ def _permuted(problem, type_N, n_types, null, rng) -> np.ndarray:
     if null == "labels":
         order = torch.from_numpy(rng.permutation(type_N.numel())).to(type_N.device)
         return type_pair_sums(problem, type_N[order], n_types)[0].numpy(force=True)
-    order = within_types(type_N, rng)
+    order = shuffled_within_types(type_N, rng)
     expression = {side: take_rows(getattr(problem, side), order) for side in ("ligand_NL", "receptor_NR")}
     return type_pair_sums(replace(problem, **expression), type_N, n_types)[0].numpy(force=True)
 
@@ -218,7 +218,7 @@ def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) 
         own = (type_N[first : first + len(r), None] == types).double().T
         rows += (own @ r**2).T  # of the sender's type, and the receiver's own
         columns += own @ c**2
-        across += (own @ (r * c)).diagonal().diag()
+        across += (own * (r * c).T).sum(1).diag()
     return PairSums(*(part.numpy(force=True) for part in (total, squares, mutual, rows, columns, across)))
 
 

@@ -212,13 +212,13 @@ class _Chains:
         """Sums (T, C) over each type's cells of a, L, a^2, L^2 and a L."""
         sums = torch.zeros(5, self.n_types, len(self.first), dtype=torch.float64, device=self.type_N.device)
         for rows, received, around, ligand in self._cells():
-            by_type = Groups.of(self.type_N[rows], self.n_types)
+            groups = Groups.of(self.type_N[rows], self.n_types)
             for start in range(0, len(self.first), CHAINS_AT_ONCE):
                 block = slice(start, start + CHAINS_AT_ONCE)
                 a = received[:, self.first[block]].double() * around[:, self.second[block]]
                 made = ligand[:, self.second[block]].double()
                 for total, values in zip(sums, (a, made, a * a, made * made, a * made)):
-                    total[:, block] += by_type.sums(values)
+                    total[:, block] += groups.sums(values)
         return tuple(sums.numpy(force=True))
 
     def shifted(self, shifts: Shifts, progress: Tell | None = None) -> SignalNull:
@@ -226,17 +226,17 @@ class _Chains:
         n = self.type_N.numel()
         at_once = max(1, VALUES_AT_ONCE // max(n, 1))
         places = shifts.pos_um.double().numpy(force=True), self.type_N.numpy(force=True)
-        by_type, parts = Groups.of(self.type_N, self.n_types), []
+        groups, parts = Groups.of(self.type_N, self.n_types), []
         starts = range(0, len(self.first), at_once)
         for number, start in enumerate(starts):
             text = f"shifts of ligands, part {number + 1} of {len(starts)}"
             tell = progress and partial(tell_draws, progress, shifts.n_shifts, text)
             a, made = self._block(slice(start, start + at_once))._dense()
             drawn = (
-                by_type.sums(a * made[torch.from_numpy(cell).to(made.device)]).numpy(force=True)
+                groups.sums(a * made[torch.from_numpy(cell).to(made.device)]).numpy(force=True)
                 for cell in shifts_of_cells(*places, shifts.n_shifts, True, shifts.seed)
             )
-            score = by_type.sums(a * made).numpy(force=True)
+            score = groups.sums(a * made).numpy(force=True)
             parts.append(judged_by_draws(score, drawn, shifts.stop_after, tell))
         return SignalNull(*(np.concatenate(part, axis=1) for part in zip(*parts)))
 

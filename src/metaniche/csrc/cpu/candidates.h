@@ -74,12 +74,13 @@ class Row {
 public:
     explicit Row(const Cells<Dim>& cells) : cells_(cells) {}
 
-    void clear(i64 most) {
+    // Empty, with room for as many neighbours.
+    void clear(i64 room) {
         n_ = 0;
-        if (most + PADDING <= i64(index_.size())) return;
-        for (auto& axis : axis_) axis.resize(2 * (most + PADDING));
-        for (auto* numbers : {&index_, &rank_}) numbers->resize(2 * (most + PADDING));
-        distance_.resize(2 * (most + PADDING));
+        if (room + PADDING <= i64(index_.size())) return;
+        for (auto& axis : axis_) axis.resize(2 * (room + PADDING));
+        for (auto* numbers : {&index_, &rank_}) numbers->resize(2 * (room + PADDING));
+        distance_.resize(2 * (room + PADDING));
     }
     i64 size() const { return n_; }
 
@@ -134,11 +135,21 @@ public:
         n_ = n;
     }
 
-    // Keeps the `most` entries of smallest key(index, distance), ties by index.
+    // Keeps the `most` entries of smallest key(index, distance), ties by index. Few keys up to `guess`, if they are enough, are
+    // sooner sorted than all.
     template <class Key>
-    void keep_smallest(i64 most, Key&& key) {
+    void keep_smallest(i64 most, u64 guess, Key&& key) {
+        key_.resize(n_);
+        i64 within = 0;
+#pragma omp simd reduction(+ : within)
+        for (i64 t = 0; t < n_; ++t) {
+            key_[t] = key(index_[t], distance_[t]);
+            within += key_[t] <= guess;
+        }
+        if (within < most) guess = std::numeric_limits<u64>::max();
         keyed_.clear();
-        for (i64 t = 0; t < n_; ++t) keyed_.push_back({key(index_[t], distance_[t]), index_[t], distance_[t]});
+        for (i64 t = 0; t < n_; ++t)
+            if (key_[t] <= guess) keyed_.push_back({key_[t], index_[t], distance_[t]});
         std::nth_element(keyed_.begin(), keyed_.begin() + (most - 1), keyed_.end());
         n_ = most;
         for (i64 t = 0; t < most; ++t) {
@@ -180,6 +191,7 @@ private:
     std::vector<float> axis_[Dim];
     std::vector<i32> index_, rank_, order_;
     std::vector<double> distance_;
+    std::vector<u64> key_;
     std::vector<std::tuple<u64, i32, double>> keyed_;
 };
 
@@ -213,31 +225,32 @@ public:
         n_ += more;
     }
 
-    i64 count(float limit) const {
-        i32 below = 0;
+    // How many have above < square <= limit.
+    i64 count(float above, float limit) const {
+        i32 within = 0;
         const float* square = square_.data();
-#pragma omp simd reduction(+ : below)
-        for (i64 t = 0; t < vectors_ * PADDING; ++t) below += square[t] <= limit;
-        return below;
+#pragma omp simd reduction(+ : within)
+        for (i64 t = 0; t < vectors_ * PADDING; ++t) within += (square[t] > above) & (square[t] <= limit);
+        return within;
     }
 
-    // Puts the cells with more < square <= most into `row`.
-    void keep(float more, float most, Row<Dim>& row) const {
+    // Puts the cells with above < square <= limit into `row`.
+    void keep(float above, float limit, Row<Dim>& row) const {
         row.clear(vectors_ * PADDING);
         for (i64 v = 0; v < vectors_; ++v)
-            if (const u32 chosen = within(square_.data() + v * PADDING, more, most)) row.add(first_[v], chosen);
+            if (const u32 chosen = within(square_.data() + v * PADDING, above, limit)) row.add(first_[v], chosen);
     }
 
 private:
-    // A bit per square with more < square <= most.
-    static u32 within(const float* square, float more, float most) {
+    // A bit per square with above < square <= limit.
+    static u32 within(const float* square, float above, float limit) {
 #ifdef __AVX512F__
         const __m512 here = _mm512_loadu_ps(square);
-        const __mmask16 far = _mm512_cmp_ps_mask(here, _mm512_set1_ps(more), _CMP_GT_OQ);
-        return _mm512_mask_cmp_ps_mask(far, here, _mm512_set1_ps(most), _CMP_LE_OQ);
+        const __mmask16 beyond = _mm512_cmp_ps_mask(here, _mm512_set1_ps(above), _CMP_GT_OQ);
+        return _mm512_mask_cmp_ps_mask(beyond, here, _mm512_set1_ps(limit), _CMP_LE_OQ);
 #else
         u32 bits = 0;
-        for (int t = 0; t < PADDING; ++t) bits |= u32((square[t] > more) & (square[t] <= most)) << t;
+        for (int t = 0; t < PADDING; ++t) bits |= u32((square[t] > above) & (square[t] <= limit)) << t;
         return bits;
 #endif
     }

@@ -109,7 +109,7 @@ private:
             table_[b + 1] += table_[b];
         }
         starts_.push_back(i32(n_));
-        std::vector<i32> next(table_.begin(), table_.end() - 1), order(n_);
+        std::vector<i32> next(table_.begin(), table_.end() - 1), order(n_ + PADDING);
         for (i64 i = 0; i < n_; ++i) order[next[key[i]]++] = i32(i);
         gather(pos, order);
     }
@@ -119,7 +119,7 @@ private:
 #pragma omp parallel for schedule(static)
         for (i64 i = 0; i < n_; ++i) cells[i] = {key_of(pos + i * Dim), i32(i)};
         std::sort(cells.begin(), cells.end());
-        std::vector<i32> order(n_);
+        std::vector<i32> order(n_ + PADDING);
         for (i64 s = 0; s < n_; ++s) {
             if (s == 0 || cells[s].first != cells[s - 1].first) {
                 keys_.push_back(cells[s].first);
@@ -137,7 +137,6 @@ private:
         for (i64 s = 0; s < n_; ++s)
             for (int d = 0; d < Dim; ++d) axes_[d][s] = pos[i64(order[s]) * Dim + d];
         ids_.swap(order);
-        ids_.resize(n_ + PADDING);
     }
 
     i64 n_, bins_[Dim];

@@ -63,8 +63,9 @@ public:
     // How many neighbours sorted cell i has.
     i64 count(i64 i) {
         look_around(i);
-        const i64 sure = candidates_.count(outer_.surely);
-        if (!ring() && sure == candidates_.count(outer_.maybe)) return limited(sure - 1);  // the cell itself is one
+        const bool itself = !ring();  // is among the candidates within
+        const i64 sure = candidates_.count(itself ? -1.0f : inner_.maybe, outer_.surely);
+        if (sure == candidates_.count(itself ? -1.0f : inner_.surely, outer_.maybe)) return limited(sure - itself);
         measure(i);
         return limited(row_.size());
     }
@@ -73,10 +74,7 @@ public:
     void write(i64 i, i64 start, i32* indices, float* distance) {
         look_around(i);
         measure(i);
-        if (row_.size() > limited(row_.size())) {
-            const u64 receiver = splitmix64(seed_ ^ u64(list_.ids()[i]));
-            row_.keep_smallest(rule_.most, [&](i32 sender, double) { return splitmix64(receiver ^ u64(sender)); });
-        }
+        if (rule_.most && row_.size() > rule_.most) thin(i);
         row_.write(start, indices, distance);
     }
 
@@ -92,6 +90,14 @@ private:
     void measure(i64 i) {
         candidates_.keep(ring() ? inner_.surely : -1.0f, outer_.maybe, row_);
         row_.measure(i, ring() ? rule_.inner : -1.0, rule_.radius);
+    }
+
+    void thin(i64 i) {
+        const u64 receiver = splitmix64(seed_ ^ u64(list_.ids()[i]));
+        // Hashes are uniform: of so large a share hardly ever fewer than `most` are smaller.
+        const double most = double(rule_.most), share = (most + 4 * std::sqrt(most) + 8) / double(row_.size());
+        const u64 guess = share < 1 ? u64(std::ldexp(share, 64)) : std::numeric_limits<u64>::max();
+        row_.keep_smallest(rule_.most, guess, [&](i32 sender, double) { return splitmix64(receiver ^ u64(sender)); });
     }
 
     const CellList<Dim>& list_;
@@ -234,7 +240,7 @@ public:
             const double reach = unseen_from(i, at, ring);
             if (reach <= TINY) continue;
             const float seen = float(reach * reach * (1 - 4 * ROUNDING));
-            if (const i64 held = candidates_.count(seen); held > k_) {
+            if (const i64 held = candidates_.count(-1.0f, seen); held > k_) {
                 take(i, limit_of(seen, held), indices, distance);
                 return true;
             }
@@ -287,7 +293,7 @@ private:
             const float share = step < 8 ? (float(k_ - below) + 1.5f) / float(above - below + 1) : 0.5f;
             const float middle = step == 0 ? std::min(high * share, first_guess_) : low + (high - low) * share;
             if (!(middle > low && middle < high)) break;
-            const i64 held = candidates_.count(middle);
+            const i64 held = candidates_.count(-1.0f, middle);
             if (held > k_) high = middle, above = held;
             else low = middle, below = held;
         }
@@ -300,7 +306,8 @@ private:
         candidates_.keep(-1.0f, std::max(limit * float(1 + 4 * ROUNDING), float(TINY * TINY)), row_);
         row_.measure(i, -1.0, std::numeric_limits<double>::infinity());
         // Distances are not negative: their bits sort as they do.
-        if (row_.size() > k_) row_.keep_smallest(k_, [](i32, double d) { return std::bit_cast<u64>(d); });
+        const u64 any = std::numeric_limits<u64>::max();
+        if (row_.size() > k_) row_.keep_smallest(k_, any, [](i32, double d) { return std::bit_cast<u64>(d); });
         row_.write(0, indices, distance);
     }
 
