@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test kernels pack gpu lint wheel smoke bench clean
+.PHONY: demo test kernels sanitize pack gpu lint wheel smoke bench clean
 
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche/csrc/*/*.*)
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ test: $(STAMP)
 # The CUDA kernels without a GPU: compiled for every architecture, run on the host, every mutant tried.
 kernels: $(STAMP)
 	METANICHE_ALL_MUTANTS=1 $(BIN)/python -m pytest tests/simt tests/ops/cuda
+
+# The native CPU backend under the address and undefined-behaviour sanitizers (minutes to build).
+sanitize: $(STAMP)
+	$(BIN)/python scripts/sanitize_cpu.py
 
 pack: $(STAMP)
 	$(BIN)/python scripts/build_cubins.py
