@@ -158,7 +158,7 @@ def device_of(name: torch.device | str) -> torch.device:
 
 
 def where_it_fits(run: Callable[[torch.device], Result], device: torch.device, what: str) -> Result:
-    """`run(device)`, or `run` on the CPU, with a warning of `what` does not fit, where the memory of a GPU is too small."""
+    """`run(device)`, or `run` on the CPU, with a warning that `what` does not fit, where the memory of a GPU is too small."""
     if device.type == "cpu":
         return run(device)
     try:

@@ -28,7 +28,7 @@ from metaniche.signaling.shifts import shifts_of_cells
 from metaniche.signaling.signal_config import SignalConfig
 
 CHAINS_AT_ONCE = 1024
-VALUES_AT_ONCE = 2**25  # cells x chains whose values are held: 128 MB
+VALUES_AT_ONCE = 2**25  # cells x chains of the few tables that are held: 128 MB each in float32
 RELAY = ("relay_type", "received_ligand", "received_receptor", "sent_ligand", "sent_receptor")
 
 
