@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from simt.machine import library  # noqa: E402
+
 BUILT = ROOT / "build" / "sanitized"
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
 # The installed package is editable and would be found first. What a sanitizer says goes past Python and must not be captured.
@@ -50,15 +54,6 @@ def main() -> None:
     }
     tests = sorted(str(path) for path in (ROOT / "tests" / "ops").glob("test_*.py"))
     sys.exit(subprocess.run([sys.executable, "-c", TESTS, *tests], env=run, cwd=ROOT, check=False).returncode)
-
-
-def library(name: str) -> str | None:
-    """Where g++ has it."""
-    try:
-        said = subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return said.stdout.strip() if Path(said.stdout.strip()).is_absolute() else None
 
 
 if __name__ == "__main__":

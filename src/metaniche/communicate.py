@@ -88,7 +88,7 @@ def compete_sample(
     cell_types = _types(sample, types)
 
     def flows(graph: CellGraph) -> pd.DataFrame:
-        return competing_signals(_expression(sample, resource, config, graph), cell_types, graph, reach_um)
+        return competing_signals(pairs_of(sample, resource, config, graph.pos_um.device), cell_types, graph, reach_um)
 
     with named(sample):
         return _where_it_fits(flows, sample, device)
@@ -107,15 +107,12 @@ def relay_sample(
     cell_types = _types(sample, types)
 
     def chains(graph: CellGraph) -> pd.DataFrame:
-        return relays(_expression(sample, resource, config, graph), cell_types, graph, targets, config, progress)
+        return relays(
+            pairs_of(sample, resource, config, graph.pos_um.device), cell_types, graph, targets, config, progress
+        )
 
     with named(sample):
         return _where_it_fits(chains, sample, device)
-
-
-def _expression(sample: PreparedSample, resource: Resource, config: SignalConfig, graph: CellGraph) -> PairExpression:
-    device = graph.pos_um.device
-    return pair_expression(expression_of(sample), sample.features, resource, config.complexes, device)
 
 
 def _where_it_fits(make: Callable[[CellGraph], Found], sample: PreparedSample, device: torch.device | str) -> Found:
@@ -126,6 +123,13 @@ def _where_it_fits(make: Callable[[CellGraph], Found], sample: PreparedSample, d
 
 def expression_of(sample: PreparedSample) -> np.ndarray | sparse.csr_array:
     return log_normalised(sample.x) if sample.feature_kind == "counts" else sample.x
+
+
+def pairs_of(
+    sample: PreparedSample, resource: Resource, config: SignalConfig, device: torch.device | str = "cpu"
+) -> PairExpression:
+    """Expression of the pairs of `resource` that the sample measures."""
+    return pair_expression(expression_of(sample), sample.features, resource, config.complexes, device)
 
 
 def _types(sample: PreparedSample, column: str) -> pd.Categorical:

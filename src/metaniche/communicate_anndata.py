@@ -17,9 +17,9 @@ from metaniche.communicate import (
     Found,
     attempt,
     communicate_sample,
-    expression_of,
     named,
     of_sample,
+    pairs_of,
     say_left_out,
     within,
 )
@@ -43,7 +43,6 @@ from metaniche.signaling import (
     SignalConfig,
     global_scores,
     local_scores,
-    pair_expression,
     signal_problem,
 )
 
@@ -150,7 +149,7 @@ def local_anndata(
     parts, tables = [], []
     for sample in samples:
         with named(sample):
-            expression = pair_expression(expression_of(sample), sample.features, resource, config.complexes)
+            expression = pairs_of(sample, resource, config)
             if chosen is not None:
                 expression = expression.select([expression.position(*pair) for pair in chosen])
             found = local_scores(expression, sample.graph, config, statistic)
@@ -254,7 +253,7 @@ def pair_in_tissue(
         typed=False,
     )
     pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
-    expression = pair_expression(expression_of(sample), sample.features, pair, config.complexes)
+    expression = pairs_of(sample, pair, config)
     weight = config.decay(signaling_type).weights(sample.graph.distance_um)
     carrying = sample.graph.keep(weight > 0)
     return PairInTissue(sample, expression, carrying, signal_problem(expression, carrying, weight[weight > 0], config))

@@ -164,6 +164,14 @@ def compiler() -> str | None:
     return shutil.which("g++")
 
 
+def library(name: str) -> str | None:
+    """Where the compiler has a library, such as a sanitizer's that is to be loaded first."""
+    if compiler() is None:
+        return None
+    said = subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    return said.stdout.strip() if Path(said.stdout.strip()).is_absolute() else None
+
+
 @cache
 def _open(path: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))

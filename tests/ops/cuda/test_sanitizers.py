@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from simt.machine import compiler
+from simt.machine import compiler, library
 
 TESTS = Path(__file__).parents[2]
 SCRIPT = """
@@ -32,14 +32,14 @@ print("clean")
 def test_kernels_are_clean():
     if compiler() is None:
         pytest.skip("no g++ on this machine: the CUDA kernels cannot be run on the host")
-    library = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    if not Path(library.stdout.strip()).is_absolute():
+    sanitizer = library("libasan.so")
+    if sanitizer is None:
         pytest.skip("no libasan on this machine")
     build = TESTS.parent / "build" / "simt"
     build.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        "LD_PRELOAD": library.stdout.strip(),
+        "LD_PRELOAD": sanitizer,
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0:handle_segv=0:verify_asan_link_order=0",
         "PYTHONPATH": str(TESTS),
     }

@@ -21,7 +21,8 @@ namespace metaniche {
 // Three float32 roundings and the cast of the bound stay below this relative error of a squared distance.
 constexpr double ROUNDING = 1e-6;
 
-// A squared bound as float32: below `surely` a float32 square is within it, above `maybe` it is not.
+// A squared bound as float32: below `surely` a float32 square is within it, above `maybe` it is not. Within a distance below 0
+// there is nothing.
 struct Bound {
     float surely, maybe;
     explicit Bound(double distance) {
@@ -30,6 +31,7 @@ struct Bound {
         surely = tiny ? -1.0f : float(square * (1 - ROUNDING));
         maybe = tiny ? 1e-29f : float(std::min(square * (1 + ROUNDING), double(std::numeric_limits<float>::max())));
         if (square > 1e37) surely = 0.0f, maybe = std::numeric_limits<float>::infinity();
+        if (distance < 0) surely = maybe = -1.0f;
     }
 };
 

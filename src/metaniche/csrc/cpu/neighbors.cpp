@@ -41,7 +41,8 @@ nb::ndarray<nb::numpy, T, nb::ndim<1>> owned(T* data, i64 n) {
 }
 
 struct RadiusRule {
-    double radius, inner;
+    double radius;
+    double inner;  // of a ring; below 0 for a disc, in which co-located cells are neighbours too
     i64 most;  // neighbours kept per row; 0: all
     u64 seed;
 };
@@ -63,9 +64,9 @@ public:
     // How many neighbours sorted cell i has.
     i64 count(i64 i) {
         look_around(i);
-        const bool itself = !ring();  // is among the candidates within
-        const i64 sure = candidates_.count(itself ? -1.0f : inner_.maybe, outer_.surely);
-        if (sure == candidates_.count(itself ? -1.0f : inner_.surely, outer_.maybe)) return limited(sure - itself);
+        const i64 sure = candidates_.count(inner_.maybe, outer_.surely);
+        const bool itself = rule_.inner < 0;  // is among them
+        if (sure == candidates_.count(inner_.surely, outer_.maybe)) return limited(sure - itself);
         measure(i);
         return limited(row_.size());
     }
@@ -79,7 +80,6 @@ public:
     }
 
 private:
-    bool ring() const { return rule_.inner > 0; }
     i64 limited(i64 n) const { return rule_.most ? std::min(n, rule_.most) : n; }
 
     void look_around(i64 i) {
@@ -88,8 +88,8 @@ private:
     }
 
     void measure(i64 i) {
-        candidates_.keep(ring() ? inner_.surely : -1.0f, outer_.maybe, row_);
-        row_.measure(i, ring() ? rule_.inner : -1.0, rule_.radius);
+        candidates_.keep(inner_.surely, outer_.maybe, row_);
+        row_.measure(i, rule_.inner, rule_.radius);
     }
 
     void thin(i64 i) {
@@ -180,7 +180,7 @@ nb::tuple search_radius(In<float, 2> pos, In<i64, 1> ptr, const RadiusRule& rule
 }
 
 nb::tuple radius_neighbors(In<float, 2> pos, In<i64, 1> ptr, double radius, double inner, i64 most, u64 seed) {
-    const RadiusRule rule{radius, inner, most, seed};
+    const RadiusRule rule{radius, inner > 0 ? inner : -1.0, most, seed};
     return pos.shape(1) == 2 ? search_radius<2>(pos, ptr, rule) : search_radius<3>(pos, ptr, rule);
 }
 
