@@ -9,8 +9,9 @@ import torch
 
 from metaniche import ops
 from metaniche.ops.backend import use_backend
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as kernels
-from metaniche.ops.cuda.edge_attention_tiles import tiling, worthwhile
+from metaniche.ops.cuda.edge_attention_tiles import Tiles, tiling, worthwhile
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 NAMES = ("out", "q", "k", "v", "bias", "null")
@@ -24,7 +25,7 @@ def compare(n: int, device: str = "cuda", shapes: tuple = ((4, 16), (4, 64))) ->
         pos = torch.rand(n, 2) * n**0.5
         indptr, indices, _ = ops.radius_neighbors(pos[ops.hilbert_order(pos, ptr)], ptr, gpu_bench.radius_for(n))
     graph = indptr.to(device), indices.to(device)
-    ways = {"rows": None, "tiles": tiling(*graph)}
+    ways = {"rows": (None, None), "tiles": both_tilings(*graph)}
     for heads, width in shapes:
         for dtype, limit in LIMITS.items():
             q, k, v, grad = (torch.randn(n, heads, width).to(dtype) for _ in range(4))
@@ -33,8 +34,8 @@ def compare(n: int, device: str = "cuda", shapes: tuple = ((4, 16), (4, 64))) ->
                 expected = on_cpu(q, k, v, indptr, indices, bias, null, grad, dropout)
                 given = *(x.to(device) for x in (q, k, v)), *graph, bias.to(device), null.to(device)
                 for way, tiles in ways.items():
-                    out, lse = kernels.forward(*given, dropout, SEED, tiles)
-                    grads = kernels.backward(grad.to(device), *given, out, lse, dropout, SEED, tiles)
+                    out, lse = kernels.forward(*given, dropout, SEED, tiles[0])
+                    grads = kernels.backward(grad.to(device), *given, out, lse, dropout, SEED, *tiles)
                     for name, own, other in zip(NAMES, (out, *grads), expected):
                         error = float((own.cpu().double() - other).norm() / other.norm())
                         if not error < limit:
@@ -51,12 +52,17 @@ def on_cpu(q, k, v, indptr, indices, bias, null, grad, dropout: float) -> list[t
         return [out.detach(), *torch.autograd.grad(out, floats, grad.double())]
 
 
+def both_tilings(indptr: torch.Tensor, indices: torch.Tensor) -> tuple[Tiles, Tiles]:
+    """The tiles of a graph, and those of the same graph by sender."""
+    return tiling(indptr, indices), tiling(*by_sender(indptr, indices)[:2])
+
+
 def timings(speed: float, graphs: list) -> list[gpu_bench.Timing]:
     """Both ways on graphs in Hilbert order, and the making of the tiles."""
     n = graphs[0][0].numel() - 1
-    tiles = [tiling(*graph) for graph in graphs]
-    edges, senders = graphs[0][1].numel(), tiles[0].senders.numel()
-    # Read: rows and columns. Written: senders, and a byte an edge.
+    tiles = [both_tilings(*graph) for graph in graphs]
+    edges, senders = graphs[0][1].numel(), tiles[0][0].columns.numel()
+    # Read: rows and columns. Written: the tiles' columns, and a byte an edge.
     least = 8 * n + 4 * edges + 4 * senders + edges
     size = f"{n / 1e6:g} M cells, reuse {edges / senders:.1f}"
     found = [gpu_bench.timed("tiles of a graph, once", size, lambda graph: tiling(*graph), graphs, least, speed)]
@@ -76,14 +82,15 @@ def both_ways(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
         sets = []
         for graph, made in zip(graphs, tiles):
             given = [x.detach() for x in gpu_bench.attention_inputs(n, heads, width, dtype, graph)]
-            how = dropout, SEED, made if way == "tiles" else None
-            out, lse = kernels.forward(*given, *how)
-            sets.append((given, how, (torch.randn_like(out), *given, out, lse)))
+            own, of_senders = made if way == "tiles" else (None, None)
+            out, lse = kernels.forward(*given, dropout, SEED, own)
+            how = dropout, SEED, own, of_senders
+            sets.append(((*given, *how[:3]), (torch.randn_like(out), *given, out, lse, *how)))
         name = f"attention by {way}, {str(dtype).removeprefix('torch.')}{', dropout' if dropout else ''}"
         time = partial(gpu_bench.timed, size=size, sets=sets, speed=speed)
         found += [
-            time(f"{name}, forward", run=lambda x: kernels.forward(*x[0], *x[1]), n_bytes=forward),
-            time(f"{name}, backward", run=lambda x: kernels.backward(*x[2], *x[1]), n_bytes=backward),
+            time(f"{name}, forward", run=lambda x: kernels.forward(*x[0]), n_bytes=forward),
+            time(f"{name}, backward", run=lambda x: kernels.backward(*x[1]), n_bytes=backward),
         ]
     return found
 

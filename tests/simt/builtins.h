@@ -17,7 +17,9 @@ inline void __syncwarp(uint32_t mask = 0xffffffffu) { simt::meet(simt::Op::sync,
 inline void __threadfence() {}
 
 template <class T>
-T __shfl_sync(uint32_t mask, T x, int source) { return simt::shuffle(mask, x, source); }
+T __shfl_sync(uint32_t mask, T x, int source, int width = 32) {
+    return simt::shuffle(mask, x, (simt::lane() & ~(width - 1)) | (source & (width - 1)));
+}
 template <class T>
 T __shfl_xor_sync(uint32_t mask, T x, int bits) { return simt::shuffle(mask, x, simt::lane() ^ bits); }
 template <class T>

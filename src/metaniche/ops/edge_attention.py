@@ -125,7 +125,8 @@ def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, see
     chosen = _chosen(q)
     if chosen == "cuda":
         inputs = *dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse)
-        return cuda.backward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
+        tiles = tiles_for(q, indptr, indices), tiles_for(q, *by_sender(indptr, indices)[:2])
+        return cuda.backward(*inputs, dropout, seed, *tiles)
     if chosen == "reference":
         return reference.edge_attention_backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed)
     grads = [torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v, bias)]

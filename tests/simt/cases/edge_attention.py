@@ -2,6 +2,7 @@
 
 import torch
 
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as op
 from metaniche.ops.reference.dropout import factors
 
@@ -49,9 +50,10 @@ def oracle(near, grad, q, k, v, indptr, indices, bias, null, dropout=0.0, seed=0
 
 def check(device, heads, width, dtype, near, dropout=0.0, make_tiles=None):
     grad, tensors = problem(near, heads, width, dtype, device)
-    how = dropout, SEED, make_tiles(*tensors[3:5]) if make_tiles else None
-    out, lse = op.forward(*tensors, *how)
-    grads = op.backward(grad, *tensors, out, lse, *how)
+    graph = tensors[3:5]
+    tiles = (make_tiles(*graph), make_tiles(*by_sender(*graph)[:2])) if make_tiles else (None, None)
+    out, lse = op.forward(*tensors, dropout, SEED, tiles[0])
+    grads = op.backward(grad, *tensors, out, lse, dropout, SEED, *tiles)
     names = ("out", "lse", "grad_q", "grad_k", "grad_v", "grad_bias", "grad_null")
     for name, found, expected in zip(names, (out, lse, *grads), oracle(near, grad, *tensors, dropout, SEED)):
         error = (found.cpu().double() - expected).norm() / expected.norm().clamp(min=1e-12)
@@ -72,6 +74,20 @@ def large_logits(device):
     out, lse = op.forward(q, k, v, indptr, indices, bias * 1e4, null)
     assert torch.isfinite(out).all()
     assert torch.isfinite(lse).all()
+
+
+def nan_is_heard_by_its_receivers_alone(device):
+    """Rows that have no edges left go along with those that have, and must not hear whoever stands at place 0."""
+    near = random_graph(11)
+    near[3] = False
+    near[3, 0] = True
+    grad, (q, k, v, *graph, bias, null) = problem(near, 3, 12, torch.float32, device)
+    v[0] = torch.nan
+    tensors = q, k, v, *graph, bias, null
+    out, lse = op.forward(*tensors)
+    grad_q, *_ = op.backward(grad, *tensors, out, lse)
+    for found in (out, grad_q):
+        assert torch.equal(found.isnan().any(2).any(1).cpu(), near[:, 0])
 
 
 def no_edges(device):
@@ -98,6 +114,7 @@ CASES = (
     row_longer_than_a_warp,
     dropout,
     large_logits,
+    nan_is_heard_by_its_receivers_alone,
     no_edges,
 )
 # Enough to notice every mutant.

@@ -33,14 +33,20 @@ __device__ __forceinline__ void narrow(float x, bf16& to) {
 // The `Count` numbers that lie in one word.
 template <int Count, class T>
 __device__ __forceinline__ void unpack(typename Word<Count * int(sizeof(T))>::type word, float (&x)[Count]) {
+    constexpr int Each = Count > 1 ? 4 / int(sizeof(T)) : 1;  // numbers in 32 bits
     union Both {
         typename Word<Count * int(sizeof(T))>::type word;
         T item[Count];
+        u32 bits[Count / Each];
         __device__ Both() {}
     } both;
     both.word = word;
 #pragma unroll
-    for (int c = 0; c < Count; ++c) x[c] = widen(both.item[c]);
+    for (int c = 0; c < Count; ++c) {
+        // The later of two bfloat16 stands where a float has its upper bits.
+        const bool upper = Each == 2 && c % 2 == 1;
+        x[c] = upper ? __uint_as_float(both.bits[c / 2] & 0xffff0000u) : widen(both.item[c]);
+    }
 }
 
 // `Count` neighbours at `from`, which is aligned to all of them.

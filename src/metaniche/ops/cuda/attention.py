@@ -26,21 +26,22 @@ def per_row(name: str) -> Array:
 
 
 INDPTR = Array("indptr", torch.int64, ("n+1",))
+# The same edges by sender, and their places in the CSR.
+PTR, ORDER = Array("ptr", torch.int64, ("n+1",)), Array("order", torch.int64, ("edges",))
 NULL = Array("null", torch.float32, ("HEADS",))
-NUMBERS = (
-    Scalar("n"),
-    Scalar("edges"),
-    Scalar("scale", "f32"),
-    Scalar("start", "u64"),
-    Scalar("limit", "u64"),
-    Scalar("keep", "f32"),
-)
+SIZES = (Scalar("n"), Scalar("edges"), Scalar("scale", "f32"))
+NUMBERS = (*SIZES, Scalar("start", "u64"), Scalar("limit", "u64"), Scalar("keep", "f32"))
+
+
+def sizes(q_NHD: Tensor, indices: Tensor) -> tuple[int | float, ...]:
+    """The values of SIZES."""
+    n, _, width = q_NHD.shape
+    return n, indices.numel(), 1 / math.sqrt(width)
 
 
 def numbers(q_NHD: Tensor, indices: Tensor, dropout: float, seed: int) -> tuple[int | float, ...]:
     """The values of NUMBERS."""
-    n, _, width = q_NHD.shape
-    return n, indices.numel(), 1 / math.sqrt(width), *draw(dropout, seed)
+    return *sizes(q_NHD, indices), *draw(dropout, seed)
 
 
 def lanes(heads: int, width: int, dtype: torch.dtype, most: int) -> dict[str, int | str]:

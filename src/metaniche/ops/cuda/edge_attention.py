@@ -11,6 +11,9 @@ from metaniche.ops.cuda.attention import (
     INDPTR,
     NULL,
     NUMBERS,
+    ORDER,
+    PTR,
+    SIZES,
     aligned,
     cells,
     channels_a_lane,
@@ -18,6 +21,7 @@ from metaniche.ops.cuda.attention import (
     numbers,
     per_edge,
     per_row,
+    sizes,
 )
 from metaniche.ops.cuda.edge_attention_tiles import Tiles
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
@@ -27,11 +31,6 @@ SOURCE, THREADS = "edge_attention", 256
 MOST_HEADS, MOST_CHANNELS_A_LANE = 32, 32
 
 _CSR = (INDPTR, Array("indices", torch.int32, ("edges",)))
-_CSC = (
-    Array("ptr", torch.int64, ("n+1",)),
-    Array("receivers", torch.int32, ("edges",)),
-    Array("order", torch.int64, ("edges",)),
-)
 FORWARD = Kernel(
     SOURCE,
     "attention_forward",
@@ -52,22 +51,23 @@ BACKWARD_ROWS = Kernel(
         *NUMBERS,
         *cells("grad_q"),
         per_edge("grad_bias"),
+        per_edge("weight"),
         per_row("delta"),
     ),
     THREADS,
-    registers=128,
+    registers=160,
 )
 BACKWARD_COLUMNS = Kernel(
     SOURCE,
     "attention_backward_columns",
     (
-        *cells("q", "k"),
-        *_CSC,
-        per_edge("bias"),
-        per_row("lse"),
-        *cells("grad"),
+        *cells("q", "grad"),
+        PTR,
+        Array("receivers", torch.int32, ("edges",)),
+        ORDER,
         per_edge("grad_bias"),
-        *NUMBERS,
+        per_edge("weight"),
+        *SIZES,
         *cells("grad_k", "grad_v"),
     ),
     THREADS,
@@ -117,7 +117,7 @@ def forward(
         how = _how(q, dropout)
         launch(FORWARD, how, _blocks(how, len(q)), q, k, v, indptr, indices, *rest)
     else:
-        by_tiles.run(by_tiles.FORWARD, dropout > 0, q, k, v, indptr, tiles, *rest)
+        by_tiles.run(by_tiles.FORWARD, dropout > 0, (q, k, v), indptr, tiles, *rest)
     return out, lse
 
 
@@ -135,19 +135,27 @@ def backward(
     dropout: float = 0.0,
     seed: int = 0,
     tiles: Tiles | None = None,
+    sender_tiles: Tiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, bias and null; those of k and v are collected sender by sender with or without tiles."""
-    how, sizes = _how(q, dropout), numbers(q, indices, dropout, seed)
+    """Gradients of q, k, v, bias and null.
+
+    Those of k and v are collected sender by sender: `sender_tiles` are the tiles of the graph by sender.
+    """
+    how = _how(q, dropout)
     grad, q, k, v, out = (aligned(x) for x in (grad, q, k, v, out))
     grad_q, grad_k, grad_v, grad_bias = (torch.empty_like(x) for x in (q, k, v, bias))
-    delta = torch.empty_like(lse)
-    rest = bias, out, lse, grad, *sizes, grad_q, grad_bias, delta
+    weight, delta = torch.empty_like(bias), torch.empty_like(lse)
+    rest = bias, out, lse, grad, *numbers(q, indices, dropout, seed), grad_q, grad_bias, weight, delta
     if tiles is None:
         launch(BACKWARD_ROWS, how, _blocks(how, len(q)), q, k, v, indptr, indices, *rest)
     else:
-        by_tiles.run(by_tiles.BACKWARD_ROWS, dropout > 0, q, k, v, indptr, tiles, *rest)
-    columns = q, k, *by_sender(indptr, indices), bias, lse, grad, grad_bias, *sizes, grad_k, grad_v
-    launch(BACKWARD_COLUMNS, how, _blocks(how, len(q)), *columns)
+        by_tiles.run(by_tiles.BACKWARD_ROWS, dropout > 0, (q, k, v), indptr, tiles, *rest)
+    ptr, receivers, order = by_sender(indptr, indices)
+    rest = order, grad_bias, weight, *sizes(q, indices), grad_k, grad_v
+    if sender_tiles is None:
+        launch(BACKWARD_COLUMNS, how, _blocks(how, len(q)), q, grad, ptr, receivers, *rest)
+    else:
+        by_tiles.run(by_tiles.BACKWARD_COLUMNS, dropout > 0, (q, grad), ptr, sender_tiles, *rest)
     return grad_q, grad_k, grad_v, grad_bias, -((null - lse).exp() * delta).sum(0)
 
 
