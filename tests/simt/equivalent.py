@@ -5,6 +5,7 @@ from simt.mutants import Mutant
 SUPERSET = "more candidates are tested, none of them a neighbour"
 GUARDED = "a later guard makes the extra turn empty"
 SHORTCUT = "a shortcut is missed and float64 decides the same"
+LEFT = "what a thread leaves to nearest.cu is found there"
 
 SAME = {
     ("32", -1, "offset < 32"): "offsets are powers of two",
@@ -34,6 +35,22 @@ SAME = {
     ("n", 1, "lower(t, apart) < n"): GUARDED,
     ("n", -1, "lower(t, apart) < n"): "the last entry has no partner",
     ("degree", 1, "e += LANES"): GUARDED,
+    ("rings.unseen_from(ring)", -1, "best.worst >="): SUPERSET,
+    ("worst", 1, "return d < worst"): "a farther one stands behind the last that counts",
+    ("SLOTS", 1, "r < SLOTS"): GUARDED,
+    ("0", 1, "previous = s > 0"): "only four slots tell, and nearest_four_slots takes long",
+    ("run.last", 1, "from += 32"): GUARDED,
+    ("limit", 1, "<= limit"): SHORTCUT,
+    ("0", -1, "if (want <= 0)"): "a cell without neighbours writes nothing",
+    ("DIM", -1, "at[d] = cells.bin_along"): "around the wrong bin the search goes on until all is seen",
+    ("0", -1, "before > 0"): "beyond the box there are no cells",
+    ("MOST", 1, "found = t == wanted"): "nobody wants so many",
+    ("LAST_RING", -1, "ring <= LAST_RING"): LEFT,
+    ("LAST_RING", 1, "ring <= LAST_RING"): LEFT,
+    ("MOST_SEEN", -1, "seen > MOST_SEEN"): LEFT,
+    ("MOST_SEEN", 1, "seen > MOST_SEEN"): LEFT,
+    ("0.0", -1, "unseen > 0.0"): "such a square is below every reach",
+    ("0", -1, "sure = want <= 0"): "a cell without neighbours writes nothing",
     ("complexes", 1, "start += 32"): GUARDED,
     ("COLUMNS", 1, "lane < COLUMNS && head < heads"): "the next lane has the same sum of the same head",
     ("heads", 1, "tile += COLUMNS"): GUARDED,

@@ -38,6 +38,7 @@ GATED = {
             "label_moments",
             "neighbors",
             "nearest",
+            "nearest_few",
             "transport",
         )
     },
@@ -106,7 +107,7 @@ ptxas info    : Used 12 registers"""
 
 
 def test_texts_hold_every_header_once():
-    assert set(compile.texts("nearest")) == {"cuda/nearest.cu", "cuda/cell_list.h", "common/types.h"}
+    assert set(compile.texts("nearest")) == {"cuda/nearest.cu", "cuda/rings.h", "cuda/cell_list.h", "common/types.h"}
 
 
 def test_the_fingerprint_changes_with_everything_that_matters(monkeypatch):

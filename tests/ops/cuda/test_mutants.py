@@ -15,7 +15,13 @@ SHARE = 1 if ALL else 8
 
 
 # A header's mutants are tried under one of the sources that include it.
-HEADERS = {"cuda/attention.h": "edge_attention", "cuda/cell_list.h": "neighbors", "cuda/vector.h": "edge_attention"}
+HEADERS = {
+    "cuda/attention.h": "edge_attention",
+    "cuda/cell_list.h": "neighbors",
+    "cuda/rings.h": "nearest",
+    "cuda/row_team.h": "csr_encoder",
+    "cuda/vector.h": "edge_attention",
+}
 
 
 def mutants(source):

@@ -46,6 +46,7 @@ SHORT = {
     "ligrec": ligrec.SHORT,
     "neighbors": neighbors.RADIUS_SHORT,
     "nearest": neighbors.NEAREST_SHORT,
+    "nearest_few": neighbors.FEW_SHORT,
     "pair_logits": pair_logits.SHORT,
     "segment": segment.SHORT,
     "transport": transport.SHORT,

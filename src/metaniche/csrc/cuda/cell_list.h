@@ -8,6 +8,8 @@ namespace metaniche {
 // float32 rounding of a squared distance, of the cast of its bound, and of a bin's wall stay below this.
 constexpr double ROUNDING = 1e-6;
 
+__device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
+
 // A range of sorted cells.
 struct Run {
     i32 first, last;

@@ -1,15 +1,13 @@
 // k nearest neighbours on a cell list, a warp a cell: rings of bins around its own until no unseen cell can be among
 // the k nearest. The list of the best is spread over the lanes: position p is slot p / 32 of lane p % 32.
 // Specialised by DIM, DENSE (see cell_list.h), SLOTS (k <= 32 * SLOTS), THREADS.
-#include "cuda/cell_list.h"
+#include "cuda/rings.h"
 
 namespace metaniche {
 
 constexpr u32 ALL = 0xffffffffu;
 // Past this many rings the cell stands alone, and every cell of its sample is looked at.
 constexpr i64 MOST_RINGS = DIM == 2 ? 24 : 8;
-
-__device__ __forceinline__ double infinity() { return __longlong_as_double(0x7ff0000000000000LL); }
 
 // The `want` nearest so far, by exact distance, then by index; all lanes make every call together.
 struct Best {
@@ -85,8 +83,7 @@ struct Best {
 struct Nearest {
     const CellList& cells;
     const i32* ids;
-    i64 i, sample;
-    i64 at[3];
+    Rings rings;
     Best best;
 
     __device__ __forceinline__ void scan(Run run) {
@@ -96,8 +93,8 @@ struct Nearest {
             i32 id = 0x7fffffff;
             // A float32 square above this is farther than the worst; below float32's range nothing is sure.
             const float limit = float(best.worst * best.worst * (1.0 + 4.0 * ROUNDING) + 1e-29);
-            if (j < run.last && j != i && cells.square(i, j) <= limit) {
-                d = cells.distance(i, j);
+            if (j < run.last && j != rings.i && cells.square(rings.i, j) <= limit) {
+                d = cells.distance(rings.i, j);
                 id = ids[j];
             }
             u32 votes = __ballot_sync(ALL, best.takes(d, id));
@@ -111,46 +108,17 @@ struct Nearest {
         }
     }
 
-    // The shell of bins at `ring`, or with `whole` all bins up to it.
-    __device__ __forceinline__ void scan_ring(i64 ring, bool whole) {
-        const i64 depth = DIM == 3 ? ring : 0;
-        for (i64 dz = -depth; dz <= depth; ++dz)
-            for (i64 dy = -ring; dy <= ring; ++dy) {
-                const bool face = dy == ring || dy == -ring || (DIM == 3 && (dz == ring || dz == -ring));
-                const i64 y = at[1] + dy, z = at[2] + dz;
-                if (whole || face) {
-                    scan(cells.row(sample, y, z, at[0] - ring, at[0] + ring));
-                } else {
-                    scan(cells.row(sample, y, z, at[0] - ring, at[0] - ring));
-                    scan(cells.row(sample, y, z, at[0] + ring, at[0] + ring));
-                }
-            }
-    }
-
-    // A lower bound of the distance to the cells outside the rings seen; infinite where there are none.
-    __device__ __forceinline__ double unseen_from(i64 ring) const {
-        double least = infinity();
-        const double side = cells.side[sample];
-#pragma unroll
-        for (int d = 0; d < DIM; ++d) {
-            const double x = cells.x(d, i), low = cells.low[sample * DIM + d];
-            const i64 before = at[d] - ring, after = at[d] + ring + 1;
-            if (before > 0) least = fmin(least, x - (low + double(before) * side));
-            if (after < cells.bins[sample * DIM + d]) least = fmin(least, low + double(after) * side - x);
-        }
-        return least - ROUNDING * side;
-    }
-
     __device__ __forceinline__ void search(Run everyone) {
-        scan_ring(1, true);
-        for (i64 ring = 1; !(best.worst < unseen_from(ring)); ++ring) {
-            if (unseen_from(ring) == infinity()) return;
+        const auto scan_run = [&](Run run) { scan(run); };
+        rings.visit(1, true, scan_run);
+        for (i64 ring = 1; best.worst >= rings.unseen_from(ring); ++ring) {
+            if (rings.unseen_from(ring) == infinity()) return;
             if (ring == MOST_RINGS) {
                 best.clear();
                 scan(everyone);
                 return;
             }
-            scan_ring(ring + 1, false);
+            rings.visit(ring + 1, false, scan_run);
         }
     }
 };
@@ -159,24 +127,23 @@ struct Nearest {
 
 using namespace metaniche;
 
-// Row r has indptr[r + 1] - indptr[r] <= 32 * SLOTS neighbours, fewer than its sample has cells.
-// OUTPUT: columns and lengths (edges), columns ascending.
+// The cells todo (count) of the sorted ones. Row r has indptr[r + 1] - indptr[r] <= 32 * SLOTS neighbours, fewer than
+// its sample has cells. OUTPUT: columns and lengths (edges), columns ascending.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 nearest_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i32* __restrict__ sample,
              const i64* __restrict__ sample_ptr, const double* __restrict__ low, const double* __restrict__ side,
              const i64* __restrict__ bins, const i64* __restrict__ base, const i64* __restrict__ occupied,
              const i32* __restrict__ starts, i64 n, i64 samples, i64 n_occupied, i64 n_starts,
-             const i64* __restrict__ indptr, i64 edges, i32* __restrict__ columns, float* __restrict__ lengths) {
-    const i64 i = (i64(blockIdx.x) * THREADS + threadIdx.x) / 32;
-    if (i >= n) return;
-    const i64 row = ids[i], first = indptr[row];
+             const i64* __restrict__ todo, i64 count, const i64* __restrict__ indptr, i64 edges,
+             i32* __restrict__ columns, float* __restrict__ lengths) {
+    const i64 warp = (i64(blockIdx.x) * THREADS + threadIdx.x) / 32;
+    if (warp >= count) return;
+    const i64 i = todo[warp], row = ids[i], first = indptr[row];
     const int want = int(indptr[row + 1] - first);
     if (want <= 0) return;
     const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};
     const i64 s = sample[i];
-    Nearest nearest{cells, ids, i, s, {0, 0, 0}, Best(int(threadIdx.x) & 31, want)};
-#pragma unroll
-    for (int d = 0; d < DIM; ++d) nearest.at[d] = cells.bin_along(d, s, cells.x(d, i));
+    Nearest nearest{cells, ids, Rings(cells, i, s), Best(int(threadIdx.x) & 31, want)};
     nearest.search({i32(sample_ptr[s]), i32(sample_ptr[s + 1])});
     nearest.best.write(columns + first, lengths + first);
 }

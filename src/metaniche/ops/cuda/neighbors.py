@@ -1,4 +1,4 @@
-"""Radius and k-nearest neighbours on a GPU: `csrc/cuda/neighbors.cu` and `csrc/cuda/nearest.cu`."""
+"""Radius and k-nearest neighbours on a GPU: `csrc/cuda/neighbors.cu`, `nearest_few.cu` and `nearest.cu`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ from metaniche.ops.cuda.cell_list import (
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 
+FEW_THREADS = 128
 Neighbors = tuple[Tensor, Tensor, Tensor]
 MOST_NEAREST = 256
+# Neighbours that fit a thread's registers.
+MOST_FEW = 31
 
 _BOUNDS = (
     Scalar("outer", "f64"),
@@ -66,11 +69,31 @@ THIN = Kernel(
 NEAREST = Kernel(
     "nearest",
     "nearest_fill",
-    (*CELLS, SAMPLE, _SAMPLE_PTR, *GRIDS, *LOOKUP, *COUNTS, *LOOKUP_COUNTS, _INDPTR, Scalar("edges"), *_EDGES),
+    (
+        *CELLS,
+        SAMPLE,
+        _SAMPLE_PTR,
+        *GRIDS,
+        *LOOKUP,
+        *COUNTS,
+        *LOOKUP_COUNTS,
+        Array("todo", torch.int64, ("count",)),
+        Scalar("count"),
+        _INDPTR,
+        Scalar("edges"),
+        *_EDGES,
+    ),
     THREADS,
     registers=112,
 )
-KERNELS = (BIN_KEYS, COUNT, FILL, THIN, NEAREST)
+FEW = Kernel(
+    "nearest_few",
+    "nearest_few",
+    (*_SEARCH, _INDPTR, Scalar("edges"), *_EDGES, Array("unsure", torch.uint8, ("n",))),
+    FEW_THREADS,
+    registers=168,
+)
+KERNELS = (BIN_KEYS, COUNT, FILL, THIN, NEAREST, FEW)
 PACKED = tuple(defines(dim, dense) for dim in (2, 3) for dense in (True, False))
 
 
@@ -80,6 +103,13 @@ def nearest_defines(dim: int, dense: bool, k: int) -> dict[str, int]:
 
 
 PACKED_NEAREST = tuple(nearest_defines(dim, dense, k) for dim in (2, 3) for dense in (True, False) for k in (32, 64))
+
+
+def few_defines(dim: int, dense: bool, k: int) -> dict[str, int]:
+    return {"DIM": dim, "DENSE": int(dense), "MOST": max(8, power_of_two(k + 1)), "THREADS": FEW_THREADS}
+
+
+PACKED_FEW = tuple(few_defines(dim, dense, k) for dim in (2, 3) for dense in (True, False) for k in (7, 15, 31))
 
 
 def unable_nearest(k: int) -> str | None:
@@ -118,9 +148,16 @@ def knn_neighbors(pos: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
     indptr = _offsets((sizes - 1).clamp(min=0, max=k).repeat_interleave(sizes, output_size=n))
     columns, lengths = _edges(indptr)
     cells = _list_for_nearest(pos, sample_ptr, k)
+    edges = indptr, columns.numel(), columns, lengths
+    if k > MOST_FEW:
+        todo = torch.arange(n, device=pos.device)
+    else:
+        unsure = torch.empty(n, dtype=torch.uint8, device=pos.device)
+        launch(FEW, few_defines(dim, cells.dense, k), blocks_for(n, FEW_THREADS), *_search(cells), *edges, unsure)
+        todo = unsure.nonzero()[:, 0]
     given = cells.axes, cells.ids, cells.sample, sample_ptr, *cells.grids, *cells.lookup, *cells.counts
     how = nearest_defines(dim, cells.dense, k)
-    launch(NEAREST, how, blocks_for(n, THREADS // 32), *given, indptr, columns.numel(), columns, lengths)
+    launch(NEAREST, how, blocks_for(todo.numel(), THREADS // 32), *given, todo, todo.numel(), *edges)
     return indptr, columns, lengths
 
 
@@ -135,7 +172,9 @@ def bounds(distance: float) -> tuple[float, float]:
 
 
 def _list_for_nearest(pos: Tensor, sample_ptr: Tensor, k: int) -> CellList:
-    wanted = max(2.0, (0.2 if pos.shape[1] == 2 else 0.15) * k)
+    # So that the k nearest stand in the bins that nearest_few.cu looks at first.
+    a_neighbour = 0.2 if pos.shape[1] == 2 else 0.4 if k <= MOST_FEW else 0.15
+    wanted = max(2.0, a_neighbour * k)
     cells = cell_list(pos, sample_ptr, fitting_sides(pos, sample_ptr, wanted))
     # Where cells crowd in a part of the box, bins that fit the crowd.
     for _ in range(3):

@@ -49,6 +49,7 @@ PACKED: dict[str, tuple[Defines, ...]] = {
     ligrec.SOURCE: ligrec.PACKED,
     neighbors.SOURCE: neighbors.PACKED,
     neighbors.NEAREST.source: neighbors.PACKED_NEAREST,
+    neighbors.FEW.source: neighbors.PACKED_FEW,
     pair_logits.SOURCE: pair_logits.PACKED,
     segment.SOURCE: segment.PACKED,
     transport.SOURCE: transport.PACKED,
