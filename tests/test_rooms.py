@@ -160,8 +160,8 @@ def test_a_kernel_includes_nothing_that_nvrtc_would_have_to_find(path):
 def test_every_cuda_source_has_its_op_and_is_told_apart_by_one_word():
     ops = {path.stem for path in (SOURCE / "ops" / "cuda").glob("*.py")}
     sources = {path.stem for path in CSRC if path.suffix == ".cu"}
-    assert sources - ops == {"nearest"}, (
-        "a .cu file has its host side under the same name; nearest.cu is of neighbors.py"
+    assert sources - ops == {"nearest_few"}, (
+        "a .cu file has its host side under the same name; nearest_few.cu is of nearest.py"
     )
 
 

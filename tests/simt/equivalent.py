@@ -38,7 +38,7 @@ SAME = {
     ("rings.unseen_from(ring)", -1, "best.worst >="): SUPERSET,
     ("worst", 1, "return d < worst"): "a farther one stands behind the last that counts",
     ("SLOTS", 1, "r < SLOTS"): GUARDED,
-    ("0", 1, "previous = s > 0"): "only four slots tell, and nearest_four_slots takes long",
+    ("0", 1, "previous = s > 0"): "only four slots tell, and `four_slots` takes long",
     ("run.last", 1, "from += 32"): GUARDED,
     ("limit", 1, "<= limit"): SHORTCUT,
     ("0", -1, "if (want <= 0)"): "a cell without neighbours writes nothing",

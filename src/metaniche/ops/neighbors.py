@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metaniche.errors import GraphError
 from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.cuda import nearest as cuda_nearest
 from metaniche.ops.cuda import neighbors as cuda
 from metaniche.ops.reference import neighbors as reference
 
@@ -75,9 +76,9 @@ def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
     check_cells(pos_um, sample_ptr)
     if k < 1:
         raise GraphError(f"Expected k >= 1 neighbours, found {k}.")
-    chosen = runner("knn_neighbors", pos_um, cuda.unable_nearest(k))
+    chosen = runner("knn_neighbors", pos_um, cuda_nearest.unable(k))
     if chosen == "cuda":
-        return cuda.knn_neighbors(*dense(pos_um, sample_ptr.to(pos_um.device)), int(k))
+        return cuda_nearest.knn_neighbors(*dense(pos_um, sample_ptr.to(pos_um.device)), int(k))
     find = _native_knn if chosen == "cpu" else reference.knn_neighbors
     return _tensors(find(*host_arrays(pos_um, sample_ptr), int(k)), pos_um.device)
 

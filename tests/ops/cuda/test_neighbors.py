@@ -37,8 +37,3 @@ def test_bounds_leave_room_for_rounding(distance):
     square = np.float64(distance) ** 2 if distance < 1e150 else np.inf
     assert surely < square or square == 0
     assert maybe > square or maybe == np.inf
-
-
-def test_too_many_neighbours_are_left_to_the_cpu():
-    assert op.unable_nearest(256) is None
-    assert "256" in op.unable_nearest(257)

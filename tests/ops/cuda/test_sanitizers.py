@@ -14,12 +14,12 @@ import sys, torch
 from pathlib import Path
 from simt.machine import Machine
 from simt.cases import (autocorrelation, csr_encoder, edge_attention, edge_attention_tiles, edge_null, expression,
-                        hilbert, label_null, ligrec, neighbors, pair_logits, segment, transport)
+                        hilbert, label_null, ligrec, nearest, neighbors, pair_logits, segment, transport)
 from metaniche.ops.cuda.launch import use_machine
 torch.set_num_threads(1)
 with use_machine(Machine(Path(sys.argv[1]), seed=1, sanitize=True)):
     for case in (edge_attention.SHORT[0], *edge_attention_tiles.SHORT[:3], segment.SHORT[4], hilbert.SHORT[0],
-                 neighbors.radius_plane, neighbors.thinning, neighbors.nearest_plane, *ligrec.SHORT[:4],
+                 neighbors.radius_plane, neighbors.thinning, nearest.plane, nearest.far_cell, *ligrec.SHORT[:4],
                  pair_logits.SHORT[0], *expression.SHORT, csr_encoder.SHORT[0], transport.SHORT[0],
                  edge_null.few_types, autocorrelation.genes_130, autocorrelation.pairs_of_genes, label_null.counts,
                  label_null.moments_dense):

@@ -1,6 +1,4 @@
-"""Neighbour searches against all pairs in float64."""
-
-from unittest.mock import patch
+"""Radius neighbours against all pairs in float64."""
 
 import numpy as np
 import torch
@@ -49,16 +47,6 @@ def check_radius(scene, radius, inner=0.0):
     if inner > 0:
         near &= distance > inner
     same(op.radius_neighbors(pos, ptr, radius, inner, None, 0), near, distance)
-
-
-def check_nearest(scene, k):
-    pos, ptr = scene
-    distance = all_pairs(pos, ptr)
-    near = np.zeros(distance.shape, bool)
-    for i, row in enumerate(distance):
-        order = np.lexsort((np.arange(len(row)), row))[:k]
-        near[i, order[np.isfinite(row[order])]] = True
-    same(op.knn_neighbors(pos, ptr, k), near, distance)
 
 
 def radius_plane(device):
@@ -136,107 +124,11 @@ def thinning(device):
         assert all(np.array_equal(a.cpu().numpy(), b) for a, b in zip(found, expected))
 
 
-def nearest_plane(device):
-    check_nearest(cells((90, 0, 1, 12), 2, device), 6)
-
-
-def nearest_space(device):
-    check_nearest(cells((50, 9), 3, device), 7)
-
-
-def nearest_lattice(device):
-    check_nearest(cells((80,), 2, device, lattice=True, extent=30.0), 5)
-
-
-def nearest_more_than_a_warp(device):
-    check_nearest(cells((36, 2), 2, device), 34)
-
-
-def nearest_four_slots(device):
-    check_nearest(cells((75,), 2, device), 70)
-
-
-def nearest_close_together(device):
-    """All within two micrometres; of two cells each has the other."""
-    check_nearest(cells((60, 2), 2, device, extent=1.0), 7)
-
-
-def nearest_few_are_sure(device):
-    """Where cells are spread evenly, nothing is left to nearest.cu."""
-    for dim, k in ((2, 7), (2, 3), (3, 5)):
-        with patch.object(op, "launch", side_effect=op.launch) as launches:
-            check_nearest(cells((150,), dim, device, extent=1.0), k)
-        (left,) = [call.args[2] for call in launches.mock_calls if call.args[0] is op.NEAREST]
-        assert left == 0
-
-
-def nearest_far_cell(device):
-    """One cell stands so far off that its rings end before they reach the others."""
-    for dim in (2, 3):
-        pos = np.random.default_rng(4).uniform(0, 10, (60, dim)).astype(np.float32)
-        pos[-1] += 1e5
-        check_nearest(place(pos, (60,), device), 3)
-
-
-def nearest_uneven(device):
-    """Tight clumps a few bins apart: the k-th neighbour stands in a far ring."""
-    rng = np.random.default_rng(5)
-    centres = rng.uniform(0, 100, (12, 2))
-    pos = (centres[rng.integers(0, 12, 60)] + rng.normal(0, 0.5, (60, 2))).astype(np.float32)
-    check_nearest(place(pos, (60,), device), 8)
-
-
-def nearest_of_tiny_and_huge_scenes(device):
-    for scale in (1e-22, 1e19):
-        pos = (np.random.default_rng(3).uniform(0, 1, (20, 2)) * scale).astype(np.float32)
-        check_nearest(place(pos, (20,), device), 4)
-
-
-def nearest_almost_equal(device):
-    """Two neighbours whose float32 squares tie, or fall the other way: float64 decides."""
-    pos = []
-    for step in range(-4, 5):
-        x, far = 100.0 * step, np.float32(3.0 * (1 + step * 2.0**-24))
-        pos += [(x, 0.0), (x + far, 0.0), (x, 3.0), (x - 0.5, 0.25)]
-    check_nearest(place(np.array(pos, np.float32), (len(pos),), device), 2)
-
-
-def nearest_in_a_crowd(device):
-    """More cells in one place than a thread looks at."""
-    pos = np.random.default_rng(8).uniform(0, 1, (1200, 2)).astype(np.float32)
-    pos[:1100] = pos[0]
-    check_nearest(place(pos, (1200,), device), 3)
-
-
-def by_warps(case):
-    """The same with nearest.cu alone."""
-
-    def every(device):
-        with patch.object(op, "MOST_FEW", 0):
-            case(device)
-
-    every.__name__ = f"{case.__name__}_by_warps"
-    return every
-
-
 def no_cells(device):
     pos, ptr = cells((0,), 2, device)
-    for found in (op.radius_neighbors(pos, ptr, 5.0, 0.0, None, 0), op.knn_neighbors(pos, ptr, 3)):
-        assert [x.numel() for x in found] == [1, 0, 0]
+    assert [x.numel() for x in op.radius_neighbors(pos, ptr, 5.0, 0.0, None, 0)] == [1, 0, 0]
 
 
-BY_WARPS = tuple(
-    by_warps(case)
-    for case in (
-        nearest_plane,
-        nearest_space,
-        nearest_far_cell,
-        nearest_uneven,
-        nearest_lattice,
-        nearest_close_together,
-        nearest_almost_equal,
-    )
-)
 CASES = (
     radius_plane,
     radius_space,
@@ -249,22 +141,9 @@ CASES = (
     radius_one_heavy_bin,
     radius_of_tiny_and_huge_scenes,
     thinning,
-    nearest_plane,
-    nearest_space,
-    nearest_lattice,
-    nearest_more_than_a_warp,
-    nearest_four_slots,
-    nearest_far_cell,
-    nearest_uneven,
-    nearest_close_together,
-    nearest_few_are_sure,
-    nearest_of_tiny_and_huge_scenes,
-    nearest_almost_equal,
-    nearest_in_a_crowd,
-    *BY_WARPS,
     no_cells,
 )
-RADIUS_SHORT = (
+SHORT = (
     radius_plane,
     radius_space,
     radius_lattice,
@@ -275,15 +154,3 @@ RADIUS_SHORT = (
     radius_one_heavy_bin,
     thinning,
 )
-FEW_SHORT = (
-    nearest_close_together,
-    nearest_few_are_sure,
-    nearest_plane,
-    nearest_space,
-    nearest_far_cell,
-    nearest_uneven,
-    nearest_lattice,
-    nearest_almost_equal,
-    nearest_of_tiny_and_huge_scenes,
-)
-NEAREST_SHORT = (nearest_more_than_a_warp, *BY_WARPS)

@@ -131,9 +131,9 @@ using namespace metaniche;
 // its sample has cells. OUTPUT: columns and lengths (edges), columns ascending.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 nearest_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i32* __restrict__ sample,
-             const i64* __restrict__ sample_ptr, const double* __restrict__ low, const double* __restrict__ side,
-             const i64* __restrict__ bins, const i64* __restrict__ base, const i64* __restrict__ occupied,
-             const i32* __restrict__ starts, i64 n, i64 samples, i64 n_occupied, i64 n_starts,
+             const double* __restrict__ low, const double* __restrict__ side, const i64* __restrict__ bins,
+             const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
+             i64 samples, i64 n_occupied, i64 n_starts, const i64* __restrict__ sample_ptr,
              const i64* __restrict__ todo, i64 count, const i64* __restrict__ indptr, i64 edges,
              i32* __restrict__ columns, float* __restrict__ lengths) {
     const i64 warp = (i64(blockIdx.x) * THREADS + threadIdx.x) / 32;

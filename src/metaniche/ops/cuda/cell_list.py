@@ -27,6 +27,8 @@ SAMPLE = Array("sample", torch.int32, ("n",))
 LOOKUP = (Array("occupied", torch.int64, ("n_occupied",)), Array("starts", torch.int32, ("n_starts",)))
 COUNTS = (Scalar("n"), Scalar("samples"))
 LOOKUP_COUNTS = (Scalar("n_occupied"), Scalar("n_starts"))
+# What a search is given: `CellList.search`.
+SEARCH = (*CELLS, SAMPLE, *GRIDS, *LOOKUP, *COUNTS, *LOOKUP_COUNTS)
 
 BIN_KEYS = Kernel(
     SOURCE,
@@ -58,12 +60,10 @@ class CellList:
     dense: bool
 
     @property
-    def lookup(self) -> tuple[Tensor, Tensor]:
-        return self.occupied, self.starts
-
-    @property
-    def counts(self) -> tuple[Argument, ...]:
-        return len(self.ids), len(self.side), self.occupied.numel(), self.starts.numel()
+    def search(self) -> tuple[Argument, ...]:
+        """The values of SEARCH."""
+        sizes = len(self.ids), len(self.side), self.occupied.numel(), self.starts.numel()
+        return self.axes, self.ids, self.sample, *self.grids, self.occupied, self.starts, *sizes
 
 
 def cell_list(pos: Tensor, sample_ptr: Tensor, sides: np.ndarray) -> CellList:
