@@ -55,6 +55,8 @@ SAME = {
     ("COLUMNS", 1, "lane < COLUMNS && head < heads"): "the next lane has the same sum of the same head",
     ("heads", 1, "tile += COLUMNS"): GUARDED,
     ("end", 1, "start += THREADS"): GUARDED,
+    ("count", 1, "k += AHEAD"): GUARDED,
+    ("count", 1, "next[a] = Entries"): "what is brought is not visited",
     ("slots", 1, "start += THREADS / share"): GUARDED,
     ("pairs", 1, "tile += TILE"): "a tile without pairs adds nothing",
     ("n_types", 1, "first += 32"): GUARDED,

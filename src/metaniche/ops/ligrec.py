@@ -195,7 +195,7 @@ class Signal:
         """Why no native code of the device can run the problem, or None."""
         if self.device.type != "cuda":
             return None
-        return cuda.unable(self.far.shape[1], self.near.shape[1], self.near_P.numel())
+        return cuda.unable(self.far.shape[1], self.near_P.numel())
 
     def native(self, slot_P: Tensor) -> tuple:
         """The arguments that every native function shares; `slot_P` is the place of each pair in the output."""

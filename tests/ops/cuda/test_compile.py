@@ -45,7 +45,7 @@ GATED = {
     "label_null": [PACKED["label_null"][0], PACKED["label_null"][-1]],
     "ligrec": [
         *(v for v in PACKED["ligrec"] if v["FAR"] != 704),
-        ligrec.defines(1500, 1500, 3000, torch.float64, saturates=False),
+        ligrec.defines(1500, 3000, torch.float64, saturates=False),
     ],
     "pair_logits": [v for v in PACKED["pair_logits"] if v["FAR"] != 704],
     "segment": [v for v in PACKED["segment"] if v["COLUMNS"] != 4],

@@ -51,11 +51,13 @@ def test_the_public_ops_run_it(simt, on_gpu, score, sparse):
 
 
 def test_a_gene_that_no_pair_names_takes_no_room():
-    assert op.unable(30_000, 30_000, 2000) is None
-    assert "no kernel for pairs of up to 9000 far" in op.unable(9000, 9000, 20_000)
-    assert op.unable(2500, 2500, 5000, itemsize=8) is None
-    assert op.held_for(704, 704, 2000, 4) == 16
-    assert op.held_for(2500, 2500, 5000, 8) == 4
+    assert op.unable(30_000, 2000) is None
+    assert "no kernel for pairs of up to 12000 far" in op.unable(12_000, 20_000)
+    assert op.unable(2500, 5000, itemsize=8) is None
+    assert op.tile_for(704, 2000, 4) == 2048
+    assert op.tile_for(704, 20, 4) == 128
+    assert op.tile_for(9000, 20_000, 4) == 1024
+    assert op.tile_for(2500, 5000, 8) == 2048
 
 
 def test_pieces_stay_few_however_many_edges(simt, monkeypatch):

@@ -18,6 +18,7 @@ SHARE = 1 if ALL else 8
 HEADERS = {
     "cuda/attention.h": "edge_attention",
     "cuda/cell_list.h": "neighbors",
+    "cuda/layout.h": "ligrec",
     "cuda/rings.h": "nearest",
     "cuda/row_team.h": "csr_encoder",
     "cuda/vector.h": "edge_attention",

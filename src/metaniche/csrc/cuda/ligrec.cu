@@ -1,70 +1,51 @@
 // Ligand-receptor signals along the edges of a graph, reduced as they arise: nothing of edges by pairs is ever stored.
 //
-// A block lays out what a row's own cell expresses (near) and what its neighbours do (far) over all genes in shared
-// memory; its threads then look at a tile of pairs. Neighbours come one after the other: every sum has one order.
-// Specialised by VALUE (float or double), FAR and NEAR (genes), HELD (pairs a thread holds), SATURATES (0: the
-// product, 1: its Hill function), THREADS.
+// A block lays out over all genes in shared memory what a row's neighbours express (far). What the row's own cell
+// expresses (near) meets it there, each thread with other genes and their pairs, and the signals go to the sums of a tile of
+// pairs. Neighbours come one after the other: every sum has one order.
+// Specialised by VALUE (float or double), FAR (genes), TILE (pairs), SATURATES (0: the product, 1: its Hill function),
+// THREADS.
 #include "common/hill.h"
 #include "cuda/layout.h"
 
 namespace metaniche {
 
-constexpr int TILE = THREADS * HELD;
-// Blocks that a multiprocessor should hold at once; pairs held from edge to edge take registers.
-constexpr int BLOCKS = SATURATES ? 5 : 6;
+// Blocks that a multiprocessor should hold at once, and edges whose senders' expression is on the way: what saturates
+// is busy with the signals.
+constexpr int BLOCKS = SATURATES ? 8 : 6, AHEAD = SATURATES ? 1 : 4;
 
-// The pairs first + thread, first + thread + THREADS, ... of one thread.
+// The pairs of near gene g are ptr[g]:ptr[g + 1]: the far gene of each, and the place of its sum.
 struct Pairs {
-    const i32 *far, *near;  // genes of all pairs
-    i64 first, count;
-    double sum[HELD];
-    // Held from edge to edge where the signal saturates.
-    int far_gene[HELD];
-    VALUE near_value[HELD];
-
-    __device__ __forceinline__ Pairs(const i32* pair_far, const i32* pair_near, i64 first, i64 count)
-        : far(pair_far), near(pair_near), first(first), count(count) {
-#pragma unroll
-        for (int k = 0; k < HELD; ++k) sum[k] = 0.0;
-    }
-    __device__ __forceinline__ i64 pair(int k) const { return first + k * THREADS + threadIdx.x; }
-
-    // What all senders of a row express, weighted and summed, meets what the row's own cell does.
-    __device__ __forceinline__ void meet(const VALUE (&around)[FAR], const VALUE (&own)[NEAR]) {
-#pragma unroll
-        for (int k = 0; k < HELD; ++k) {
-            if (pair(k) >= count) break;
-            const VALUE y = own[near[pair(k)]];
-            if (y != VALUE(0)) sum[k] += double(y) * around[far[pair(k)]];
-        }
-    }
-    __device__ __forceinline__ void hold(const VALUE (&own)[NEAR]) {
-#pragma unroll
-        for (int k = 0; k < HELD; ++k) {
-            const bool inside = pair(k) < count;
-            far_gene[k] = inside ? far[pair(k)] : 0;
-            near_value[k] = inside ? own[near[pair(k)]] : VALUE(0);
-        }
-    }
-    // What one sender expresses meets what is held.
-    __device__ __forceinline__ void saturate(const VALUE (&sender)[FAR], VALUE weight, const Hill& hill) {
-#pragma unroll
-        for (int k = 0; k < HELD; ++k) {
-            if (near_value[k] == VALUE(0)) continue;
-            const VALUE x = sender[far_gene[k]];
-            if (x != VALUE(0)) sum[k] += weight * hill(x * near_value[k]);
-        }
-    }
+    const i64* ptr;
+    const i32 *far, *place;
 };
 
+// What one cell expresses meets what lies around it: signal(x, y) is added for the pairs whose places are in the tile.
+template <class Signal>
+__device__ __forceinline__ void meet(const Cells& cells, const Entries<1>& own, const Pairs& pairs,
+                                     const VALUE (&around)[FAR], i64 tile, double (&sum)[TILE], Signal&& signal) {
+    own.each(cells, [&](i32 gene, VALUE y) {
+        const i64 last = pairs.ptr[gene + 1];
+        for (i64 p = pairs.ptr[gene]; p < last; ++p) {
+            const i64 place = pairs.place[p] - tile;
+            const VALUE x = around[pairs.far[p]];
+            if (x != VALUE(0) && place >= 0 && place < TILE) sum[place] += signal(x, y);
+        }
+    });
+}
+
+__device__ __forceinline__ double product(VALUE x, VALUE y) { return double(y) * x; }
+
 // The signals of one edge, where they saturate.
-__device__ __forceinline__ void meet_sender(const Cells& senders, i64 first, i64 last, VALUE weight, const Hill& hill,
-                                            VALUE (&far)[FAR], Pairs& pairs) {
-    clear(far);
+__device__ __forceinline__ void meet_sender(const Cells& senders, const Entries<1>& entries, VALUE weight,
+                                            const Hill& hill, VALUE (&around)[FAR], const Cells& cells,
+                                            const Entries<1>& own, const Pairs& pairs, i64 tile,
+                                            double (&sum)[TILE]) {
+    clear(around);
     __syncthreads();
-    add(senders, first, last, VALUE(1), far);
+    add(senders, entries, VALUE(1), around);
     __syncthreads();
-    pairs.saturate(far, weight, hill);
+    meet(cells, own, pairs, around, tile, sum, [&](VALUE x, VALUE y) { return double(weight * hill(x * y)); });
 }
 
 // out[s] = the sum of the slot's pairs, added up by `share` neighbouring threads. Of a slot that began in a tile
@@ -87,92 +68,89 @@ __device__ __forceinline__ void sum_slots(const double (&value)[TILE], const i64
 
 using namespace metaniche;
 
-// A block works on a row; pairs lie in the order of their slots.
+// A block works on a row; the places of the pairs ascend with their slots.
 // OUTPUT: out (rows, slots) for the rows from first_row on.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 ligrec_signal(const i64* __restrict__ far_ptr, const i32* __restrict__ far_columns,
               const VALUE* __restrict__ far_values, const i64* __restrict__ near_ptr,
               const i32* __restrict__ near_columns, const VALUE* __restrict__ near_values,
-              const i32* __restrict__ pair_far, const i32* __restrict__ pair_near, const i64* __restrict__ slot_ptr,
-              const i64* __restrict__ indptr, const i32* __restrict__ indices, const VALUE* __restrict__ weight,
-              i64 cells, i64 far_entries, i64 near_entries, i64 pairs, i64 slots, i64 edges, i64 first_row, i64 rows,
-              i64 share, float inverse_half, float exponent, float* __restrict__ out) {
-    __shared__ VALUE far[FAR];
-    __shared__ VALUE near[NEAR];
-    __shared__ double value[TILE];
+              const i64* __restrict__ pair_ptr, const i32* __restrict__ pair_far, const i32* __restrict__ pair_place,
+              const i64* __restrict__ slot_ptr, const i64* __restrict__ indptr, const i32* __restrict__ indices,
+              const VALUE* __restrict__ weight, i64 cells, i64 far_entries, i64 near_entries, i64 near_genes,
+              i64 pairs, i64 slots, i64 edges, i64 first_row, i64 rows, i64 share, float inverse_half, float exponent,
+              float* __restrict__ out) {
+    __shared__ VALUE around[FAR];
+    __shared__ double sum[TILE];
     __shared__ Senders at;
-    const Cells senders{far_ptr, far_columns, far_values}, own{near_ptr, near_columns, near_values};
+    const Cells senders{far_ptr, far_columns, far_values}, receivers{near_ptr, near_columns, near_values};
+    const Pairs by_gene{pair_ptr, pair_far, pair_place};
     const Hill hill{inverse_half, exponent};
     const i64 row = first_row + blockIdx.x, begin = indptr[row], end = indptr[row + 1];
-    clear(far);
-    clear(near);
-    __syncthreads();
-    add(own, near_ptr[row], near_ptr[row + 1], VALUE(1), near);
+    const Entries<1> own(receivers, near_ptr[row], near_ptr[row + 1]);
+    clear(around);
     if (!SATURATES)
-        each_edge(senders, indices, begin, end, at,
-                  [&](i64 e, i64 first, i64 last) { add(senders, first, last, weight[e], far); });
-    __syncthreads();
+        each_edge<1, AHEAD>(senders, indices, begin, end, at,
+                     [&](i64 e, const Entries<1>& entries) { add(senders, entries, weight[e], around); });
     for (i64 tile = 0; tile < pairs; tile += TILE) {
-        Pairs held(pair_far, pair_near, tile, pairs);
-        if (SATURATES) {
-            held.hold(near);
-            each_edge(senders, indices, begin, end, at, [&](i64 e, i64 first, i64 last) {
-                meet_sender(senders, first, last, weight[e], hill, far, held);
-            });
-        } else {
-            held.meet(far, near);
-        }
-        __syncthreads();  // whoever still sums the tile before
-#pragma unroll
-        for (int k = 0; k < HELD; ++k) value[k * THREADS + threadIdx.x] = held.sum[k];
+        clear(sum);
         __syncthreads();
-        sum_slots(value, slot_ptr, slots, tile, int(share), out + i64(blockIdx.x) * slots);
+        if (SATURATES)
+            each_edge<1, AHEAD>(senders, indices, begin, end, at, [&](i64 e, const Entries<1>& entries) {
+                meet_sender(senders, entries, weight[e], hill, around, receivers, own, by_gene, tile, sum);
+            });
+        else
+            meet(receivers, own, by_gene, around, tile, sum, product);
+        __syncthreads();
+        sum_slots(sum, slot_ptr, slots, tile, int(share), out + i64(blockIdx.x) * slots);
+        __syncthreads();  // whoever still adds up the sums
     }
 }
 
 // A block works on a piece of the edges, piece_ptr[x]:piece_ptr[x + 1], which stand by receiver; no piece is empty.
-// blockIdx.y counts tiles of pairs, layer by layer of the weights. OUTPUT: out (pieces, layers, pairs) sums of each piece's signals.
+// blockIdx.y counts tiles of pairs, layer by layer of the weights.
+// OUTPUT: out (pieces, layers, pairs) sums of each piece's signals, at the places of the pairs.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 ligrec_pair_sums(const i64* __restrict__ far_ptr, const i32* __restrict__ far_columns,
                  const VALUE* __restrict__ far_values, const i64* __restrict__ near_ptr,
                  const i32* __restrict__ near_columns, const VALUE* __restrict__ near_values,
-                 const i32* __restrict__ pair_far, const i32* __restrict__ pair_near,
-                 const i32* __restrict__ receivers, const i32* __restrict__ indices, const VALUE* __restrict__ weight,
-                 const i64* __restrict__ piece_ptr, i64 cells, i64 far_entries, i64 near_entries, i64 pairs, i64 edges,
-                 i64 pieces, i64 layers, float inverse_half, float exponent, double* __restrict__ out) {
-    __shared__ VALUE far[FAR];
-    __shared__ VALUE near[NEAR];
+                 const i64* __restrict__ pair_ptr, const i32* __restrict__ pair_far,
+                 const i32* __restrict__ pair_place, const i32* __restrict__ receivers,
+                 const i32* __restrict__ indices, const VALUE* __restrict__ weight,
+                 const i64* __restrict__ piece_ptr, i64 cells, i64 far_entries, i64 near_entries, i64 near_genes,
+                 i64 pairs, i64 edges, i64 pieces, i64 layers, float inverse_half, float exponent,
+                 double* __restrict__ out) {
+    __shared__ VALUE around[FAR];
+    __shared__ double sum[TILE];
     __shared__ Senders at;
-    const Cells senders{far_ptr, far_columns, far_values}, own{near_ptr, near_columns, near_values};
+    const Cells senders{far_ptr, far_columns, far_values}, near{near_ptr, near_columns, near_values};
+    const Pairs by_gene{pair_ptr, pair_far, pair_place};
     const Hill hill{inverse_half, exponent};
     const int tiles = int((pairs + TILE - 1) / TILE);
     const i64 piece = blockIdx.x, layer = int(blockIdx.y) / tiles, tile = i64(int(blockIdx.y) % tiles) * TILE;
     const VALUE* strength = weight + layer * edges;
-    Pairs held(pair_far, pair_near, tile, pairs);
+    Entries<1> own;
     i64 row = -1;
-    each_edge(senders, indices, piece_ptr[piece], piece_ptr[piece + 1], at, [&](i64 e, i64 first, i64 last) {
+    clear(around);
+    clear(sum);
+    each_edge<1, AHEAD>(senders, indices, piece_ptr[piece], piece_ptr[piece + 1], at,
+                 [&](i64 e, const Entries<1>& entries) {
         if (receivers[e] != row) {
-            if (!SATURATES && row >= 0) held.meet(far, near);
-            row = receivers[e];
-            __syncthreads();
-            if (!SATURATES) clear(far);
-            clear(near);
-            __syncthreads();
-            add(own, near_ptr[row], near_ptr[row + 1], VALUE(1), near);
-            if (SATURATES) {
+            if (!SATURATES) {
+                meet(near, own, by_gene, around, tile, sum, product);
                 __syncthreads();
-                held.hold(near);
+                clear(around);
+                __syncthreads();
             }
+            row = receivers[e];
+            own = Entries<1>(near, near_ptr[row], near_ptr[row + 1]);
         }
         if (SATURATES)
-            meet_sender(senders, first, last, strength[e], hill, far, held);
+            meet_sender(senders, entries, strength[e], hill, around, near, own, by_gene, tile, sum);
         else
-            add(senders, first, last, strength[e], far);
+            add(senders, entries, strength[e], around);
     });
-    if (!SATURATES) held.meet(far, near);
-#pragma unroll
-    for (int k = 0; k < HELD; ++k) {
-        const i64 p = held.pair(k);
-        if (p < pairs) out[(piece * layers + layer) * pairs + p] = held.sum[k];
-    }
+    if (!SATURATES) meet(near, own, by_gene, around, tile, sum, product);
+    __syncthreads();
+    for (i64 place = tile + threadIdx.x; place < min(tile + TILE, pairs); place += THREADS)
+        out[(piece * layers + layer) * pairs + place] = sum[place - tile];
 }

@@ -24,7 +24,8 @@ pair_logits_forward(const i64* __restrict__ far_ptr, const i32* __restrict__ far
     const i64 head = i64(blockIdx.y) * COLUMNS + threadIdx.x % COLUMNS;
     clear(near);
     __syncthreads();
-    add({near_ptr, near_columns, near_values}, near_ptr[row], near_ptr[row + 1], VALUE(1), near);
+    const Cells own{near_ptr, near_columns, near_values};
+    add(own, {own, near_ptr[row], near_ptr[row + 1]}, VALUE(1), near);
     __syncthreads();
     for (int cell = int(threadIdx.x); cell < int(genes) * COLUMNS; cell += THREADS) {
         VALUE sum = 0;
@@ -61,17 +62,19 @@ pair_logits_backward(const i64* __restrict__ far_ptr, const i32* __restrict__ fa
                      VALUE* __restrict__ grad_near) {
     __shared__ VALUE around[FAR * COLUMNS];
     __shared__ Senders at;
+    const Cells senders{far_ptr, far_columns, far_values};
     const i64 row = blockIdx.x;
     for (i64 tile = 0; tile < heads; tile += COLUMNS) {
         const int count = int(min(heads - tile, i64(COLUMNS))), own = int(threadIdx.x) % COLUMNS;
         clear(around);
-        each_edge({far_ptr, far_columns, far_values}, indices, indptr[row], indptr[row + 1], at,
-                  [&](i64 e, i64 first, i64 last) {
-                      if (own >= count) return;
-                      const VALUE slope = grad[e * heads + tile + own];
-                      for (i64 k = first + threadIdx.x / COLUMNS; k < last; k += THREADS / COLUMNS)
-                          around[far_columns[k] * COLUMNS + own] += slope * far_values[k];
-                  });
+        each_edge<COLUMNS, 2>(senders, indices, indptr[row], indptr[row + 1], at,
+                           [&](i64 e, const Entries<COLUMNS>& entries) {
+                               if (own >= count) return;
+                               const VALUE slope = grad[e * heads + tile + own];
+                               entries.each(senders, [&](i32 gene, VALUE value) {
+                                   around[gene * COLUMNS + own] += slope * value;
+                               });
+                           });
         __syncthreads();
         for (i64 k = near_ptr[row] + threadIdx.x; k < near_ptr[row + 1]; k += THREADS) {
             const i64 gene = columns == 0 ? k - near_ptr[row] : near_columns[k];

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda import pieces, segment
-from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, cells, named, room, side
+from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, by_gene, cells, named, room, side
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from metaniche.ops.ligrec import Signal
 
 SOURCE = "ligrec"
-MOST_HELD = 16
+MOST_TILE = 2048
 # Edges of a piece: enough to make up for its sums of every pair; more where there would be too many pieces.
 EDGES_A_PIECE, MOST_PIECES = 4096, 4096
 
-_PAIRS = (Array("pair_far", torch.int32, ("pairs",)), Array("pair_near", torch.int32, ("pairs",)))
-_SIZES = (Scalar("cells"), Scalar("far_entries"), Scalar("near_entries"), Scalar("pairs"))
+_PAIRS = (
+    Array("pair_ptr", torch.int64, ("near_genes+1",)),
+    Array("pair_far", torch.int32, ("pairs",)),
+    Array("pair_place", torch.int32, ("pairs",)),
+)
+_SIZES = tuple(Scalar(name) for name in ("cells", "far_entries", "near_entries", "near_genes", "pairs"))
 _HILL = (Scalar("inverse_half", "f32"), Scalar("exponent", "f32"))
 SIGNAL = Kernel(
     SOURCE,
@@ -66,40 +70,42 @@ PAIR_SUMS = Kernel(
 KERNELS = (SIGNAL, PAIR_SUMS)
 
 
-def held_for(far: int, near: int, pairs: int, itemsize: int) -> int:
-    """Pairs a thread holds, a power of two: all pairs where shared memory has room for them; 0 if not even for one."""
-    held = min(MOST_HELD, power_of_two(-(-pairs // THREADS)))
-    while held and itemsize * (room(far) + room(near)) + 8 * THREADS * held + SENDERS > SHARED:
-        held //= 2
-    return held
+def tile_for(far: int, pairs: int, itemsize: int) -> int:
+    """Pairs a block sums up at once, a power of two: all where shared memory has room; 0 if not even for THREADS."""
+    tile = min(MOST_TILE, max(THREADS, power_of_two(pairs)))
+    while tile >= THREADS and itemsize * room(far) + 8 * tile + SENDERS > SHARED:
+        tile //= 2
+    return tile if tile >= THREADS else 0
 
 
-def defines(far: int, near: int, pairs: int, dtype: torch.dtype, saturates: bool) -> dict[str, int | str]:
-    """How a block of the kernels is laid out for the genes of both sides."""
-    held, value = held_for(far, near, pairs, dtype.itemsize), VALUE_OF[dtype]
-    return dict(VALUE=value, FAR=room(far), NEAR=room(near), HELD=held, SATURATES=int(saturates), THREADS=THREADS)
+def defines(far: int, pairs: int, dtype: torch.dtype, saturates: bool) -> dict[str, int | str]:
+    """How a block of the kernels is laid out for the genes of the far side."""
+    tile, value = tile_for(far, pairs, dtype.itemsize), VALUE_OF[dtype]
+    return dict(VALUE=value, FAR=room(far), TILE=tile, SATURATES=int(saturates), THREADS=THREADS)
 
 
 PACKED = tuple(
-    defines(genes, genes, pairs, torch.float32, saturates)
+    defines(genes, pairs, torch.float32, saturates)
     for genes, pairs in ((64, 128), (704, 2000), (1024, 2000))
     for saturates in (False, True)
 )
 
 
-def unable(far: int, near: int, pairs: int, itemsize: int = 4) -> str | None:
-    """Why the kernels cannot run with so many genes on each side, or None."""
-    if held_for(min(far, pairs), min(near, pairs), pairs, itemsize):
-        return None
-    return f"no kernel for pairs of up to {min(far, pairs)} far and {min(near, pairs)} near genes"
+def unable(far: int, pairs: int, itemsize: int = 4) -> str | None:
+    """Why the kernels cannot run with so many genes on the far side, or None."""
+    found = min(far, pairs)
+    return None if tile_for(found, pairs, itemsize) else f"no kernel for pairs of up to {found} far genes"
 
 
-def sides(far: Side, near: Side) -> tuple[Side, Side]:
-    """Both sides with all their genes, or with the genes that pairs name where all find no room."""
-    pairs = far.gene_P.numel()
-    if held_for(far.genes, near.genes, pairs, far.values.element_size()):
-        return far, near
-    return named(far), named(near)
+def fitting(far: Side) -> Side:
+    """The side with all its genes, or with the genes that pairs name where all find no room."""
+    return far if tile_for(far.genes, far.gene_P.numel(), far.values.element_size()) else named(far)
+
+
+def by_near_gene(far: Side, near: Side) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs by their near gene: where each gene's begin, far genes and the number of each pair."""
+    ptr, order = by_gene(near)
+    return ptr, far.gene_P[order], order.to(torch.int32)
 
 
 def signal(x: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> Tensor:
@@ -109,13 +115,14 @@ def signal(x: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> T
         return torch.zeros(count, n_slots, device=x.device)
     slots, order = torch.sort(slot_P, stable=True)
     slot_ptr = torch.searchsorted(slots, torch.arange(n_slots + 1, device=x.device, dtype=slots.dtype))
-    far, near = sides(side(x.far, x.far_P[order]), side(x.near, x.near_P[order]))
-    how, hill = _how(x, far, near)
+    far, near = fitting(side(x.far, x.far_P[order])), side(x.near, x.near_P[order])
+    how, hill = _how(x, far)
     share = min(32, power_of_two(-(-pairs // max(n_slots, 1))))
     graph = x.indptr.contiguous(), x.indices.contiguous(), x.weight_E.detach().contiguous()
     out = torch.empty(count, n_slots, device=x.device)
     sizes = *_sizes(far, near), n_slots, x.indices.numel(), first, count, share
-    launch(SIGNAL, how, count, *far.rows, *near.rows, far.gene_P, near.gene_P, slot_ptr, *graph, *sizes, *hill, out)
+    given = *far.rows, *near.rows, *by_near_gene(far, near), slot_ptr, *graph
+    launch(SIGNAL, how, count, *given, *sizes, *hill, out)
     return out
 
 
@@ -129,8 +136,8 @@ def type_pair_sums(x: Signal, type_N: Tensor, n_types: int) -> tuple[Tensor, Ten
     ends = torch.arange(n_types**2 + 1, device=x.device, dtype=key.dtype)
     ptr = torch.searchsorted(key, ends)
     edges = ptr.diff().view(n_types, n_types)
-    far, near = sides(side(x.far, x.far_P.contiguous()), side(x.near, x.near_P.contiguous()))
-    how, hill = _how(x, far, near)
+    far, near = fitting(side(x.far, x.far_P.contiguous())), side(x.near, x.near_P.contiguous())
+    how, hill = _how(x, far)
     sorted_edges = receivers[order], x.indices[order], x.weight_E.detach()[order][None]
     sums = pair_sums(far, near, *sorted_edges, ptr, how, hill)
     return sums.view(n_types, n_types, -1), edges
@@ -154,10 +161,11 @@ def pair_sums(
     piece_ptr, first_piece, _ = pieces.cut(ptr, max(EDGES_A_PIECE, -(-edges // MOST_PIECES)))
     n_pieces = piece_ptr.numel() - 1
     out = torch.empty(n_pieces, layers, pairs, dtype=torch.float64, device=ptr.device)
-    blocks = n_pieces, layers * blocks_for(pairs, how["HELD"] * THREADS)
+    blocks = n_pieces, layers * blocks_for(pairs, how["TILE"])
     numbers = *_sizes(far, near), edges, n_pieces, layers, *hill
     graph = receivers, indices, weight_ME, piece_ptr
-    launch(PAIR_SUMS, how, blocks, *far.rows, *near.rows, far.gene_P, near.gene_P, *graph, *numbers, out)
+    given = *far.rows, *near.rows, *by_near_gene(far, near), *graph
+    launch(PAIR_SUMS, how, blocks, *given, *numbers, out)
     return segment.segment_sum(out, first_piece)
 
 
@@ -167,12 +175,12 @@ def receivers_of(indptr: Tensor, n_edges: int) -> Tensor:
     return rows.repeat_interleave(indptr.diff(), output_size=n_edges)
 
 
-def _how(x: Signal, far: Side, near: Side) -> tuple[dict[str, int | str], tuple[float, float]]:
+def _how(x: Signal, far: Side) -> tuple[dict[str, int | str], tuple[float, float]]:
     """The variant of the kernels, and 1 / K with the exponent; 0 stands for the plain product."""
     saturates = x.half_saturation is not None
-    how = defines(far.genes, near.genes, far.gene_P.numel(), torch.float32, saturates)
+    how = defines(far.genes, far.gene_P.numel(), torch.float32, saturates)
     return how, (1 / x.half_saturation if saturates else 0.0, x.exponent)
 
 
 def _sizes(far: Side, near: Side) -> tuple[int, int, int, int]:
-    return far.ptr.numel() - 1, far.columns.numel(), near.columns.numel(), far.gene_P.numel()
+    return far.ptr.numel() - 1, far.columns.numel(), near.columns.numel(), near.genes, far.gene_P.numel()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec
-from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, cells, named, room, side
+from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, by_gene, cells, named, room, side
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
 
@@ -85,7 +85,7 @@ def unable(ligands: int, receptors: int, pairs: int, heads: int, itemsize: int) 
     """Why the kernels cannot run with so many genes on each side, or None."""
     far, near = (min(genes, pairs) for genes in (ligands, receptors))
     if all(columns_for(heads, *genes, itemsize) for genes in ((far, near), (near, far))):
-        return ligrec.unable(ligands, receptors, pairs, itemsize)
+        return ligrec.unable(ligands, pairs, itemsize)
     return f"no kernel for pairs of up to {far} ligands and {near} receptors in {8 * itemsize} bits"
 
 
@@ -98,7 +98,7 @@ def forward(
         return weight.new_zeros(edges, heads)
     far, near = _sides(ligand, receptor, lig, rec, heads)
     how = defines(heads, far.genes, near.genes, weight.dtype)
-    ptr, order = _by_gene(far)
+    ptr, order = by_gene(far)
     logits = weight.new_empty(edges, heads)
     blocks = indptr.numel() - 1, blocks_for(heads, how["COLUMNS"])
     pairs = ptr, near.gene_P[order], weight.detach().t()[order].contiguous()
@@ -144,11 +144,11 @@ def _grad_near(
     n, genes = near.shape
     rows = torch.arange(n + 1, device=grad.device) * genes if dense else near.ptr.contiguous()
     columns = indices.new_empty(0) if dense else near.columns.contiguous()
-    gene_ptr, order = _by_gene(Side(rows, columns, near.values, genes, near_P))
+    gene_ptr, order = by_gene(Side(rows, columns, near.values, genes, near_P))
     out = torch.empty_like(near.values, memory_format=torch.contiguous_format)
-    by_gene = gene_ptr, far.gene_P[order], weight.detach().t()[order].contiguous()
+    of_pairs = gene_ptr, far.gene_P[order], weight.detach().t()[order].contiguous()
     sizes = n, far.columns.numel(), columns.numel(), out.numel(), genes, pairs, indices.numel(), heads
-    launch(BACKWARD, how, n, *far.rows, rows, columns, *by_gene, ptr, indices, grad, *sizes, out)
+    launch(BACKWARD, how, n, *far.rows, rows, columns, *of_pairs, ptr, indices, grad, *sizes, out)
     return out
 
 
@@ -156,9 +156,9 @@ def _grad_weight(
     grad: Tensor, ligand: Expression, receptor: Expression, lig: Tensor, rec: Tensor, indptr: Tensor, indices: Tensor
 ) -> Tensor:
     """(H, P): the sum of the plain signals, with each head's gradient as the weight of the edges."""
-    far, near = ligrec.sides(side(ligand, lig), side(receptor, rec))
+    far, near = ligrec.fitting(side(ligand, lig)), side(receptor, rec)
     edges, pairs = indices.numel(), lig.numel()
-    how = ligrec.defines(far.genes, near.genes, pairs, grad.dtype, saturates=False)
+    how = ligrec.defines(far.genes, pairs, grad.dtype, saturates=False)
     all_edges = torch.tensor([0, edges], device=grad.device)
     receivers = ligrec.receivers_of(indptr, edges)
     sums = ligrec.pair_sums(far, near, receivers, indices, grad.t().contiguous(), all_edges, how)
@@ -170,9 +170,3 @@ def _sides(ligand: Expression, receptor: Expression, lig: Tensor, rec: Tensor, h
     if columns_for(heads, far.genes, near.genes, far.values.element_size()):
         return far, near
     return named(far), named(near)
-
-
-def _by_gene(x: Side) -> tuple[Tensor, Tensor]:
-    """(G + 1,) first pair of each gene, and the pairs in the order of their genes."""
-    genes, order = torch.sort(x.gene_P, stable=True)
-    return torch.searchsorted(genes, torch.arange(x.genes + 1, device=genes.device, dtype=genes.dtype)), order
