@@ -9,16 +9,15 @@ import torch
 
 from metaniche import ops
 from metaniche.ops.backend import use_backend
-from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as kernels
-from metaniche.ops.cuda.edge_attention_tiles import Tiles, tiling, worthwhile
+from metaniche.ops.cuda.edge_attention_tiles import both_tilings, tiling
 
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 NAMES = ("out", "q", "k", "v", "bias", "null")
 DROPOUT, SEED = 0.2, 2**60 + 1
 
 
-def compare(n: int, device: str = "cuda", shapes: tuple = ((4, 16), (4, 64))) -> list[str]:
+def compare(n: int, device: str = "cuda", shapes: tuple = ((4, 16), (4, 64), (8, 64))) -> list[str]:
     """What differs of both ways, with dropout and without, from the best CPU backend at hand on fresh random inputs."""
     failures, ptr = [], torch.tensor([0, n])
     with use_backend("auto"):
@@ -50,11 +49,6 @@ def on_cpu(q, k, v, indptr, indices, bias, null, grad, dropout: float) -> list[t
     with use_backend("auto"):
         out = ops.edge_attention(*floats[:3], indptr, indices, *floats[3:], dropout=dropout, seed=SEED)
         return [out.detach(), *torch.autograd.grad(out, floats, grad.double())]
-
-
-def both_tilings(indptr: torch.Tensor, indices: torch.Tensor) -> tuple[Tiles, Tiles]:
-    """The tiles of a graph, and those of the same graph by sender."""
-    return tiling(indptr, indices), tiling(*by_sender(indptr, indices)[:2])
 
 
 def timings(speed: float, graphs: list) -> list[gpu_bench.Timing]:
@@ -93,8 +87,3 @@ def both_ways(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
             time(f"{name}, backward", run=lambda x: kernels.backward(*x[1]), n_bytes=backward),
         ]
     return found
-
-
-def chosen_once() -> str:
-    """Which way the op takes by itself."""
-    return f"`edge_attention` goes by tiles where `{worthwhile.__name__}` finds that they pay; made once a graph."

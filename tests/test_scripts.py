@@ -235,3 +235,39 @@ def test_without_a_gpu_what_is_known_of_one_stays(scripts, monkeypatch, tmp_path
     with pytest.raises(SystemExit, match="No CUDA kernel can run here: torch sees no GPU"):
         scripts("gpu_check").main()
     assert (tmp_path / "results.md").read_text() == "as measured"
+
+
+LISTING = """
+.section	.text.first,"ax",@progbits
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+.L_x_1:
+        /*0010*/                   ISETP.GE.AND P0, PT, R0, 0x4, PT ;
+.L_x_0:
+        /*0020*/                   LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0030*/               @P0 FFMA R6, R4, R5, R6 ;
+        /*0040*/              @!P1 BRA `(.L_x_0) ;
+        /*0050*/              @!P0 BRA `(.L_x_1) ;
+        /*0060*/                   EXIT ;
+.L_x_2:
+        /*0070*/                   BRA `(.L_x_2);
+.section	.text.second,"ax",@progbits
+        /*0000*/                   EXIT ;
+"""
+
+
+def test_inner_loops_are_read_from_machine_code(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = import_module("machine_code")
+    first, second = (script.instructions(listing) for listing in script.kernels(LISTING).values())
+    assert len(first[0]) == 8
+    assert script.inner_loops(*first) == [["LDG.128", "FFMA", "BRA"]]
+    assert script.inner_loops(*second) == []
+
+
+def test_without_a_disassembler_the_remedy_is_named(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = import_module("machine_code")
+    monkeypatch.setattr(script.sysconfig, "get_path", lambda _: tmp_path)
+    monkeypatch.setattr(script.shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="pip install nvidia-cuda-nvdisasm"):
+        script.disassembler()

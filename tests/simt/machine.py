@@ -55,7 +55,7 @@ class Machine:
             *((mutant.number, mutant.shift) if mutant else (-1, 0)), ctypes.c_int64(self.most_switches)
         )
         held = [
-            Guarded(spec, getattr(x, "here", x)) if isinstance(spec, Array) else None
+            Guarded(spec, getattr(x, "here", x), self.seed % 2 == 1) if isinstance(spec, Array) else None
             for spec, x in zip(kernel.arguments, arguments)
         ]
         values = [
@@ -86,32 +86,32 @@ class Range(ctypes.Structure):
 
 
 class Guarded:
-    """A tensor's values where the pages after the last element are closed, and a canary stands before the first."""
+    """A tensor's values between closed pages: these begin right behind the last element or, `front`, end right before the
+    first; on the other side stands a canary.
+    """
 
     CANARY = 0xA5
 
-    def __init__(self, spec: Array, tensor: Tensor) -> None:
+    def __init__(self, spec: Array, tensor: Tensor, front: bool = False) -> None:
         self.spec, self.tensor = spec, tensor
-        size = tensor.numel() * tensor.element_size()
-        self.before = 64 + -size % (16 if spec.vector else tensor.element_size())
-        pages = -(-(size + self.before) // PAGE)
-        self.memory = mmap.mmap(-1, pages * PAGE + CLOSED)
-        self.bytes = np.frombuffer(self.memory, np.uint8)
-        base = self.bytes.ctypes.data
-        slack = -size % 16 if spec.vector else 0
-        self.start = pages * PAGE - size - slack
-        self.size = size
-        self.address = base + self.start
-        self.bytes[: pages * PAGE] = self.CANARY
+        self.size = size = tensor.numel() * tensor.element_size()
+        pages = -(-(size + 64) // PAGE)
+        self.memory = mmap.mmap(-1, pages * PAGE + 2 * CLOSED)
+        base = np.frombuffer(self.memory, np.uint8).ctypes.data
+        self.bytes = np.frombuffer(self.memory, np.uint8)[CLOSED : CLOSED + pages * PAGE]
+        self.bytes[:] = self.CANARY
+        self.start = 0 if front else pages * PAGE - size - (-size % 16 if spec.vector else 0)
+        self.address = base + CLOSED + self.start
         self.bytes[self.start : self.start + size] = _bytes(tensor)
-        _protect(base + pages * PAGE, CLOSED)
+        for closed in (base, base + CLOSED + pages * PAGE):
+            _protect(closed, CLOSED)
         self.range = Range(spec.name.encode(), self.address, self.address + size, tensor.element_size())
 
     def take_back(self, kernel: str) -> None:
         """Copy the results to the tensor."""
-        around = np.concatenate((self.bytes[: self.start], self.bytes[self.start + self.size : -CLOSED]))
+        around = np.concatenate((self.bytes[: self.start], self.bytes[self.start + self.size :]))
         if (around != self.CANARY).any():
-            raise SimtError(f"{kernel}: a write before `{self.spec.name}`")
+            raise SimtError(f"{kernel}: a write beside `{self.spec.name}`")
         if self.size:
             _bytes(self.tensor)[:] = self.bytes[self.start : self.start + self.size]
 

@@ -279,7 +279,7 @@ inline void on_signal(int number, siginfo_t* info, void*) {
     std::string what = number == SIGALRM ? "no end: the time is over" : number == SIGILL || number == SIGTRAP ? "undefined behaviour" : "a wild access";
     const char* address = static_cast<const char*>(info->si_addr);
     for (int r = 0; (number == SIGSEGV || number == SIGBUS) && r < n_ranges; ++r)
-        if (address >= ranges[r].first - 4096 && address < ranges[r].last + (64 << 12))
+        if (address >= ranges[r].first - (64 << 12) && address < ranges[r].last + (64 << 12))
             what = std::string("an access beyond `") + ranges[r].name + "`, at element " +
                    std::to_string((address - ranges[r].first) / ranges[r].item);
     block.error = what;

@@ -103,7 +103,7 @@ def test_atomics(run):
         ("    if (t == 0) for (;;) out[0] = out[1];", "the time is over"),
         ("    out[t + 1] = 1;", "an access beyond `out`, at element 64"),
         ("    out[t] = x[t + 1];", "an access beyond `x`, at element 64"),
-        ("    out[t - 1] = 1;", "a write before `out`"),
+        ("    out[t - 1] = 1;", "a write beside `out`"),
         (
             "    i32 own[4]; for (int i = 0; i <= int(n) / 16; ++i) own[i] = t; out[t] = own[t % 4];",
             "undefined behaviour",
@@ -113,7 +113,20 @@ def test_atomics(run):
 )
 def test_what_is_wrong_is_named(run, body, says):
     with pytest.raises(simt.SimtError, match=says):
-        run(body, 1, seconds=0.5, most_switches=10_000)
+        run(body, 2, seconds=0.5, most_switches=10_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("    out[t] = x[t - 1];", "an access beyond `x`, at element -1"),
+        ("    out[t - 1] = 1;", "an access beyond `out`, at element -1"),
+        ("    out[t + 1] = 1;", "a write beside `out`"),
+    ],
+)
+def test_odd_seeds_close_the_pages_before_an_array(run, body, says):
+    with pytest.raises(simt.SimtError, match=says):
+        run(body, 1)
 
 
 def test_half_a_warp_at_a_barrier_is_a_deadlock(run):

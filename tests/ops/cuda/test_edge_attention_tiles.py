@@ -3,7 +3,6 @@ import torch
 from simt.cases import edge_attention as rows
 from simt.cases import edge_attention_tiles as cases
 
-from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as op
 from metaniche.ops.cuda import edge_attention_tiles as tiles
 from metaniche.ops.edge_attention import edge_attention as public
@@ -16,11 +15,6 @@ def csr(near):
     return indptr, near.nonzero()[:, 1].to(torch.int32)
 
 
-def both_tilings(indptr, indices):
-    """Of the graph, and of the graph by sender."""
-    return tiles.tiling(indptr, indices), tiles.tiling(*by_sender(indptr, indices)[:2])
-
-
 @pytest.mark.parametrize("case", cases.CASES, ids=lambda c: c.__name__)
 def test_it_equals_a_dense_softmax(simt, case):
     for seed in SEEDS:
@@ -30,7 +24,7 @@ def test_it_equals_a_dense_softmax(simt, case):
 
 def test_every_order_of_threads_gives_the_same_bits(simt):
     grad, tensors = rows.problem(cases.graph(70, 4), 2, 16, torch.float32, "cpu")
-    made, results = both_tilings(*tensors[3:5]), []
+    made, results = tiles.both_tilings(*tensors[3:5]), []
     for seed in SEEDS:
         with simt(seed):
             out, lse = op.forward(*tensors, 0.2, 1, made[0])
@@ -42,7 +36,7 @@ def test_both_ways_give_the_same(simt):
     grad, tensors = rows.problem(cases.graph(70, 8), 4, 16, torch.float32, "cpu")
     results = []
     with simt():
-        for made in ((None, None), both_tilings(*tensors[3:5])):
+        for made in ((None, None), tiles.both_tilings(*tensors[3:5])):
             out, lse = op.forward(*tensors, 0.1, 3, made[0])
             results.append((out, lse, *op.backward(grad, *tensors, out, lse, 0.1, 3, *made)))
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*results))

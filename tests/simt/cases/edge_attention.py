@@ -2,12 +2,13 @@
 
 import torch
 
-from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as op
+from metaniche.ops.cuda.edge_attention_tiles import both_tilings
 from metaniche.ops.reference.dropout import factors
 
-# Every layout of lanes: several rows a warp, idle slots, several pieces, tails, scalar and 16-byte reads.
-SHAPES = ((4, 16), (1, 8), (3, 12), (2, 5), (8, 32), (1, 64))
+# Every layout of lanes: several rows a warp, idle slots, several pieces, tails, scalar and 16-byte reads; of a batch's
+# edges four, two or one at once, and heads of more lanes than a batch has edges.
+SHAPES = ((4, 16), (1, 8), (3, 12), (2, 5), (8, 32), (1, 64), (8, 64), (1, 128), (32, 32))
 DTYPES = (torch.float32, torch.bfloat16)
 SEED = 2**63 - 5
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2}
@@ -48,10 +49,9 @@ def oracle(near, grad, q, k, v, indptr, indices, bias, null, dropout=0.0, seed=0
     return [out.detach(), full.logsumexp(2).t().detach(), *grads]
 
 
-def check(device, heads, width, dtype, near, dropout=0.0, make_tiles=None):
+def check(device, heads, width, dtype, near, dropout=0.0, by_tiles=False):
     grad, tensors = problem(near, heads, width, dtype, device)
-    graph = tensors[3:5]
-    tiles = (make_tiles(*graph), make_tiles(*by_sender(*graph)[:2])) if make_tiles else (None, None)
+    tiles = both_tilings(*tensors[3:5]) if by_tiles else (None, None)
     out, lse = op.forward(*tensors, dropout, SEED, tiles[0])
     grads = op.backward(grad, *tensors, out, lse, dropout, SEED, *tiles)
     names = ("out", "lse", "grad_q", "grad_k", "grad_v", "grad_bias", "grad_null")
@@ -123,5 +123,6 @@ SHORT = (
     layout(2, 5, torch.bfloat16),
     large_logits,
     layout(8, 32, torch.float32),
+    nan_is_heard_by_its_receivers_alone,
     dropout,
 )

@@ -3,7 +3,7 @@
 import torch
 from simt.cases.edge_attention import check, random_graph
 
-from metaniche.ops.cuda.edge_attention_tiles import defines, tiling
+from metaniche.ops.cuda.edge_attention_tiles import defines
 
 # Heads that fill their lanes, idle lanes and slots, several pieces, heads that share a block and those that do not.
 SHAPES = ((4, 16), (1, 64), (3, 12), (2, 5), (8, 32))
@@ -28,7 +28,7 @@ def of_senders(count, n=70):
 
 def layout(heads, width, dtype):
     def case(device):
-        check(device, heads, width, dtype, graph(70, 4), make_tiles=tiling)
+        check(device, heads, width, dtype, graph(70, 4), by_tiles=True)
 
     case.__name__ = f"layout_{heads}x{width}_{str(dtype).removeprefix('torch.')}"
     return case
@@ -38,7 +38,7 @@ def senders(count):
     """Around the size of a chunk."""
 
     def case(device):
-        check(device, *WIDE, of_senders(count, max(70, count + 1)), make_tiles=tiling)
+        check(device, *WIDE, of_senders(count, max(70, count + 1)), by_tiles=True)
 
     case.__name__ = f"senders_{count}"
     return case
@@ -50,23 +50,23 @@ CHUNK = defines(*WIDE)["CHUNK"]
 
 
 def dropout(device):
-    check(device, 3, 12, torch.float32, graph(70, 4), dropout=0.4, make_tiles=tiling)
+    check(device, 3, 12, torch.float32, graph(70, 4), dropout=0.4, by_tiles=True)
 
 
 def places_of_sixteen_bits(device):
     near = graph(300, 6)
     near[2] = True
-    check(device, 1, 64, torch.bfloat16, near, make_tiles=tiling)
+    check(device, 1, 64, torch.bfloat16, near, by_tiles=True)
 
 
 def tile_without_edges(device):
     near = graph(140, 3)
     near[64:128] = False
-    check(device, 3, 12, torch.float32, near, make_tiles=tiling)
+    check(device, 3, 12, torch.float32, near, by_tiles=True)
 
 
 def dense_rows(device):
-    check(device, *WIDE, random_graph(60), make_tiles=tiling)
+    check(device, *WIDE, random_graph(60), by_tiles=True)
 
 
 CASES = (

@@ -16,4 +16,7 @@ using i64 = long long;
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
+// All lanes of a warp.
+constexpr u32 ALL = 0xffffffffu;
+
 }  // namespace metaniche

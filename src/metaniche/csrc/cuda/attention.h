@@ -14,7 +14,6 @@
 
 namespace metaniche {
 
-constexpr u32 ALL = 0xffffffffu;
 constexpr int ROW_LANES = GROUP * SLOTS;
 constexpr int ROWS = THREADS / ROW_LANES;             // rows of a block
 constexpr int PARTS = (HEADS + SLOTS - 1) / SLOTS;    // blocks that share a row's heads
@@ -282,11 +281,11 @@ struct RowGradient {
             for (int o = 0; o < OWN; ++o) {
                 if (!batch.counts[o]) continue;
                 const i64 place = batch.place(o, lane);
-                const float share = __expf(logit[o] + bias[place] - norm), factor = kept(dropout, batch.edge[o], lane);
-                change[o] = share * (passed[o] * factor - shift);
+                const float alpha = __expf(logit[o] + bias[place] - norm), factor = kept(dropout, batch.edge[o], lane);
+                change[o] = alpha * (passed[o] * factor - shift);
                 if (!lane.writes || !lane.first()) continue;
                 grad_bias[place] = change[o];
-                weight[place] = share * factor;
+                weight[place] = alpha * factor;
             }
             float changes[BATCH];
 #pragma unroll

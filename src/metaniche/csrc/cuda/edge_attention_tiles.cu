@@ -26,7 +26,7 @@ __device__ __forceinline__ int place_of(const Lane& lane, int piece) {
 }
 
 // This lane's share of a staged row.
-__device__ __forceinline__ void take(Share& share, const Piece (&row)[ROW_PIECES], const Lane& lane) {
+__device__ __forceinline__ void unstage(Share& share, const Piece (&row)[ROW_PIECES], const Lane& lane) {
     share.fill(lane, [&](int p, float (&to)[VEC]) { unpack<VEC, VALUE>(row[place_of(lane, p)], to); });
 }
 
@@ -79,8 +79,8 @@ __device__ __forceinline__ void over_chunks(const VALUE* __restrict__ one, const
         const i64 stop = until == count ? last : first_from(tiles.local, edge, last, until);
         work(
             Edges{edge, i32(stop - edge)}, [&](i64 e) { return i32(tiles.local[e]) - from; },
-            [&](i32 s, Share& share) { take(share, staged.one[s], lane); },
-            [&](i32 s, Share& share) { take(share, staged.two[s], lane); });
+            [&](i32 s, Share& share) { unstage(share, staged.one[s], lane); },
+            [&](i32 s, Share& share) { unstage(share, staged.two[s], lane); });
         edge = stop;
     }
 }

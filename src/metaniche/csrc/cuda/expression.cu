@@ -27,7 +27,7 @@ __device__ __forceinline__ void each_complex(const Row& row, const i64* complex_
         float value = 0.0f;
         if (c < complexes)
             value = complex_of(row, genes + complex_ptr[c], complex_ptr[c + 1] - complex_ptr[c], GEOMETRIC);
-        visit(c, value, __ballot_sync(0xffffffffu, value != 0.0f));
+        visit(c, value, __ballot_sync(ALL, value != 0.0f));
     }
 }
 

@@ -12,7 +12,7 @@ struct Three {
 #pragma unroll
         for (int k = 0; k < SUMS; ++k) {
 #pragma unroll
-            for (int offset = 16; offset > 0; offset /= 2) sum[k] += __shfl_xor_sync(0xffffffffu, sum[k], offset);
+            for (int offset = 16; offset > 0; offset /= 2) sum[k] += __shfl_xor_sync(ALL, sum[k], offset);
             if (threadIdx.x % 32 == 0) to[k] = sum[k];
         }
     }

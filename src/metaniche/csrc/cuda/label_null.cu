@@ -11,7 +11,6 @@
 namespace metaniche {
 
 constexpr int WARPS = THREADS / 32;
-constexpr u32 ALL = 0xffffffffu;
 
 // The smallest s > after in the list that starts with `step` (-1 ends it), or -1.
 __device__ __forceinline__ i32 next_step(i32 step, const i32* next, i64 after) {

@@ -14,7 +14,7 @@ struct Cells {
 };
 
 // Where the expression of the senders of the edges at hand lies.
-struct Senders {
+struct Spans {
     i64 first[THREADS], last[THREADS];
 };
 
@@ -57,13 +57,13 @@ __device__ __forceinline__ void add(const Cells& cells, const Entries<1>& entrie
 // visit(edge, entries) for the edges begin:end in their order, with each sender's entries; a barrier follows every
 // visit. Where the senders' entries lie is looked up for many edges at once, and of AHEAD edges they are on the way at once.
 template <int SPREAD, int AHEAD, class Visit>
-__device__ __forceinline__ void each_edge(const Cells& far, const i32* senders, i64 begin, i64 end, Senders& at,
+__device__ __forceinline__ void each_edge(const Cells& far, const i32* indices, i64 begin, i64 end, Spans& at,
                                           Visit&& visit) {
     for (i64 start = begin; start < end; start += THREADS) {
         const i64 mine = start + threadIdx.x;
         if (mine < end) {
-            at.first[threadIdx.x] = far.ptr[senders[mine]];
-            at.last[threadIdx.x] = far.ptr[senders[mine] + 1];
+            at.first[threadIdx.x] = far.ptr[indices[mine]];
+            at.last[threadIdx.x] = far.ptr[indices[mine] + 1];
         }
         __syncthreads();
         const int count = int(min(end - start, i64(THREADS)));

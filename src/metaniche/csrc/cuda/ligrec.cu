@@ -1,8 +1,8 @@
 // Ligand-receptor signals along the edges of a graph, reduced as they arise: nothing of edges by pairs is ever stored.
 //
 // A block lays out over all genes in shared memory what a row's neighbours express (far). What the row's own cell
-// expresses (near) meets it there, each thread with other genes and their pairs, and the signals go to the sums of a tile of
-// pairs. Neighbours come one after the other: every sum has one order.
+// expresses (near) meets it there, each thread with other genes and their pairs, and the signals go to the sums of a
+// tile of pairs: of more pairs than that every tile does all this again. Neighbours come one after the other: every sum has one order.
 // Specialised by VALUE (float or double), FAR (genes), TILE (pairs), SATURATES (0: the product, 1: its Hill function),
 // THREADS.
 #include "common/hill.h"
@@ -14,38 +14,41 @@ namespace metaniche {
 // is busy with the signals.
 constexpr int BLOCKS = SATURATES ? 8 : 6, AHEAD = SATURATES ? 1 : 4;
 
-// The pairs of near gene g are ptr[g]:ptr[g + 1]: the far gene of each, and the place of its sum.
-struct Pairs {
-    const i64* ptr;
-    const i32 *far, *place;
-};
+// What the own cell of a row expresses, and the pairs of its genes: those of gene g are pair_ptr[g]:pair_ptr[g + 1].
+struct Near {
+    Cells cells;
+    const i64* pair_ptr;
+    const i32 *pair_far, *pair_place;  // the far gene of each pair, and the place of its sum
+    Entries<1> own;
 
-// What one cell expresses meets what lies around it: signal(x, y) is added for the pairs whose places are in the tile.
-template <class Signal>
-__device__ __forceinline__ void meet(const Cells& cells, const Entries<1>& own, const Pairs& pairs,
-                                     const VALUE (&around)[FAR], i64 tile, double (&sum)[TILE], Signal&& signal) {
-    own.each(cells, [&](i32 gene, VALUE y) {
-        const i64 last = pairs.ptr[gene + 1];
-        for (i64 p = pairs.ptr[gene]; p < last; ++p) {
-            const i64 place = pairs.place[p] - tile;
-            const VALUE x = around[pairs.far[p]];
-            if (x != VALUE(0) && place >= 0 && place < TILE) sum[place] += signal(x, y);
-        }
-    });
-}
+    __device__ __forceinline__ void look_at(i64 row) {
+        own = Entries<1>(cells, cells.ptr[row], cells.ptr[row + 1]);
+    }
+    // It meets what lies around it; signal(x, y) goes to the sums of the places from `tile` on.
+    template <class Signal>
+    __device__ __forceinline__ void meet(const VALUE (&around)[FAR], i64 tile, double (&sum)[TILE],
+                                         Signal&& signal) const {
+        own.each(cells, [&](i32 gene, VALUE y) {
+            const i64 last = pair_ptr[gene + 1];
+            for (i64 p = pair_ptr[gene]; p < last; ++p) {
+                const i64 place = pair_place[p] - tile;
+                const VALUE x = around[pair_far[p]];
+                if (x != VALUE(0) && place >= 0 && place < TILE) sum[place] += signal(x, y);
+            }
+        });
+    }
+};
 
 __device__ __forceinline__ double product(VALUE x, VALUE y) { return double(y) * x; }
 
 // The signals of one edge, where they saturate.
-__device__ __forceinline__ void meet_sender(const Cells& senders, const Entries<1>& entries, VALUE weight,
-                                            const Hill& hill, VALUE (&around)[FAR], const Cells& cells,
-                                            const Entries<1>& own, const Pairs& pairs, i64 tile,
-                                            double (&sum)[TILE]) {
+__device__ __forceinline__ void meet_sender(const Cells& far, const Entries<1>& sender, VALUE weight, const Hill& hill,
+                                            const Near& near, VALUE (&around)[FAR], i64 tile, double (&sum)[TILE]) {
     clear(around);
     __syncthreads();
-    add(senders, entries, VALUE(1), around);
+    add(far, sender, VALUE(1), around);
     __syncthreads();
-    meet(cells, own, pairs, around, tile, sum, [&](VALUE x, VALUE y) { return double(weight * hill(x * y)); });
+    near.meet(around, tile, sum, [&](VALUE x, VALUE y) { return double(weight * hill(x * y)); });
 }
 
 // out[s] = the sum of the slot's pairs, added up by `share` neighbouring threads. Of a slot that began in a tile
@@ -59,7 +62,7 @@ __device__ __forceinline__ void sum_slots(const double (&value)[TILE], const i64
         const i64 from = inside ? max(slot_ptr[s], first) : 0, to = inside ? min(slot_ptr[s + 1], first + TILE) : 0;
         double sum = 0.0;
         for (i64 p = from + lane; p < to; p += share) sum += value[p - first];
-        for (int offset = share / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+        for (int offset = share / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(ALL, sum, offset);
         if (inside && lane == 0) out[s] = float(first == 0 ? sum : out[s] + sum);
     }
 }
@@ -81,32 +84,33 @@ ligrec_signal(const i64* __restrict__ far_ptr, const i32* __restrict__ far_colum
               float* __restrict__ out) {
     __shared__ VALUE around[FAR];
     __shared__ double sum[TILE];
-    __shared__ Senders at;
-    const Cells senders{far_ptr, far_columns, far_values}, receivers{near_ptr, near_columns, near_values};
-    const Pairs by_gene{pair_ptr, pair_far, pair_place};
+    __shared__ Spans at;
+    const Cells far{far_ptr, far_columns, far_values};
+    Near near{{near_ptr, near_columns, near_values}, pair_ptr, pair_far, pair_place};
     const Hill hill{inverse_half, exponent};
     const i64 row = first_row + blockIdx.x, begin = indptr[row], end = indptr[row + 1];
-    const Entries<1> own(receivers, near_ptr[row], near_ptr[row + 1]);
+    near.look_at(row);
     clear(around);
     if (!SATURATES)
-        each_edge<1, AHEAD>(senders, indices, begin, end, at,
-                     [&](i64 e, const Entries<1>& entries) { add(senders, entries, weight[e], around); });
+        each_edge<1, AHEAD>(far, indices, begin, end, at, [&](i64 e, const Entries<1>& sender) {
+            add(far, sender, weight[e], around);
+        });
     for (i64 tile = 0; tile < pairs; tile += TILE) {
         clear(sum);
         __syncthreads();
         if (SATURATES)
-            each_edge<1, AHEAD>(senders, indices, begin, end, at, [&](i64 e, const Entries<1>& entries) {
-                meet_sender(senders, entries, weight[e], hill, around, receivers, own, by_gene, tile, sum);
+            each_edge<1, AHEAD>(far, indices, begin, end, at, [&](i64 e, const Entries<1>& sender) {
+                meet_sender(far, sender, weight[e], hill, near, around, tile, sum);
             });
         else
-            meet(receivers, own, by_gene, around, tile, sum, product);
+            near.meet(around, tile, sum, product);
         __syncthreads();
         sum_slots(sum, slot_ptr, slots, tile, int(share), out + i64(blockIdx.x) * slots);
         __syncthreads();  // whoever still adds up the sums
     }
 }
 
-// A block works on a piece of the edges, piece_ptr[x]:piece_ptr[x + 1], which stand by receiver; no piece is empty.
+// A block works on a piece of the edges, piece_ptr[x]:piece_ptr[x + 1], which stand by receiver.
 // blockIdx.y counts tiles of pairs, layer by layer of the weights.
 // OUTPUT: out (pieces, layers, pairs) sums of each piece's signals, at the places of the pairs.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -121,35 +125,33 @@ ligrec_pair_sums(const i64* __restrict__ far_ptr, const i32* __restrict__ far_co
                  double* __restrict__ out) {
     __shared__ VALUE around[FAR];
     __shared__ double sum[TILE];
-    __shared__ Senders at;
-    const Cells senders{far_ptr, far_columns, far_values}, near{near_ptr, near_columns, near_values};
-    const Pairs by_gene{pair_ptr, pair_far, pair_place};
+    __shared__ Spans at;
+    const Cells far{far_ptr, far_columns, far_values};
+    Near near{{near_ptr, near_columns, near_values}, pair_ptr, pair_far, pair_place};
     const Hill hill{inverse_half, exponent};
     const int tiles = int((pairs + TILE - 1) / TILE);
     const i64 piece = blockIdx.x, layer = int(blockIdx.y) / tiles, tile = i64(int(blockIdx.y) % tiles) * TILE;
     const VALUE* strength = weight + layer * edges;
-    Entries<1> own;
     i64 row = -1;
-    clear(around);
     clear(sum);
-    each_edge<1, AHEAD>(senders, indices, piece_ptr[piece], piece_ptr[piece + 1], at,
-                 [&](i64 e, const Entries<1>& entries) {
+    const auto visit = [&](i64 e, const Entries<1>& sender) {
         if (receivers[e] != row) {
             if (!SATURATES) {
-                meet(near, own, by_gene, around, tile, sum, product);
+                near.meet(around, tile, sum, product);
                 __syncthreads();
                 clear(around);
                 __syncthreads();
             }
             row = receivers[e];
-            own = Entries<1>(near, near_ptr[row], near_ptr[row + 1]);
+            near.look_at(row);
         }
         if (SATURATES)
-            meet_sender(senders, entries, strength[e], hill, around, near, own, by_gene, tile, sum);
+            meet_sender(far, sender, strength[e], hill, near, around, tile, sum);
         else
-            add(senders, entries, strength[e], around);
-    });
-    if (!SATURATES) meet(near, own, by_gene, around, tile, sum, product);
+            add(far, sender, strength[e], around);
+    };
+    each_edge<1, AHEAD>(far, indices, piece_ptr[piece], piece_ptr[piece + 1], at, visit);
+    if (!SATURATES) near.meet(around, tile, sum, product);
     __syncthreads();
     for (i64 place = tile + threadIdx.x; place < min(tile + TILE, pairs); place += THREADS)
         out[(piece * layers + layer) * pairs + place] = sum[place - tile];

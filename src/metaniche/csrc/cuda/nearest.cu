@@ -5,7 +5,6 @@
 
 namespace metaniche {
 
-constexpr u32 ALL = 0xffffffffu;
 // Past this many rings the cell stands alone, and every cell of its sample is looked at.
 constexpr i64 MOST_RINGS = DIM == 2 ? 24 : 8;
 

@@ -24,8 +24,8 @@ pair_logits_forward(const i64* __restrict__ far_ptr, const i32* __restrict__ far
     const i64 head = i64(blockIdx.y) * COLUMNS + threadIdx.x % COLUMNS;
     clear(near);
     __syncthreads();
-    const Cells own{near_ptr, near_columns, near_values};
-    add(own, {own, near_ptr[row], near_ptr[row + 1]}, VALUE(1), near);
+    const Cells cells_near{near_ptr, near_columns, near_values};
+    add(cells_near, {cells_near, near_ptr[row], near_ptr[row + 1]}, VALUE(1), near);
     __syncthreads();
     for (int cell = int(threadIdx.x); cell < int(genes) * COLUMNS; cell += THREADS) {
         VALUE sum = 0;
@@ -44,7 +44,7 @@ pair_logits_forward(const i64* __restrict__ far_ptr, const i32* __restrict__ far
         for (i64 k = far_ptr[sender] + lane / COLUMNS; k < last; k += 32 / COLUMNS)
             sum += far_values[k] * wanted[far_columns[k] * COLUMNS + lane % COLUMNS];
 #pragma unroll
-        for (int offset = COLUMNS; offset < 32; offset *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+        for (int offset = COLUMNS; offset < 32; offset *= 2) sum += __shfl_xor_sync(ALL, sum, offset);
         if (lane < COLUMNS && head < heads) logits[e * heads + head] = sum;
     }
 }
@@ -61,20 +61,17 @@ pair_logits_backward(const i64* __restrict__ far_ptr, const i32* __restrict__ fa
                      i64 cells, i64 far_entries, i64 columns, i64 entries, i64 genes, i64 pairs, i64 edges, i64 heads,
                      VALUE* __restrict__ grad_near) {
     __shared__ VALUE around[FAR * COLUMNS];
-    __shared__ Senders at;
-    const Cells senders{far_ptr, far_columns, far_values};
+    __shared__ Spans at;
+    const Cells far{far_ptr, far_columns, far_values};
     const i64 row = blockIdx.x;
     for (i64 tile = 0; tile < heads; tile += COLUMNS) {
         const int count = int(min(heads - tile, i64(COLUMNS))), own = int(threadIdx.x) % COLUMNS;
         clear(around);
-        each_edge<COLUMNS, 2>(senders, indices, indptr[row], indptr[row + 1], at,
-                           [&](i64 e, const Entries<COLUMNS>& entries) {
-                               if (own >= count) return;
-                               const VALUE slope = grad[e * heads + tile + own];
-                               entries.each(senders, [&](i32 gene, VALUE value) {
-                                   around[gene * COLUMNS + own] += slope * value;
-                               });
-                           });
+        each_edge<COLUMNS, 2>(far, indices, indptr[row], indptr[row + 1], at, [&](i64 e, const auto& sender) {
+            if (own >= count) return;
+            const VALUE slope = grad[e * heads + tile + own];
+            sender.each(far, [&](i32 gene, VALUE value) { around[gene * COLUMNS + own] += slope * value; });
+        });
         __syncthreads();
         for (i64 k = near_ptr[row] + threadIdx.x; k < near_ptr[row + 1]; k += THREADS) {
             const i64 gene = columns == 0 ? k - near_ptr[row] : near_columns[k];

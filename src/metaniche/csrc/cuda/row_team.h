@@ -23,7 +23,7 @@ struct Team {
     template <class T>
     __device__ __forceinline__ T over_entries(T x) const {
 #pragma unroll
-        for (int offset = COLUMNS; offset < TEAM; offset *= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+        for (int offset = COLUMNS; offset < TEAM; offset *= 2) x += __shfl_xor_sync(ALL, x, offset);
         return x;
     }
 
@@ -31,7 +31,7 @@ struct Team {
     template <class T>
     __device__ __forceinline__ T over_columns(T x) const {
 #pragma unroll
-        for (int offset = 1; offset < COLUMNS; offset *= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+        for (int offset = 1; offset < COLUMNS; offset *= 2) x += __shfl_xor_sync(ALL, x, offset);
         return x;
     }
 };

@@ -37,7 +37,7 @@ using Parts = VALUE[WARPS][COLUMNS];
 template <class Join>
 __device__ __forceinline__ VALUE join(VALUE x, const Place& place, Parts& part, Join&& both) {
 #pragma unroll
-    for (int offset = COLUMNS; offset < 32; offset *= 2) x = both(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    for (int offset = COLUMNS; offset < 32; offset *= 2) x = both(x, __shfl_xor_sync(ALL, x, offset));
 #if WARPS > 1
     const int column = int(threadIdx.x) % COLUMNS;
     __syncthreads();  // whoever still reads the parts of the reduction before

@@ -25,7 +25,6 @@ def per_row(name: str) -> Array:
     return Array(name, torch.float32, ("n", "HEADS"))
 
 
-INDPTR = Array("indptr", torch.int64, ("n+1",))
 # The same edges by sender, and their places in the CSR.
 PTR, ORDER = Array("ptr", torch.int64, ("n+1",)), Array("order", torch.int64, ("edges",))
 NULL = Array("null", torch.float32, ("HEADS",))

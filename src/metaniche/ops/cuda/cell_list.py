@@ -27,8 +27,12 @@ SAMPLE = Array("sample", torch.int32, ("n",))
 LOOKUP = (Array("occupied", torch.int64, ("n_occupied",)), Array("starts", torch.int32, ("n_starts",)))
 COUNTS = (Scalar("n"), Scalar("samples"))
 LOOKUP_COUNTS = (Scalar("n_occupied"), Scalar("n_starts"))
+SAMPLE_PTR = Array("sample_ptr", torch.int64, ("samples+1",))
 # What a search is given: `CellList.search`.
 SEARCH = (*CELLS, SAMPLE, *GRIDS, *LOOKUP, *COUNTS, *LOOKUP_COUNTS)
+# What it gives: beside the rows' bounds.
+EDGES = (Array("columns", torch.int32, ("edges",)), Array("lengths", torch.float32, ("edges",)))
+Neighbors = tuple[Tensor, Tensor, Tensor]
 
 BIN_KEYS = Kernel(
     SOURCE,
@@ -86,6 +90,15 @@ def cell_list(pos: Tensor, sample_ptr: Tensor, sides: np.ndarray) -> CellList:
         starts = torch.cat((counts.new_zeros(1), counts.cumsum(0))).int()
     axes = pos[order].t().contiguous()
     return CellList(axes, order.int(), sample, sample_ptr, side, grids, occupied, starts, dense)
+
+
+def offsets(degree: Tensor) -> Tensor:
+    return torch.cat((degree.new_zeros(1), degree.cumsum(0)))
+
+
+def edges_of(indptr: Tensor) -> tuple[Tensor, Tensor]:
+    n = int(indptr[-1])
+    return indptr.new_empty(n, dtype=torch.int32), indptr.new_empty(n, dtype=torch.float32)
 
 
 def fitting_sides(pos: Tensor, sample_ptr: Tensor, wanted: float) -> np.ndarray:

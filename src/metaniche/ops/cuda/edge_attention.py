@@ -8,7 +8,6 @@ from torch import Tensor
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention_tiles as by_tiles
 from metaniche.ops.cuda.attention import (
-    INDPTR,
     NULL,
     NUMBERS,
     ORDER,
@@ -25,7 +24,7 @@ from metaniche.ops.cuda.attention import (
 )
 from metaniche.ops.cuda.edge_attention_tiles import Tiles
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
-from metaniche.ops.cuda.specs import Array, Kernel
+from metaniche.ops.cuda.specs import INDPTR, Array, Kernel
 
 SOURCE, THREADS = "edge_attention", 256
 MOST_HEADS, MOST_CHANNELS_A_LANE = 32, 32
@@ -87,7 +86,7 @@ PACKED = tuple(
     defines(heads, width, dtype)
     for dtype in (torch.float32, torch.bfloat16)
     for heads in (1, 2, 4, 8)
-    for width in (16, 32, 64)
+    for width in (8, 16, 32, 64)
 )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda.attention import (
-    INDPTR,
     NULL,
     NUMBERS,
     ORDER,
@@ -26,7 +26,7 @@ from metaniche.ops.cuda.attention import (
     per_row,
 )
 from metaniche.ops.cuda.launch import blocks_for, launch
-from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
+from metaniche.ops.cuda.specs import INDPTR, VALUE_OF, Array, Kernel, Scalar
 from metaniche.ops.kept import kept
 
 SOURCE, THREADS, ROWS = "edge_attention_tiles", 256, 32
@@ -131,9 +131,9 @@ def defines(
 
 
 PACKED = tuple(
-    defines(4, width, dtype, local)
+    defines(heads, width, dtype, local)
     for dtype in (torch.float32, torch.bfloat16)
-    for width in (16, 32, 64)
+    for heads, width in ((2, 16), (4, 8), (4, 16), (4, 32), (4, 64))
     for local in (torch.uint8, torch.int16)
 )
 
@@ -151,8 +151,8 @@ def worthwhile(indptr: Tensor, indices: Tensor) -> Tiles | None:
     """The tiles of a graph of 16384 rows and more whose tiles use each column for two edges on average, else None.
 
     None as well where `tiling` has none. Made once a graph: sorts of E 64-bit numbers in parts, some 80 bytes an edge
-    and 5 GiB at most for the moment, 1 or 2 bytes an edge to keep, and four looks of the host at the device for each
-    part. The answer depends on the graph alone, so that a resumed run computes the same.
+    and, where rows are alike, 5 GiB at most for the moment, 1 or 2 bytes an edge to keep, and four looks of the host at
+    the device for each part. The answer depends on the graph alone, so that a resumed run computes the same.
     """
     made = tiling(indptr, indices) if indptr.numel() > LEAST_ROWS else None
     return made if made is not None and indices.numel() >= REUSE * made.columns.numel() else None
@@ -168,6 +168,11 @@ def tiling(indptr: Tensor, indices: Tensor) -> Tiles | None:
     counts, columns, local = (torch.cat(x) for x in zip(*parts))
     small = int(counts.max()) <= 256
     return Tiles(torch.cat((counts.new_zeros(1), counts.cumsum(0))), columns, local.to(torch.uint8) if small else local)
+
+
+def both_tilings(indptr: Tensor, indices: Tensor) -> tuple[Tiles | None, Tiles | None]:
+    """The tiles of a graph, and of the same graph by sender."""
+    return tiling(indptr, indices), tiling(*by_sender(indptr, indices)[:2])
 
 
 def _part(indptr: Tensor, indices: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SOURCE = "ligrec"
 MOST_TILE = 2048
+# Genes that are laid out whether pairs name them or not.
+ANY_GENES = 1024
 # Edges of a piece: enough to make up for its sums of every pair; more where there would be too many pieces.
 EDGES_A_PIECE, MOST_PIECES = 4096, 4096
 
@@ -98,12 +100,14 @@ def unable(far: int, pairs: int, itemsize: int = 4) -> str | None:
 
 
 def fitting(far: Side) -> Side:
-    """The side with all its genes, or with the genes that pairs name where all find no room."""
-    return far if tile_for(far.genes, far.gene_P.numel(), far.values.element_size()) else named(far)
+    """The side with all its genes, or with the genes that pairs name where those are far fewer or all find no room."""
+    pairs = far.gene_P.numel()
+    few = far.genes <= max(ANY_GENES, 2 * pairs)
+    return far if few and tile_for(far.genes, pairs, far.values.element_size()) else named(far)
 
 
 def by_near_gene(far: Side, near: Side) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs by their near gene: where each gene's begin, far genes and the number of each pair."""
+    """(G + 1,) first pair of each near gene; then, in that order, each pair's far gene and its number."""
     ptr, order = by_gene(near)
     return ptr, far.gene_P[order], order.to(torch.int32)
 

@@ -6,10 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaniche.ops.cuda.cell_list import SEARCH, CellList, cell_list, crowding, fitting_sides
+from metaniche.ops.cuda.cell_list import (
+    EDGES,
+    SAMPLE_PTR,
+    SEARCH,
+    CellList,
+    Neighbors,
+    cell_list,
+    crowding,
+    edges_of,
+    fitting_sides,
+    offsets,
+)
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
-from metaniche.ops.cuda.neighbors import EDGES, INDPTR, SAMPLE_PTR, Neighbors, edges_of, offsets
-from metaniche.ops.cuda.specs import Array, Kernel, Scalar
+from metaniche.ops.cuda.specs import INDPTR, Array, Kernel, Scalar
 
 SOURCE, THREADS = "nearest", 256
 SOURCE_FEW, FEW_THREADS = "nearest_few", 128

@@ -9,27 +9,27 @@ from torch import Tensor
 from metaniche.ops.cuda.cell_list import (
     BIN_KEYS,
     COUNTS,
+    EDGES,
     ROUNDING,
     SAMPLE,
+    SAMPLE_PTR,
     SEARCH,
     SOURCE,
     THREADS,
+    Neighbors,
     cell_list,
     defines,
+    edges_of,
+    offsets,
 )
 from metaniche.ops.cuda.launch import blocks_for, launch
-from metaniche.ops.cuda.specs import Array, Kernel, Scalar
-
-Neighbors = tuple[Tensor, Tensor, Tensor]
+from metaniche.ops.cuda.specs import INDPTR, Array, Kernel, Scalar
 
 _BOUNDS = (
     Scalar("outer", "f64"),
     Scalar("inner", "f64"),
     *(Scalar(name, "f32") for name in ("outer_surely", "outer_maybe", "inner_surely", "inner_maybe")),
 )
-EDGES = (Array("columns", torch.int32, ("edges",)), Array("lengths", torch.float32, ("edges",)))
-INDPTR = Array("indptr", torch.int64, ("n+1",))
-SAMPLE_PTR = Array("sample_ptr", torch.int64, ("samples+1",))
 
 COUNT = Kernel(SOURCE, "radius_count", (*SEARCH, *_BOUNDS, Array("degree", torch.int64, ("n",))), THREADS, registers=72)
 FILL = Kernel(SOURCE, "radius_fill", (*SEARCH, *_BOUNDS, INDPTR, Scalar("edges"), *EDGES), THREADS, registers=80)
@@ -89,15 +89,6 @@ def bounds(distance: float) -> tuple[float, float]:
     if square > 1e37:
         return 0.0, float("inf")
     return float(np.float32(square * (1 - ROUNDING))), float(np.float32(square * (1 + ROUNDING)))
-
-
-def offsets(degree: Tensor) -> Tensor:
-    return torch.cat((degree.new_zeros(1), degree.cumsum(0)))
-
-
-def edges_of(indptr: Tensor) -> tuple[Tensor, Tensor]:
-    n = int(indptr[-1])
-    return indptr.new_empty(n, dtype=torch.int32), indptr.new_empty(n, dtype=torch.float32)
 
 
 def _row_blocks(n: int) -> int:

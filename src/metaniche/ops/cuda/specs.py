@@ -54,6 +54,10 @@ class Array:
     vector: bool = False  # read in vectors of VEC elements
 
 
+# The bounds of the rows of a graph of n cells.
+INDPTR = Array("indptr", torch.int64, ("n+1",))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One `extern "C"` function of `csrc/cuda/<source>.cu`; `registers` a thread and `shared` bytes are budgets."""
