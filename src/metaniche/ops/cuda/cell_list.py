@@ -80,13 +80,15 @@ def cell_list(pos: Tensor, sample_ptr: Tensor, sides: np.ndarray) -> CellList:
     keys = sample_ptr.new_empty(n)
     how = defines(dim, dense=True)
     launch(BIN_KEYS, how, blocks_for(n, THREADS), pos, sample, *grids, n, samples, keys)
-    keys, order = torch.sort(keys, stable=True)
+    # A sort of 32-bit keys takes half the passes.
+    keys, order = torch.sort(keys.int() if total < 2**31 else keys, stable=True)
     dense = total <= 4 * n + 1024 * samples
     if dense:
-        occupied = keys.new_empty(0)
-        starts = torch.searchsorted(keys, torch.arange(total + 1, device=pos.device), out_int32=True)
+        occupied = sample_ptr.new_empty(0)
+        bins = torch.arange(total + 1, device=pos.device, dtype=keys.dtype)
+        starts = torch.searchsorted(keys, bins, out_int32=True)
     else:
-        occupied, counts = torch.unique_consecutive(keys, return_counts=True)
+        occupied, counts = torch.unique_consecutive(keys.long(), return_counts=True)
         starts = torch.cat((counts.new_zeros(1), counts.cumsum(0))).int()
     axes = pos[order].t().contiguous()
     return CellList(axes, order.int(), sample, sample_ptr, side, grids, occupied, starts, dense)
