@@ -30,7 +30,7 @@ def test_a_reason_is_given_where_the_reference_runs(monkeypatch):
 
 def test_a_gpu_without_a_driver_is_explained(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(backend, "cuda_status", lambda: (False, "cuda-bindings is not installed"))
+    monkeypatch.setattr(backend, "cuda_status", lambda *_: (False, "cuda-bindings is not installed"))
     assert doctor.backends("edge_attention")[1] == "cuda: reference (cuda-bindings is not installed)"
     assert doctor.backends("delaunay_neighbors")[1] == "cuda: reference (no native code for cuda)"
 

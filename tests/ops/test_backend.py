@@ -1,6 +1,8 @@
 import ast
 import logging
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch
 from metaniche import ops
 from metaniche.errors import ConfigError, KernelError
 from metaniche.ops import backend as room
-from metaniche.ops import use_backend
+from metaniche.ops import segment_softmax, segment_sum, use_backend
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -156,14 +158,14 @@ def test_every_name_that_an_op_asks_for_is_in_the_table():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(room, "cuda_status", lambda: (True, "driver for CUDA 13.0, sm_90"))
+    monkeypatch.setattr(room, "cuda_status", lambda *_: (True, "driver for CUDA 13.0, sm_90"))
 
 
 def test_on_a_gpu_auto_takes_the_kernels_or_says_why_not(gpu, monkeypatch):
     assert room.best("edge_attention", CUDA) == ("cuda", "")
     assert room.best("delaunay_neighbors", CUDA) == ("reference", "no native code for cuda")
     assert room.best("edge_attention", CUDA, "no kernel for float64") == ("reference", "no kernel for float64")
-    monkeypatch.setattr(room, "cuda_status", lambda: (False, "cuda-bindings is not installed"))
+    monkeypatch.setattr(room, "cuda_status", lambda *_: (False, "cuda-bindings is not installed"))
     assert room.best("edge_attention", CUDA) == ("reference", "cuda-bindings is not installed")
 
 
@@ -174,7 +176,7 @@ def test_backend_cuda_raises_where_it_cannot_run(gpu, monkeypatch):
             room.choose("edge_attention", CUDA, "no kernel for float64")
         with pytest.raises(KernelError, match=r"cannot run delaunay_neighbors: no native code for cuda"):
             room.choose("delaunay_neighbors", CUDA)
-        monkeypatch.setattr(room, "cuda_status", lambda: (False, "torch sees no GPU"))
+        monkeypatch.setattr(room, "cuda_status", lambda *_: (False, "torch sees no GPU"))
         with pytest.raises(KernelError, match="torch sees no GPU"):
             room.choose("edge_attention", CUDA)
 
@@ -218,6 +220,24 @@ def test_a_device_that_is_not_here_is_refused(name):
 
 @pytest.mark.parametrize("ready", [True, False])
 def test_auto_is_the_gpu_where_kernels_can_run(monkeypatch, ready):
-    monkeypatch.setattr(room, "cuda_status", lambda: (ready, "why"))
+    monkeypatch.setattr(room, "cuda_status", lambda *_: (ready, "why"))
     assert room.device_of("auto").type == ("cuda" if ready else "cpu")
     assert room.device_of("cpu") == room.device_of(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_the_backward_pass_runs_on_the_backend_of_the_forward(backend, monkeypatch):
+    """Also in a thread of autograd's own, which a context variable does not reach."""
+    said = []
+    monkeypatch.setattr(
+        import_module("metaniche.ops.segment"), "choose", lambda *_: said.append(room.wanted()) or "reference"
+    )
+    x = torch.rand(5, 2, requires_grad=True)
+    with use_backend(backend):
+        out = segment_sum(segment_softmax(x, torch.tensor([0, 3, 5])), torch.tensor([0, 2, 5])).sum()
+    thread = Thread(target=out.backward)
+    thread.start()
+    thread.join()
+    assert x.grad is not None
+    assert set(said) == {backend}
+    assert len(said) > 2

@@ -68,6 +68,23 @@ def use_backend(name: str) -> Iterator[None]:
         _wanted.reset(token)
 
 
+def register_autograd(op: str, gradient: Callable, setup_context: Callable, library: torch.library.Library) -> None:
+    """As torch's, with a backward pass that runs on the backend of its forward pass.
+
+    For tensors of a GPU autograd works in threads of its own, which do not know what `use_backend` said.
+    """
+
+    def setup(ctx, inputs, output):
+        ctx.backend = wanted()
+        setup_context(ctx, inputs, output)
+
+    def backward(ctx, *grads):
+        with use_backend(ctx.backend):
+            return gradient(ctx, *grads)
+
+    torch.library.register_autograd(f"metaniche::{op}", backward, setup_context=setup, lib=library)
+
+
 def wanted() -> str:
     """The backend asked for: by `use_backend`, else by METANICHE_BACKEND, else auto."""
     return _wanted.get() or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
@@ -135,7 +152,7 @@ def _missing(op: str, device: torch.device) -> str | None:
         return f"no native code for {device.type}"
     if device.type == "cpu":
         return native_status() if native() is None else None
-    ready, why = cuda_status()
+    ready, why = cuda_status(device.index)
     return None if ready else why
 
 
@@ -171,11 +188,11 @@ def where_it_fits(run: Callable[[torch.device], Result], device: torch.device, w
     return run(torch.device("cpu"))
 
 
-def cuda_status() -> tuple[bool, str]:
-    """Whether CUDA kernels can run in this process, and with which driver and architecture or why not."""
+def cuda_status(index: int | None = None) -> tuple[bool, str]:
+    """Whether CUDA kernels can run on a GPU (None: torch's current one), and with what driver and architecture or why not."""
     from metaniche.ops.cuda.driver import status
 
-    return status()
+    return status(index)
 
 
 @cache

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.backend import choose, dense, native, register_autograd
 from metaniche.ops.cuda import csr_encoder as cuda
 from metaniche.ops.reference import csr_encoder as reference
 from metaniche.ops.segment import check_rows
@@ -147,9 +147,4 @@ torch.library.register_fake(
     lambda indptr, indices, weight, grad: grad.new_empty(indices.shape[0]),
     lib=library,
 )
-torch.library.register_autograd(
-    "metaniche::csr_encoder",
-    _differentiate,
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
-    lib=library,
-)
+register_autograd("csr_encoder", _differentiate, lambda ctx, inputs, output: ctx.save_for_backward(*inputs), library)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, dense_rows, native
+from metaniche.ops.backend import choose, dense, dense_rows, native, register_autograd
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
@@ -171,4 +171,4 @@ torch.library.register_fake(
     lambda grad, q, k, v, indptr, indices, bias, null, *_: tuple(x.new_empty(x.shape) for x in (q, k, v, bias, null)),
     lib=library,
 )
-torch.library.register_autograd("metaniche::edge_attention", _differentiate, setup_context=_setup_context, lib=library)
+register_autograd("edge_attention", _differentiate, _setup_context, library)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.backend import choose, dense, native, register_autograd
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import pair_logits as cuda
 from metaniche.ops.expression import Expression, check_indices
@@ -175,4 +175,4 @@ torch.library.register_fake(
     "metaniche::pair_logits", lambda *x: x[8].new_empty(x[12].shape[0], x[8].shape[0]), lib=library
 )
 torch.library.register_fake("metaniche::pair_logits_backward", _fake_backward, lib=library)
-torch.library.register_autograd("metaniche::pair_logits", _differentiate, setup_context=_setup_context, lib=library)
+register_autograd("pair_logits", _differentiate, _setup_context, library)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native
+from metaniche.ops.backend import choose, dense, native, register_autograd
 from metaniche.ops.cuda import segment as cuda
 from metaniche.ops.reference import segment as reference
 
@@ -134,7 +134,7 @@ def _register(name: str) -> None:
     library.define(f"{name}(Tensor x, Tensor indptr) -> Tensor")
     library.impl(name, partial(_run, name), "CompositeExplicitAutograd")
     torch.library.register_fake(f"metaniche::{name}", fake, lib=library)
-    torch.library.register_autograd(f"metaniche::{name}", gradient, setup_context=setup_context, lib=library)
+    register_autograd(name, gradient, setup_context, library)
 
 
 library = torch.library.Library("metaniche", "FRAGMENT")

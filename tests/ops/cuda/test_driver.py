@@ -68,7 +68,14 @@ def test_a_module_is_loaded_once_a_device(fake, monkeypatch):
     monkeypatch.setattr(gpu, "architecture", lambda index: "sm_89")
     for index in (0, 0, 1):
         assert gpu._function(KERNEL, {"A": 1}, index) == "cuModuleGetFunction"
+    other = Kernel("k", "of the same source", KERNEL.arguments)
+    assert gpu._function(other, {"A": 1}, 1) == "cuModuleGetFunction"
     assert asked == [("k", {"A": 1}, "sm_80", (13, 0))] * 2
+    assert [args[1] for name, args in fake.calls if name == "cuModuleGetFunction"] == [
+        b"k",
+        b"k",
+        b"of the same source",
+    ]
 
 
 def test_a_module_that_does_not_load_says_what_to_do(monkeypatch):
@@ -111,15 +118,19 @@ def test_status_says_why_not():
 
 
 def test_status_says_what_runs(fake, monkeypatch):
-    driver.status.cache_clear()
+    driver._status.cache_clear()
     driver.gpu.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     assert driver.status()[0]
     assert "CUDA 13.0, sm_90" in driver.status()[1]
-    driver.status.cache_clear()
+    driver._status.cache_clear()
+    assert driver.status(1)[0]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
+    assert driver.status(2) == (False, "sm_75 is older than sm_80")
+    assert driver.status(1)[0]
+    driver._status.cache_clear()
     assert driver.status() == (False, "sm_75 is older than sm_80")
-    driver.status.cache_clear()
+    driver._status.cache_clear()
     driver.gpu.cache_clear()

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,6 +69,11 @@ def test_sizes_are_made_of_known_names(kernel):
 def test_fitting_arguments_pass():
     DOUBLE.check(HOW, given())
     assert all(SCALARS[s.ctype](2) for s in DOUBLE.arguments if isinstance(s, Scalar))
+
+
+def test_numbers_of_numpy_are_numbers():
+    DOUBLE.check(HOW, given(n=np.int64(3), factor=np.float32(2)))
+    assert SCALARS["i64"](np.int64(3)).value == 3
 
 
 @pytest.mark.parametrize(

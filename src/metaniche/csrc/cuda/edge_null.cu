@@ -48,7 +48,7 @@ edge_cell_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, 
 }
 
 // A warp takes the rows `cells[starts[piece]:starts[piece + 1]]`, all of one type, and each lane one type of senders;
-// blockIdx.y counts 32 of those. OUTPUT: sums (pieces, n_types) of the scores by type of sender.
+// blockIdx.y counts 32 of those. The lanes bring 32 edges at once, which all then look at in their order. OUTPUT: sums (pieces, n_types) of the scores by type of sender.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 edge_type_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, const double* __restrict__ score,
                const i32* __restrict__ types, const i64* __restrict__ cells, const i64* __restrict__ starts, i64 n,
@@ -59,10 +59,15 @@ edge_type_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, 
     double sum = 0;
     for (i64 k = starts[piece]; k < starts[piece + 1]; ++k) {
         const i64 row = cells[k], end = indptr[row + 1];
-#pragma unroll 4
-        for (i64 e = indptr[row]; e < end; ++e) {
-            const double w = score[e];
-            if (types[indices[e]] == own) sum += w;
+        for (i64 first = indptr[row]; first < end; first += 32) {
+            const i64 mine = first + threadIdx.x % 32;
+            const i32 type = mine < end ? types[indices[mine]] : -1;
+            const double w = mine < end ? score[mine] : 0.0;
+            const int count = int(min(end - first, i64(32)));
+            for (int e = 0; e < count; ++e) {
+                const double other = __shfl_sync(ALL, w, e);
+                if (__shfl_sync(ALL, type, e) == own) sum += other;
+            }
         }
     }
     if (own < n_types) sums[piece * n_types + own] = sum;

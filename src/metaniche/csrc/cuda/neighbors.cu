@@ -161,12 +161,19 @@ thin_rows(const i64* __restrict__ indptr, const i32* __restrict__ columns, const
     for (i64 e = 0; e < degree; e += LANES) {
         const i64 mine = e + team.at;
         bool keep = mine < degree;
-        if (keep && degree > most) {
+        if (degree > most) {
             // splitmix64 is a bijection: no two senders of a row share a hash.
-            const u64 hash = splitmix64(key ^ u64(columns[first + mine] - start));
+            const auto hash_of = [&](i64 f) {
+                return f < degree ? splitmix64(key ^ u64(columns[first + f] - start)) : ~0ull;
+            };
+            const u64 hash = hash_of(mine);
             i64 smaller = 0;
-            for (i64 f = 0; f < degree; ++f) smaller += splitmix64(key ^ u64(columns[first + f] - start)) < hash;
-            keep = smaller < most;
+            for (i64 f = 0; f < degree; f += LANES) {
+                const u64 others = hash_of(f + team.at);
+#pragma unroll
+                for (int lane = 0; lane < LANES; ++lane) smaller += __shfl_sync(team.mask, others, lane, LANES) < hash;
+            }
+            keep = keep && smaller < most;
         }
         const u32 votes = __ballot_sync(team.mask, keep);
         if (keep) {

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metaniche.ops.cuda.pieces import pieces
+from metaniche.ops.cuda.segment import segment_max
+
 
 def sample_of(sample_ptr: Tensor, n: int) -> Tensor:
     """(N,) int32 number of each cell's sample."""
@@ -13,12 +16,8 @@ def sample_of(sample_ptr: Tensor, n: int) -> Tensor:
 
 
 def boxes(pos: Tensor, sample_ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest coordinates, (S, D) float64 each; 0 for a sample without cells."""
-    empty = (sample_ptr.diff() == 0)[:, None]
-    low, high = (
-        torch.segment_reduce(pos, kind, offsets=sample_ptr, axis=0, unsafe=True, initial=start)
-        .masked_fill(empty, 0.0)
-        .double()
-        for kind, start in (("min", torch.inf), ("max", -torch.inf))
-    )
-    return low, high
+    """Lowest and highest coordinates, (S, D) float64 each; 0 for a sample without cells. `pos` (N, D) float32."""
+    # In two steps: few samples of many cells would leave most of a GPU idle.
+    bounds, of_sample = pieces(sample_ptr, len(pos))
+    low, high = (segment_max(segment_max(x, bounds), of_sample).double() for x in (-pos, pos))
+    return -low, high

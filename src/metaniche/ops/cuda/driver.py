@@ -30,6 +30,7 @@ class Gpu:
         version = _ok(*self._cuda.cuDriverGetVersion())
         self.version = version // 1000, version % 1000 // 10
         self._functions: dict[tuple, object] = {}
+        self._modules: dict[tuple, object] = {}
         self._contexts: dict[int, object] = {}
         self._lock = threading.Lock()
 
@@ -61,23 +62,24 @@ class Gpu:
         return self._contexts[index]
 
     def _function(self, kernel: Kernel, defines: Defines, index: int):
-        key = kernel.source, kernel.name, index, tuple(sorted(defines.items()))
-        found = self._functions.get(key)
+        module = kernel.source, index, tuple(sorted(defines.items()))
+        found = self._functions.get((module, kernel.name))
         if found is None:
             with self._lock:
-                found = self._functions.get(key) or self._load(kernel, defines, index)
-                self._functions[key] = found
+                if module not in self._modules:
+                    self._modules[module] = self._load(kernel, defines, index)
+                found = _ok(*self._cuda.cuModuleGetFunction(self._modules[module], kernel.name.encode()))
+                self._functions[module, kernel.name] = found
         return found
 
     def _load(self, kernel: Kernel, defines: Defines, index: int):
         code, origin = cubins.cubin(kernel.source, defines, code_for(self.architecture(index)), self.version)
-        log.debug("%s %s from %s", kernel.name, dict(defines), origin)
+        log.debug("%s %s from %s", kernel.source, dict(defines), origin)
         try:
-            module = _ok(*self._cuda.cuModuleLoadData(code), what=f"loading {kernel.source}")
+            return _ok(*self._cuda.cuModuleLoadData(code), what=f"loading {kernel.source}")
         except KernelError as error:
             hint = "Update the driver, or install the nvidia-cuda-nvrtc of its CUDA version."
             raise KernelError(f"{error} The driver serves CUDA {self.version}. {hint}") from error
-        return _ok(*self._cuda.cuModuleGetFunction(module, kernel.name.encode()))
 
 
 @cache
@@ -86,15 +88,19 @@ def gpu() -> Gpu:
     return Gpu()
 
 
+def status(index: int | None = None) -> tuple[bool, str]:
+    """Whether CUDA kernels can run on a GPU, torch's current one for None, and with what or why not."""
+    return _status(torch.cuda.current_device() if index is None and torch.cuda.is_available() else index)
+
+
 @cache
-def status() -> tuple[bool, str]:
-    """Whether CUDA kernels can run here, and with what or why not."""
+def _status(index: int | None) -> tuple[bool, str]:
     if not torch.cuda.is_available():
         why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
         return False, why
     try:
         machine = gpu()
-        arch = machine.architecture(torch.cuda.current_device())
+        arch = machine.architecture(index)
         if int(arch.removeprefix("sm_")) < 80:
             return False, f"{arch} is older than sm_80"
     except KernelError as error:

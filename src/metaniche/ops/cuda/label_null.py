@@ -17,7 +17,7 @@ MOST_TYPES = 256
 # Sums of so many 16-bit values stay within 32 bits.
 ENTRIES_A_PIECE = 8192
 # Steps of shuffles that are kept at once.
-STEPS = 1 << 26
+STEPS = 1 << 22
 
 _LISTS = tuple(Array(name, torch.int32, ("lists", "n")) for name in ("heads", "next"))
 _SHUFFLE = (Scalar("n"), Scalar("lists"), Scalar("seed", "u64"), Scalar("first"))

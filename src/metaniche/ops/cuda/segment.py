@@ -50,8 +50,8 @@ def defines(kind: str, dtype: torch.dtype, rows: int, entries: int, width: int) 
 
 
 PACKED = tuple(
-    dict(VALUE="float", REDUCE=reduce, COLUMNS=columns, WARPS=warps, THREADS=THREADS)
-    for reduce in REDUCTIONS.values()
+    dict(VALUE=value, REDUCE=reduce, COLUMNS=columns, WARPS=warps, THREADS=THREADS)
+    for value, reduce in (("float", 0), ("float", 1), ("double", 0))
     for columns in (1, 4, 32)
     for warps in (1, 8)
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class Kernel:
                 self._check_array(spec, given, known)
 
     def _check_scalar(self, spec: Scalar, given: Argument) -> None:
-        kinds = (int,) if spec.ctype in ("i64", "u64") else (int, float)
+        kinds = Integral if spec.ctype in ("i64", "u64") else Real
         if not isinstance(given, kinds) or isinstance(given, bool):
             raise KernelError(f"Expected `{spec.name}` of {self.name} to be {spec.ctype}, found {given!r}.")
 
