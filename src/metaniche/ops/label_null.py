@@ -132,7 +132,8 @@ def cluster_means_permutations(
     are kept) so that all sums are exact integers, in the score seen as in the permuted ones.
 
     Memory is at most 6 bytes for each value that is not 0 of the pairs' genes (2 N for each gene that many cells
-    express, on the CPU), 24 T^2 P for the counts, and on a GPU 288 N for the permutations in flight.
+    express, on the CPU), 24 T^2 P for the counts, and on a GPU 288 N for the permutations in flight
+    and, for a moment, some 50 bytes for each value.
 
     Parameters
     ----------

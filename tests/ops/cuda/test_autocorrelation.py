@@ -16,8 +16,10 @@ def test_it_equals_dense_matrices_in_float64(simt, case):
             case("cpu")
 
 
-def test_rows_of_lag_do_not_change_the_sums(simt, monkeypatch):
+def test_parts_of_the_rows_and_pairs_do_not_change_the_sums(simt, monkeypatch):
     monkeypatch.setattr(op, "ROWS_OF_LAG", 32)
+    monkeypatch.setattr(op, "NUMBERS_OF_LAG", 1)
+    monkeypatch.setattr(op, "MOST_PAIRS", 7)
     with simt(1):
         cases.pairs_of_genes("cpu")
 

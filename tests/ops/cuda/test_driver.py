@@ -37,6 +37,11 @@ class FakeCuda:
 SILENT = ("cuInit", "cuCtxSetCurrent", "cuLaunchKernel")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_captured(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+
+
 @pytest.fixture
 def fake(monkeypatch):
     cuda = FakeCuda()
@@ -76,6 +81,19 @@ def test_a_module_is_loaded_once_a_device(fake, monkeypatch):
         b"k",
         b"of the same source",
     ]
+
+
+def test_the_first_use_is_not_captured(fake, monkeypatch):
+    monkeypatch.setattr(cubins, "cubin", lambda *args: (b"code", "pack"))
+    monkeypatch.setattr(driver.Gpu, "architecture", lambda self, index: "sm_90")
+    gpu = driver.Gpu()
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(KernelError, match="Run the op once before"):
+        gpu._function(KERNEL, {}, 0)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    gpu._function(KERNEL, {}, 0)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu._function(KERNEL, {}, 0) == "cuModuleGetFunction"
 
 
 def test_a_module_that_does_not_load_says_what_to_do(monkeypatch):

@@ -5,6 +5,7 @@ from simt.cases import edge_null as cases
 from metaniche.errors import GraphError
 from metaniche.ops import edge_scores_null, neighborhood_enrichment
 from metaniche.ops.cuda import edge_null as op
+from metaniche.ops.cuda.pieces import cut
 
 SEEDS = (0, 1, 2)
 
@@ -31,6 +32,19 @@ def graph():
     own = torch.arange(50).repeat_interleave(indptr.diff()) == indices
     indptr = indptr - torch.cat((torch.zeros(1, dtype=torch.int64), own.cumsum(0)))[indptr]
     return score[~own], indptr, indices[~own], types
+
+
+def test_pieces_of_more_rows_give_the_same(simt, monkeypatch):
+    """A type's 30 cells in pieces of nine."""
+    indptr, indices, score, types = cases.problem(70, 4, "cpu")
+    pieces = []
+    monkeypatch.setattr(op, "cut", lambda ptr, most: pieces.append(most) or cut(ptr, most))
+    with simt():
+        expected = op.type_sums(indptr, indices, score, types, 4)
+        monkeypatch.setattr(op, "ROWS_A_PIECE", 1)
+        monkeypatch.setattr(op, "MOST_SUMS", 32)
+        assert torch.allclose(op.type_sums(indptr, indices, score, types, 4), expected, rtol=1e-12, atol=1e-12)
+    assert pieces == [32, 9]
 
 
 def test_the_public_ops_run_it(simt, on_gpu):

@@ -15,8 +15,10 @@ SOURCE, THREADS = "autocorrelation", 256
 MANY_GENES, GENES_A_LANE = 128, 4
 # Enough blocks for a GPU, and few enough partial sums.
 MOST_BLOCKS = 8192
-# Rows whose lag of all genes is kept at once.
-ROWS_OF_LAG = 16384
+# Rows whose lag of all genes is kept at once; more where that makes no more numbers than these.
+ROWS_OF_LAG, NUMBERS_OF_LAG = 16384, 2**23
+# Pairs of one launch.
+MOST_PAIRS = 2**20
 
 _GRAPH = (
     Array("x", None, ("n", "width")),
@@ -113,17 +115,19 @@ def bivariate_sums(
     cross, lags, squares = (
         torch.zeros(shape, dtype=torch.float64, device=x_NA.device) for shape in (pairs, (width, 3), y_width)
     )
-    for first in range(0, n, ROWS_OF_LAG):
-        x, y = (values[first : first + ROWS_OF_LAG] for values in (x_NA, y_NB))
+    step = max(ROWS_OF_LAG, NUMBERS_OF_LAG // max(width, 1))
+    for first in range(0, n, step):
+        x, y = (values[first : first + step] for values in (x_NA, y_NB))
         rows, lag = len(x), torch.empty_like(x)
         grid = blocks_for(rows, THREADS // how["COLUMNS"]), blocks_for(width, how["COLUMNS"] * how["WIDE"])
         graph = x_NA, x_mean, indptr, indices, weight
         launch(LAG, how, grid, *graph, n, indices.numel(), width, first, rows, lag)
-        tiles, rows_a_block, blocks = _grid(how_pairs, rows, pairs)
-        sums = cross.new_empty(blocks, pairs)
-        sizes = rows, width, y_width, pairs, rows_a_block, blocks
-        launch(PRODUCTS, how_pairs, (blocks, tiles), lag, y, y_mean, *by_column, *sizes, sums)
-        cross += sums.sum(0)
+        for some, of_some in zip(cross.split(MOST_PAIRS), by_column.split(MOST_PAIRS, dim=1)):
+            tiles, rows_a_block, blocks = _grid(how_pairs, rows, len(some))
+            sums = cross.new_empty(blocks, len(some))
+            sizes = rows, width, y_width, len(some), rows_a_block, blocks
+            launch(PRODUCTS, how_pairs, (blocks, tiles), lag, y, y_mean, *of_some, *sizes, sums)
+            some += sums.sum(0)
         wide = lag.double()
         lags += torch.stack((wide.sum(0), wide.square().sum(0), (x - x_mean).double().square().sum(0)), 1)
         squares += (y - y_mean).double().square().sum(0)

@@ -65,6 +65,9 @@ class Gpu:
         module = kernel.source, index, tuple(sorted(defines.items()))
         found = self._functions.get((module, kernel.name))
         if found is None:
+            if torch.cuda.is_current_stream_capturing():
+                what = "is loaded at its first use, which a CUDA graph cannot capture. Run the op once before."
+                raise KernelError(f"{kernel.name} {what}")
             with self._lock:
                 if module not in self._modules:
                     self._modules[module] = self._load(kernel, defines, index)

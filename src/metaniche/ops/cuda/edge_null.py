@@ -13,6 +13,8 @@ from metaniche.ops.cuda.specs import Array, Kernel, Scalar
 
 SOURCE, THREADS, LANES = "edge_null", 256, 8
 ROWS_A_PIECE = 32
+# Sums of all pieces that are kept at once, unless pieces of more rows make fewer.
+MOST_SUMS = 2**26
 
 _EDGES = (
     Array("indptr", torch.int64, ("n+1",)),
@@ -77,7 +79,8 @@ def type_sums(indptr: Tensor, indices: Tensor, score: Tensor, type_N: Tensor, n_
     n = type_N.numel()
     cells = torch.sort(type_N, stable=True).indices
     counts = torch.bincount(type_N, minlength=n_types)
-    starts, piece_ptr, _ = cut(torch.cat((counts.new_zeros(1), counts.cumsum(0))), ROWS_A_PIECE)
+    rows = max(ROWS_A_PIECE, blocks_for(n * n_types, MOST_SUMS))
+    starts, piece_ptr, _ = cut(torch.cat((counts.new_zeros(1), counts.cumsum(0))), rows)
     pieces = starts.numel() - 1
     sums = score.new_empty(pieces, n_types)
     blocks = blocks_for(pieces, THREADS // 32), blocks_for(n_types, 32)
