@@ -48,7 +48,8 @@ edge_cell_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, 
 }
 
 // A warp takes the rows `cells[starts[piece]:starts[piece + 1]]`, all of one type, and each lane one type of senders;
-// blockIdx.y counts 32 of those. The lanes bring 32 edges at once, which all then look at in their order. OUTPUT: sums (pieces, n_types) of the scores by type of sender.
+// blockIdx.y counts 32 of those. The lanes bring 32 edges at once, which all then look at in their order.
+// OUTPUT: sums (pieces, n_types) of the scores by type of sender.
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 edge_type_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, const double* __restrict__ score,
                const i32* __restrict__ types, const i64* __restrict__ cells, const i64* __restrict__ starts, i64 n,

@@ -2,7 +2,8 @@
 //
 // A block lays out over all genes in shared memory what a row's neighbours express (far). What the row's own cell
 // expresses (near) meets it there, each thread with other genes and their pairs, and the signals go to the sums of a
-// tile of pairs: of more pairs than that every tile does all this again. Neighbours come one after the other: every sum has one order.
+// tile of pairs: where there are more pairs than that, every tile does all this again. Neighbours come one after the
+// other: every sum has one order.
 // Specialised by VALUE (float or double), FAR (genes), TILE (pairs), SATURATES (0: the product, 1: its Hill function),
 // THREADS.
 #include "common/hill.h"
