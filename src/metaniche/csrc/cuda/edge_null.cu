@@ -4,9 +4,9 @@
 
 namespace metaniche {
 
-__device__ __forceinline__ double team_sum(u32 mask, double x) {
+__device__ __forceinline__ double team_sum(double x) {
 #pragma unroll
-    for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(mask, x, offset);
+    for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL, x, offset);
     return x;
 }
 
@@ -20,10 +20,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
 edge_cell_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, const double* __restrict__ score,
                const i64* __restrict__ ptr, const i32* __restrict__ receivers, const i64* __restrict__ order, i64 n,
                i64 edges, double* __restrict__ sums) {
-    const int lane = int(threadIdx.x) & 31, at = lane % LANES;
-    const i64 cell = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES;
-    const u32 mask = LANES == 32 ? 0xffffffffu : ((1u << (LANES % 32)) - 1u) << (lane - at);
-    if (cell >= n) return;
+    const int at = int(threadIdx.x) % LANES;
+    // Lanes beyond the last cell do the same as its own and write nothing: all of a warp meet in the sums.
+    const i64 wanted = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES, cell = min(wanted, n - 1);
     const i64 first = ptr[cell], last = ptr[cell + 1], end = indptr[cell + 1];
     double row = 0, column = 0, squares = 0, mutual = 0;
     for (i64 e = indptr[cell] + at; e < end; e += LANES) {
@@ -35,11 +34,11 @@ edge_cell_sums(const i64* __restrict__ indptr, const i32* __restrict__ indices, 
         if (back < last && receivers[back] == sender) mutual += w * score[order[back]];
     }
     for (i64 e = first + at; e < last; e += LANES) column += score[order[e]];
-    row = team_sum(mask, row);
-    column = team_sum(mask, column);
-    squares = team_sum(mask, squares);
-    mutual = team_sum(mask, mutual);
-    if (at != 0) return;
+    row = team_sum(row);
+    column = team_sum(column);
+    squares = team_sum(squares);
+    mutual = team_sum(mutual);
+    if (at != 0 || wanted != cell) return;
     double* to = sums + cell * SUMS;
     to[0] = row;
     to[1] = column;

@@ -6,18 +6,27 @@
 
 namespace metaniche {
 
+// The lanes of a row. All lanes of a warp take the same turns, those whose row has nothing left too: so they always
+// meet. Lanes beyond the last row do the same as its own and write nothing.
 struct Team {
     i64 row;
     int at;
     u32 mask, below;  // the lanes of the row, and those of them before this one
+    bool writes;
 
-    __device__ __forceinline__ Team() {
+    __device__ __forceinline__ explicit Team(i64 n) {
         const int lane = int(threadIdx.x) & 31;
-        row = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES;
+        const i64 wanted = (i64(blockIdx.x) * THREADS + threadIdx.x) / LANES;
+        row = min(wanted, n - 1);
+        writes = row == wanted;
         at = lane % LANES;
-        mask = LANES == 32 ? 0xffffffffu : ((1u << (LANES % 32)) - 1u) << (lane - at);
+        mask = LANES == 32 ? ALL : ((1u << (LANES % 32)) - 1u) << (lane - at);
         below = mask & ((1u << lane) - 1u);
     }
+    // The most of what the rows of the warp have.
+    __device__ __forceinline__ i32 most(i64 count) const { return i32(__reduce_max_sync(ALL, u32(count))); }
+    // Those of its lanes that say yes.
+    __device__ __forceinline__ u32 votes(bool yes) const { return __ballot_sync(ALL, yes) & mask; }
 };
 
 // inner < d <= outer. A float32 square up to `surely` is within a bound, above `maybe` it is not.
@@ -34,7 +43,7 @@ struct Ring {
     }
 };
 
-// Calls visit(j, is_neighbour) for the candidates of sorted cell i; all lanes of the team make every call.
+// Calls visit(j, is_neighbour) for the candidates of sorted cell i; all lanes of the warp make every call.
 template <class Visit>
 __device__ __forceinline__ void visit_around(const CellList& cells, const Ring& ring, i64 sample, i64 i,
                                              const Team& team, Visit&& visit) {
@@ -47,16 +56,17 @@ __device__ __forceinline__ void visit_around(const CellList& cells, const Ring& 
     for (i64 dz = -depth; dz <= depth; ++dz)
         for (i64 dy = -1; dy <= 1; ++dy) {
             const Run run = cells.row(sample, y + dy, z + dz, x - 1, x + 1);
-            for (i64 j = run.first; j < run.last; j += LANES) {
-                const i64 mine = j + team.at;
+            const i32 most = team.most(run.last - run.first);
+            for (i32 step = 0; step < most; step += LANES) {
+                const i32 mine = run.first + step + team.at;
                 visit(mine, mine < run.last && ring.holds(cells, i, mine));
             }
         }
 }
 
 // Puts the columns of one row in ascending order, their lengths with them: a bitonic network for any length, in which
-// the entries beyond the end would be larger than all others and stay where they are.
-__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i32 n, const Team& team) {
+// the entries beyond the end would be larger than all others and stay where they are. `most`: of the warp's rows.
+__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i32 n, i32 most, const Team& team) {
     const auto order = [&](i32 a, i32 b) {
         if (b < n && columns[b] < columns[a]) {
             const i32 column = columns[a];
@@ -69,12 +79,12 @@ __device__ __forceinline__ void sort_row(i32* columns, float* lengths, i32 n, co
     };
     // The lower entry of the t-th pair of entries that lie `apart` (a power of two).
     const auto lower = [](i32 t, i32 apart) { return 2 * t - (t & (apart - 1)); };
-    for (i32 half = 1; half < n; half *= 2) {
+    for (i32 half = 1; half < most; half *= 2) {
         for (i32 t = team.at; lower(t, half) < n; t += LANES) order(lower(t, half), lower(t, half) ^ (2 * half - 1));
-        __syncwarp(team.mask);
+        __syncwarp();
         for (i32 apart = half / 2; apart > 0; apart /= 2) {
             for (i32 t = team.at; lower(t, apart) < n; t += LANES) order(lower(t, apart), lower(t, apart) + apart);
-            __syncwarp(team.mask);
+            __syncwarp();
         }
     }
 }
@@ -105,44 +115,43 @@ radius_count(const float* __restrict__ axes, const i32* __restrict__ ids, const 
              const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
              i64 samples, i64 n_occupied, i64 n_starts, double outer, double inner, float outer_surely,
              float outer_maybe, float inner_surely, float inner_maybe, i64* __restrict__ degree) {
-    const Team team;
+    const Team team(n);
     const i64 i = team.row;
-    if (i >= n) return;
     const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};
     const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
     i32 found = 0;
     visit_around(cells, ring, sample[i], i, team, [&](i64, bool near) { found += near; });
 #pragma unroll
-    for (int offset = LANES / 2; offset > 0; offset /= 2) found += __shfl_xor_sync(team.mask, found, offset);
-    if (team.at == 0) degree[ids[i]] = found;
+    for (int offset = LANES / 2; offset > 0; offset /= 2) found += __shfl_xor_sync(ALL, found, offset);
+    if (team.writes && team.at == 0) degree[ids[i]] = found;
 }
 
 // OUTPUT: columns and lengths (edges) at the rows' places in `indptr`, columns ascending.
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
 radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i32* __restrict__ sample,
             const double* __restrict__ low, const double* __restrict__ side, const i64* __restrict__ bins,
             const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
             i64 samples, i64 n_occupied, i64 n_starts, double outer, double inner, float outer_surely,
             float outer_maybe, float inner_surely, float inner_maybe, const i64* __restrict__ indptr, i64 edges,
             i32* __restrict__ columns, float* __restrict__ lengths) {
-    const Team team;
+    const Team team(n);
     const i64 i = team.row;
-    if (i >= n) return;
     const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};
     const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
     const i64 first = indptr[ids[i]];
+    const i32 most = team.most(indptr[ids[i] + 1] - first);
     i64 at = first;
     visit_around(cells, ring, sample[i], i, team, [&](i64 j, bool near) {
-        const u32 votes = __ballot_sync(team.mask, near);
-        if (near) {
+        const u32 votes = team.votes(near);
+        if (near && team.writes) {
             const i64 place = at + __popc(votes & team.below);
             columns[place] = ids[j];
             lengths[place] = float(cells.distance(i, j));
         }
         at += __popc(votes);
     });
-    __syncwarp(team.mask);
-    sort_row(columns + first, lengths + first, i32(at - first), team);
+    __syncwarp();
+    sort_row(columns + first, lengths + first, team.writes ? i32(at - first) : 0, most, team);
 }
 
 // Of rows longer than `most` the entries of smallest hash(seed, i, j), counted within the sample `start` says.
@@ -152,31 +161,31 @@ thin_rows(const i64* __restrict__ indptr, const i32* __restrict__ columns, const
           const i32* __restrict__ sample, const i64* __restrict__ sample_ptr, const i64* __restrict__ kept_indptr,
           i64 n, i64 samples, i64 edges, i64 kept, i64 most, u64 seed, i32* __restrict__ kept_columns,
           float* __restrict__ kept_lengths) {
-    const Team team;
-    if (team.row >= n) return;
+    const Team team(n);
     const i64 first = indptr[team.row], degree = indptr[team.row + 1] - first;
     const i64 start = sample_ptr[sample[team.row]];
     const u64 key = splitmix64(splitmix64(seed) ^ u64(team.row - start));
+    const i32 longest = team.most(degree);
     i64 at = kept_indptr[team.row];
-    for (i64 e = 0; e < degree; e += LANES) {
+    for (i32 e = 0; e < longest; e += LANES) {
         const i64 mine = e + team.at;
         bool keep = mine < degree;
-        if (degree > most) {
+        if (longest > most) {
             // splitmix64 is a bijection: no two senders of a row share a hash.
             const auto hash_of = [&](i64 f) {
                 return f < degree ? splitmix64(key ^ u64(columns[first + f] - start)) : ~0ull;
             };
             const u64 hash = hash_of(mine);
             i64 smaller = 0;
-            for (i64 f = 0; f < degree; f += LANES) {
+            for (i32 f = 0; f < longest; f += LANES) {
                 const u64 others = hash_of(f + team.at);
 #pragma unroll
-                for (int lane = 0; lane < LANES; ++lane) smaller += __shfl_sync(team.mask, others, lane, LANES) < hash;
+                for (int lane = 0; lane < LANES; ++lane) smaller += __shfl_sync(ALL, others, lane, LANES) < hash;
             }
             keep = keep && smaller < most;
         }
-        const u32 votes = __ballot_sync(team.mask, keep);
-        if (keep) {
+        const u32 votes = team.votes(keep);
+        if (keep && team.writes) {
             const i64 place = at + __popc(votes & team.below);
             kept_columns[place] = columns[first + mine];
             kept_lengths[place] = lengths[first + mine];
