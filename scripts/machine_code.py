@@ -4,7 +4,8 @@
     python scripts/machine_code.py edge_attention_tiles --arch sm_90 --variant WIDTH=64 VALUE=bf16
 
 A loop is told by its length and its commonest instructions: what a warp issues for each turn of it. Vector loads show as
-LDG.128, spilled registers as LDL and STL.
+LDG.128, spilled registers as LDL and STL. Loops with WARPSYNC and ENDCOLLECTIVE are what a warp takes whose lanes have
+parted, or meet in part: behind a BRA.DIV, out of the way of the others.
 """
 
 from __future__ import annotations
