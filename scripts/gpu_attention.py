@@ -76,9 +76,8 @@ def both_ways(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
         sets = []
         for graph, made in zip(graphs, tiles):
             given = [x.detach() for x in gpu_bench.attention_inputs(n, heads, width, dtype, graph)]
-            own, of_senders = made if way == "tiles" else (None, None)
-            out, lse = kernels.forward(*given, dropout, SEED, own)
-            how = dropout, SEED, own, of_senders
+            how = dropout, SEED, *(made if way == "tiles" else (None, None))
+            out, lse = kernels.forward(*given, *how[:3])
             sets.append(((*given, *how[:3]), (torch.randn_like(out), *given, out, lse, *how)))
         name = f"attention by {way}, {str(dtype).removeprefix('torch.')}{', dropout' if dropout else ''}"
         time = partial(gpu_bench.timed, size=size, sets=sets, speed=speed)

@@ -255,18 +255,16 @@ LISTING = """
 """
 
 
-def test_inner_loops_are_read_from_machine_code(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    script = import_module("machine_code")
+def test_inner_loops_are_read_from_machine_code(scripts):
+    script = scripts("machine_code")
     first, second = (script.instructions(listing) for listing in script.kernels(LISTING).values())
     assert len(first[0]) == 8
     assert script.inner_loops(*first) == [["LDG.128", "FFMA", "BRA"]]
     assert script.inner_loops(*second) == []
 
 
-def test_without_a_disassembler_the_remedy_is_named(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    script = import_module("machine_code")
+def test_without_a_disassembler_the_remedy_is_named(scripts, monkeypatch, tmp_path):
+    script = scripts("machine_code")
     monkeypatch.setattr(script.sysconfig, "get_path", lambda _: tmp_path)
     monkeypatch.setattr(script.shutil, "which", lambda _: None)
     with pytest.raises(SystemExit, match="pip install nvidia-cuda-nvdisasm"):

@@ -48,10 +48,11 @@ struct Lane {
     __device__ __forceinline__ int own(int o) const { return at / SHARERS * OWN + o; }
     __device__ __forceinline__ bool first() const { return at % SHARERS == 0; }
 
-    // What the lane that has edge b of the batch holds of it.
+    // What each lane holds of its own edges, handed to the others: all of the batch.
     template <class T>
-    __device__ __forceinline__ T of(int b, const T (&held)[OWN]) const {
-        return __shfl_sync(ALL, held[b % OWN], b / OWN * SHARERS, GROUP);
+    __device__ __forceinline__ void hand_out(const T (&held)[OWN], T (&all)[BATCH]) const {
+#pragma unroll
+        for (int b = 0; b < BATCH; ++b) all[b] = __shfl_sync(ALL, held[b % OWN], b / OWN * SHARERS, GROUP);
     }
     __device__ __forceinline__ float sum(float x) const {
 #pragma unroll
@@ -168,8 +169,7 @@ struct Batch {
         i32 own[OWN];
 #pragma unroll
         for (int o = 0; o < OWN; ++o) own[o] = left > 0 ? far(edge[o]) : 0;
-#pragma unroll
-        for (int b = 0; b < BATCH; ++b) other[b] = lane.of(b, own);
+        lane.hand_out(own, other);
     }
     // visit(b, share) of every edge, with what read(other, share) brings.
     template <class Read, class Visit>
@@ -232,8 +232,7 @@ struct Softmax {
                 weight[o] *= kept(dropout, batch.edge[o], lane);
             }
             float weights[BATCH];
-#pragma unroll
-            for (int b = 0; b < BATCH; ++b) weights[b] = lane.of(b, weight);
+            lane.hand_out(weight, weights);
             batch.each(senders, value, [&](int b, const Share& share) { sum.add(weights[b], share); });
         }
     }
@@ -288,8 +287,7 @@ struct RowGradient {
                 weight[place] = alpha * factor;
             }
             float changes[BATCH];
-#pragma unroll
-            for (int b = 0; b < BATCH; ++b) changes[b] = lane.of(b, change);
+            lane.hand_out(change, changes);
             batch.each(senders, key, [&](int b, const Share& share) { sum.add(changes[b], share); });
         }
     }
@@ -326,11 +324,8 @@ struct SenderGradient {
                 change[o] = grad_bias[place];
             }
             float weights[BATCH], changes[BATCH];
-#pragma unroll
-            for (int b = 0; b < BATCH; ++b) {
-                weights[b] = lane.of(b, own);
-                changes[b] = lane.of(b, change);
-            }
+            lane.hand_out(own, weights);
+            lane.hand_out(change, changes);
             batch.each(receivers, slope, [&](int b, const Share& share) { value.add(weights[b], share); });
             batch.each(receivers, query, [&](int b, const Share& share) { key.add(changes[b], share); });
         }

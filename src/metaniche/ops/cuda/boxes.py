@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metaniche.ops.cuda.pieces import pieces
 from metaniche.ops.cuda.segment import segment_max
+from metaniche.ops.kept import kept
 
 
 def sample_of(sample_ptr: Tensor, n: int) -> Tensor:
@@ -15,8 +16,12 @@ def sample_of(sample_ptr: Tensor, n: int) -> Tensor:
     return numbers.repeat_interleave(sample_ptr.diff(), output_size=n)
 
 
+@kept
 def boxes(pos: Tensor, sample_ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest coordinates, (S, D) float64 each; 0 for a sample without cells. `pos` (N, D) float32."""
+    """Lowest and highest coordinates, (S, D) float64 each; 0 for a sample without cells. `pos` (N, D) float32.
+
+    A search asks for them several times, for the sides of its bins and for the bins themselves.
+    """
     # In two steps: few samples of many cells would leave most of a GPU idle.
     bounds, of_sample = pieces(sample_ptr, len(pos))
     low, high = (segment_max(segment_max(x, bounds), of_sample).double() for x in (-pos, pos))
