@@ -1,10 +1,15 @@
 """The driver's side without a GPU: a stand-in for cuda-bindings says what it was asked."""
 
 import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from simt.machine import compiler
 
 from metaniche.errors import KernelError
 from metaniche.ops.cuda import cubins, driver
@@ -118,6 +123,66 @@ def test_no_driver_is_an_error_with_a_name(monkeypatch):
     monkeypatch.setattr(driver, "_driver", lambda: FakeCuda(failing=("cuInit",)))
     with pytest.raises(KernelError, match="CUDA_ERROR_cuInit"):
         driver.Gpu()
+
+
+# A process in which a tensor says that it lies on a GPU, and which launches the kernel above twice, and then wrongly.
+LAUNCHES = """
+import contextlib, types
+import torch
+from metaniche.errors import KernelError
+from metaniche.ops.cuda import cubins, driver
+from ops.cuda.test_driver import KERNEL
+
+class OnGpu(torch.Tensor):
+    device = torch.device("cuda", 3)
+
+torch.cuda.device = lambda device: contextlib.nullcontext()
+torch.cuda.current_stream = lambda device: types.SimpleNamespace(cuda_stream=7, synchronize=lambda: None)
+torch.cuda.is_current_stream_capturing = lambda: False
+torch.cuda.get_device_capability = lambda index: (9, 0)
+codes = [b"\\x7fELF", b"none"]
+cubins.cubin = lambda *args: (codes.pop(0), "pack")
+gpu = driver.gpu()
+print(gpu.version)
+x = torch.arange(3.0).as_subclass(OnGpu)
+for defines, blocks in (({}, 5), ({}, 6), ({}, 999), ({"OTHER": 1}, 5)):
+    try:
+        gpu.run(KERNEL, defines, (blocks, 2), (x, 2**40, 0.5, 2**64 - 1))
+    except KernelError as error:
+        print(error)
+"""
+
+
+def test_the_real_bindings_hand_over_what_the_driver_is_to_get(tmp_path):
+    pytest.importorskip("cuda.bindings.driver")
+    if compiler() is None:
+        pytest.skip("no compiler for a driver that is none")
+    source = Path(__file__).with_name("pretended_driver.c")
+    library = tmp_path / "libcuda.so.1"
+    subprocess.run([compiler(), "-x", "c", "-shared", "-fPIC", source, "-o", library, "-ldl"], check=True)
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHES], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    launch = (
+        "launch k, grid {} 2 1, block 256 1 1, shared 0, stream 7, extra 0: x[2] 2, n 1099511627776, s 0.5, seed {}"
+    )
+    assert done.stdout.splitlines() == [
+        "(13, 1)",
+        "context 113",
+        "load ELF",
+        "function k of 200",
+        launch.format(5, 2**64 - 1),
+        "context 113",
+        launch.format(6, 2**64 - 1),
+        "context 113",
+        launch.format(999, 2**64 - 1),
+        "CUDA: launch of k failed with CUDA_ERROR_INVALID_VALUE.",
+        "context 113",
+        "load one",
+        "CUDA: loading k failed with CUDA_ERROR_INVALID_IMAGE. The driver serves CUDA (13, 1). Update the driver, or install "
+        "the nvidia-cuda-nvrtc of its CUDA version.",
+    ], done.stderr
 
 
 @pytest.mark.parametrize(
