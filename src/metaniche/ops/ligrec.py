@@ -13,6 +13,7 @@ from metaniche.ops.backend import choose, native
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec as cuda
 from metaniche.ops.expression import Expression, check_indices, check_not_negative
+from metaniche.ops.grouped import grouped
 from metaniche.ops.reference import ligrec as reference
 from metaniche.ops.segment import check_graph
 
@@ -207,9 +208,7 @@ class Signal:
 
 def pairs_by_gene(gene_P: Tensor, partner_P: Tensor, slot_P: Tensor, n_genes: int) -> tuple[Tensor, Tensor, Tensor]:
     """The pairs as CSR rows of their gene: (n_genes + 1,) pointers, then partner and slot of each pair."""
-    order = torch.argsort(gene_P, stable=True)
-    counts = torch.bincount(gene_P, minlength=n_genes)
-    ptr = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
+    ptr, order = grouped(gene_P, n_genes)
     return ptr, partner_P[order].contiguous(), slot_P[order].contiguous()
 
 

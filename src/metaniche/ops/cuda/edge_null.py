@@ -10,6 +10,7 @@ from metaniche.ops.cuda.launch import blocks_for, launch
 from metaniche.ops.cuda.pieces import cut
 from metaniche.ops.cuda.segment import segment_sum
 from metaniche.ops.cuda.specs import Array, Kernel, Scalar
+from metaniche.ops.grouped import grouped
 
 SOURCE, THREADS, LANES = "edge_null", 256, 8
 ROWS_A_PIECE = 32
@@ -77,10 +78,9 @@ def edge_sums(indptr: Tensor, indices: Tensor, score: Tensor, type_N: Tensor, n_
 def type_sums(indptr: Tensor, indices: Tensor, score: Tensor, type_N: Tensor, n_types: int) -> Tensor:
     """(T, T) float64 sums of the scores, sender type first."""
     n = type_N.numel()
-    cells = torch.sort(type_N, stable=True).indices
-    counts = torch.bincount(type_N, minlength=n_types)
+    ptr, cells = grouped(type_N, n_types)
     rows = max(ROWS_A_PIECE, blocks_for(n * n_types, MOST_SUMS))
-    starts, piece_ptr, _ = cut(torch.cat((counts.new_zeros(1), counts.cumsum(0))), rows)
+    starts, piece_ptr, _ = cut(ptr, rows)
     pieces = starts.numel() - 1
     sums = score.new_empty(pieces, n_types)
     blocks = blocks_for(pieces, THREADS // 32), blocks_for(n_types, 32)

@@ -74,12 +74,6 @@ def named(x: Side) -> Side:
     return Side(before[x.ptr], place[x.columns[keep].long()], x.values[keep], genes, place[x.gene_P.long()])
 
 
-def by_gene(x: Side) -> tuple[Tensor, Tensor]:
-    """(G + 1,) first pair of each gene, and the pairs in the order of their genes."""
-    genes, order = torch.sort(x.gene_P, stable=True)
-    return torch.searchsorted(genes, torch.arange(x.genes + 1, device=genes.device, dtype=genes.dtype)), order
-
-
 def room(genes: int) -> int:
     """Genes that shared memory is laid out for: few sizes, so that few variants are compiled."""
     return max(STEP, -(-genes // STEP) * STEP)

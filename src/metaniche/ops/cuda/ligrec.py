@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.cuda import pieces, segment
-from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, by_gene, cells, named, room, side
+from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, cells, named, room, side
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
+from metaniche.ops.grouped import grouped
 
 if TYPE_CHECKING:
     from metaniche.ops.ligrec import Signal
@@ -108,7 +109,7 @@ def fitting(far: Side) -> Side:
 
 def by_near_gene(far: Side, near: Side) -> tuple[Tensor, Tensor, Tensor]:
     """(G + 1,) first pair of each near gene; then, in that order, each pair's far gene and its number."""
-    ptr, order = by_gene(near)
+    ptr, order = grouped(near.gene_P, near.genes)
     return ptr, far.gene_P[order], order.to(torch.int32)
 
 
@@ -117,8 +118,7 @@ def signal(x: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> T
     pairs = x.near_P.numel()
     if pairs == 0:
         return torch.zeros(count, n_slots, device=x.device)
-    slots, order = torch.sort(slot_P, stable=True)
-    slot_ptr = torch.searchsorted(slots, torch.arange(n_slots + 1, device=x.device, dtype=slots.dtype))
+    slot_ptr, order = grouped(slot_P, n_slots)
     far, near = fitting(side(x.far, x.far_P[order])), side(x.near, x.near_P[order])
     how, hill = _how(x, far)
     share = min(32, power_of_two(-(-pairs // max(n_slots, 1))))
@@ -136,9 +136,7 @@ def type_pair_sums(x: Signal, type_N: Tensor, n_types: int) -> tuple[Tensor, Ten
     The edges are sorted by both types, so that a block meets one place of the result only.
     """
     receivers = receivers_of(x.indptr, x.indices.numel())
-    key, order = torch.sort(type_N[x.indices.long()] * n_types + type_N[receivers.long()], stable=True)
-    ends = torch.arange(n_types**2 + 1, device=x.device, dtype=key.dtype)
-    ptr = torch.searchsorted(key, ends)
+    ptr, order = grouped(type_N[x.indices.long()] * n_types + type_N[receivers.long()], n_types**2)
     edges = ptr.diff().view(n_types, n_types)
     far, near = fitting(side(x.far, x.far_P.contiguous())), side(x.near, x.near_P.contiguous())
     how, hill = _how(x, far)

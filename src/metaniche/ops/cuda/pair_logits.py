@@ -9,9 +9,10 @@ from torch import Tensor
 
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import ligrec
-from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, by_gene, cells, named, room, side
+from metaniche.ops.cuda.genes import SENDERS, SHARED, THREADS, Side, cells, named, room, side
 from metaniche.ops.cuda.launch import blocks_for, launch, power_of_two
 from metaniche.ops.cuda.specs import VALUE_OF, Array, Kernel, Scalar
+from metaniche.ops.grouped import grouped
 
 if TYPE_CHECKING:
     from metaniche.ops.expression import Expression
@@ -98,7 +99,7 @@ def forward(
         return weight.new_zeros(edges, heads)
     far, near = _sides(ligand, receptor, lig, rec, heads)
     how = defines(heads, far.genes, near.genes, weight.dtype)
-    ptr, order = by_gene(far)
+    ptr, order = grouped(far.gene_P, far.genes)
     logits = weight.new_empty(edges, heads)
     blocks = indptr.numel() - 1, blocks_for(heads, how["COLUMNS"])
     pairs = ptr, near.gene_P[order], weight.detach().t()[order].contiguous()
@@ -144,7 +145,7 @@ def _grad_near(
     n, genes = near.shape
     rows = torch.arange(n + 1, device=grad.device) * genes if dense else near.ptr.contiguous()
     columns = indices.new_empty(0) if dense else near.columns.contiguous()
-    gene_ptr, order = by_gene(Side(rows, columns, near.values, genes, near_P))
+    gene_ptr, order = grouped(near_P, genes)
     out = torch.empty_like(near.values, memory_format=torch.contiguous_format)
     of_pairs = gene_ptr, far.gene_P[order], weight.detach().t()[order].contiguous()
     sizes = n, far.columns.numel(), columns.numel(), out.numel(), genes, pairs, indices.numel(), heads
