@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -6,6 +8,8 @@ from tissue import make_sample
 from metaniche.annotate import annotated
 from metaniche.io import keys
 from metaniche.predict import Scores
+
+ABOUT = {"level": "patient", "model": "m"}
 
 
 def scores_of(samples):
@@ -39,3 +43,17 @@ def test_only_units_of_these_samples_are_named():
     out = annotated(AnnData(np.zeros((30, 1))), samples[:1], scores_of(samples), {"level": "patient", "model": "m"})
     assert out.uns[keys.UNS]["model"] == "m"
     assert list(out.uns[keys.UNS]["units"]["unit_id"]) == ["p"]
+
+
+def test_nothing_of_another_network_stays():
+    samples = [make_sample("a", "p", n_cells=30)]
+    scores = scores_of(samples)
+    first = annotated(
+        AnnData(np.zeros((30, 1))), samples, replace(scores, clones=scores.clones.assign(unit_id="p")), ABOUT
+    )
+    first.obs["metaniche_soil"], first.obs["metaniche_row"], first.obs["mine"] = 1.0, 2, 3
+    assert "clones" in first.uns[keys.UNS]
+    again = annotated(first, samples, scores, ABOUT)
+    assert list(again.obs) == ["metaniche_row", "mine", keys.POTENTIAL, keys.ATTENTION]
+    assert "clones" not in again.uns[keys.UNS]
+    assert "metaniche_soil" in first.obs

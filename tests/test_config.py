@@ -35,8 +35,8 @@ def test_every_recipe_composes_with_every_verb(verb, experiment):
 @pytest.mark.parametrize("trainer", sorted(set(names("trainer")) - {"gpu", "ddp", "slurm"}))
 def test_evaluate_can_use_every_trainer_of_this_machine(trainer):
     config = compose("evaluate", [f"trainer={trainer}", "trainer.max_epochs=3"])
-    made = cfg.trainer_factory(config)(None)
-    assert made.max_epochs == 3
+    made = cfg.trainer_factory(config)(None, 5)
+    assert made.max_epochs == 5
     assert not made.checkpoint_callbacks
 
 

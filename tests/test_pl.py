@@ -79,6 +79,15 @@ def test_map_does_not_touch_the_adata(adata):
     pd.testing.assert_frame_equal(adata.obs, before.obs)
 
 
+def test_coordinates_may_be_a_table(adata):
+    table = pd.DataFrame(adata.obsm["spatial"], adata.obs_names, ["x", "y"])
+    drawn, expected = (
+        pl.metastatic_potential(a).axes[0].collections[0].get_offsets()
+        for a in (AnnData(obs=adata.obs, obsm={"spatial": table}, uns=adata.uns), adata)
+    )
+    assert np.array_equal(drawn, expected)
+
+
 def test_an_adata_without_samples_is_one(adata):
     del adata.obs["sample_id"]
     assert _titles(pl.metastatic_potential(adata)) == ["sample"]

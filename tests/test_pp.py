@@ -50,6 +50,12 @@ def test_what_cannot_be_right_is_refused_in_words(slides):
         metaniche.pp.spatial_graph(slides, um_per_unit=0.5)
 
 
+def test_cells_without_a_sample_are_refused(slides):
+    slides.obs["sample_id"] = slides.obs["sample_id"].where(np.arange(80) > 5)
+    with pytest.raises(InputError, match=r"sample_id.*for every cell, found 6 cells without one"):
+        metaniche.pp.spatial_graph(slides, um_per_unit=0.5)
+
+
 def test_a_stored_graph_is_read_only_when_it_is_asked_for(slides):
     same = slides.obs["sample_id"].to_numpy()[:, None] == slides.obs["sample_id"].to_numpy()[None]
     slides.obsp["spatial_connectivities"] = sparse.csr_matrix(np.triu(same, 1), dtype=np.float32)

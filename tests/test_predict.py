@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from anndata import AnnData, concat
+from anndata import AnnData, concat, read_h5ad
 from elsewhere import ELSEWHERE, accelerator
 from tissue import GRAPH, READ, make_sample
 
@@ -92,6 +92,16 @@ def test_scores_stand_at_the_rows_of_their_cells(bundle):
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
     one, other = (Predictor(bundle).predict(a, um_per_unit=1.0).obs[keys.ATTENTION] for a in (adata, shuffled))
     assert np.allclose(one, other.reindex(one.index), atol=1e-6)
+
+
+def test_a_backed_anndata_is_read_and_left_as_it_is(bundle, tmp_path):
+    adata = as_anndata(make_sample("new", "p", seed=50))
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    backed = read_h5ad(tmp_path / "a.h5ad", backed="r")
+    scored, expected = (Predictor(bundle).predict(a, um_per_unit=1.0) for a in (backed, adata))
+    assert np.array_equal(scored.obs[keys.POTENTIAL], expected.obs[keys.POTENTIAL], equal_nan=True)
+    assert not scored.isbacked
+    assert backed.isbacked
 
 
 def test_the_order_of_the_markers_does_not_matter_to_the_bit(bundle):

@@ -18,7 +18,9 @@ def test_in_place_and_as_a_copy(bundle, tmp_path):  # noqa: F811
     adata = as_anndata(make_sample("new", "p", seed=50))
     scored = metaniche.tl.metastatic_potential(adata, folder, um_per_unit=1.0, copy=True)
     assert keys.POTENTIAL not in adata.obs
+    adata.obs["metaniche_soil"] = 1.0  # of another network
     assert metaniche.tl.metastatic_potential(adata, folder, um_per_unit=1.0) is None
+    assert "metaniche_soil" not in adata.obs
     assert np.array_equal(adata.obs[keys.POTENTIAL], scored.obs[keys.POTENTIAL], equal_nan=True)
     assert adata.uns[keys.UNS]["model_hash"] == bundle.hash
     assert adata.uns[keys.UNS]["um_per_unit"] == 1.0

@@ -9,9 +9,11 @@ import numpy as np
 
 from metaniche.data.sample import PreparedSample
 from metaniche.io import keys
+from metaniche.io.read import in_memory
 from metaniche.io.record import own_record
 
 OWN = f"{keys.PREFIX}_"
+CLONES = "clones"
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +38,10 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     float32, and uns["metaniche"]. Raises InputError where uns["metaniche"] is not metaniche's.
     """
     record = own_record(adata, where="adata")
-    out = adata.copy()
+    out = in_memory(adata)
+    stale = [k for k in out.obs if k.startswith(OWN) and k != keys.FILE_ROW]  # of another network, with other terms
+    out.obs = out.obs.drop(columns=stale)
+    record.pop(CLONES, None)
     width = next(iter(scores.embedding.values())).shape[1]
     per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in scores.cells if k.startswith(OWN)}
     embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
@@ -54,5 +59,5 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     out.uns[keys.UNS] = {**record, **about, "units": units}
     clones = scores.clones[scores.clones["unit_id"].isin(ids)]
     if len(clones):
-        out.uns[keys.UNS]["clones"] = clones.set_axis(clones.index.astype(str), axis=0)
+        out.uns[keys.UNS][CLONES] = clones.set_axis(clones.index.astype(str), axis=0)
     return out

@@ -298,15 +298,15 @@ def device_of_trainer(config: DictConfig) -> str:
 
 
 def trainer_factory(config: DictConfig):
-    """folder -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
+    """folder, epochs -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)
     return partial(_trainer, config)
 
 
-def _trainer(config: DictConfig, folder: Path | None):
+def _trainer(config: DictConfig, folder: Path | None, epochs: int):
     from metaniche.training.checkpoint import AtomicCheckpointIO
 
-    trainer = plain(config.trainer)
+    trainer = plain(config.trainer) | {"max_epochs": epochs}
     if trainer.get("barebones"):
         return instantiate(trainer)
     plugins = [instantiate(plugin) for plugin in trainer.pop("plugins", [])]

@@ -69,7 +69,7 @@ def metastatic_potential(
     scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy="Give um_per_unit=")
     columns = [c for c in (keys.SAMPLE, keys.CELL_TYPE, keys.MALIGNANT, value) if c in adata.obs]
     cells = adata.obs[columns].copy()
-    cells["x_um"], cells["y_um"] = (adata.obsm[keys.SPATIAL][:, :2] * scale).T
+    cells["x_um"], cells["y_um"] = (np.asarray(adata.obsm[keys.SPATIAL])[:, :2] * scale).T
     if keys.SAMPLE not in cells:
         cells[keys.SAMPLE] = "sample"
     if value == keys.ATTENTION:

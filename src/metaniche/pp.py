@@ -27,9 +27,15 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
     from metaniche.io.matrices import check_compressed
     from metaniche.io.record import own_record
     from metaniche.io.settings import build
+    from metaniche.io.wording import refusal
 
     settings = build(GraphConfig, config, "graph")
     scale = resolve_um_per_unit(adata, um_per_unit, where="adata", remedy="Give um_per_unit=")
+    if keys.SAMPLE in adata.obs and adata.obs[keys.SAMPLE].isna().any():
+        found = f"{int(adata.obs[keys.SAMPLE].isna().sum())} cells without one"
+        raise refusal(
+            "adata", expected=f"obs[{keys.SAMPLE!r}] for every cell", found=found, fix="Fill it in or drop them."
+        )
     names = adata.obs[keys.SAMPLE].astype(str) if keys.SAMPLE in adata.obs else pd.Series("sample", adata.obs_names)
     codes, samples = pd.factorize(names)
     for code, sample in enumerate(samples):

@@ -270,23 +270,27 @@ class Predictor:
             return f"none: {self.task.kind} risks at {self.task.level} level have none"
         return "none: those held out in training were too few, or all of one outcome"
 
+    @property
+    def temperature(self) -> float:
+        """What every logit is divided by; 1 where none was fitted."""
+        return self.bundle.calibration.get("temperature", 1.0)
+
     def _forward(self, batch: Batch) -> Forward:
         def outputs(device: torch.device) -> list[MILOutput]:
             tissue = batch.to(device).tissue
             return [m(*tissue).cpu() for m in (self.members if device == self.device else self.bundle.members())]
 
         outs = where_it_fits(outputs, self.device, f"A unit of {len(batch.x)} cells")
-        temperature = self.bundle.calibration.get("temperature", 1.0)
         names = self.members[0].terms
 
         def terms(of_members: list[torch.Tensor]) -> dict[str, np.ndarray]:
             """(..., T, K) of every member -> the mean over members and outputs of each term."""
-            mean = of_event(self.task, torch.stack(of_members)).mean(-1).mean(0) / temperature
+            mean = of_event(self.task, torch.stack(of_members)).mean(-1).mean(0) / self.temperature
             return dict(zip(names, mean.movedim(-1, 0).numpy()))
 
         return Forward(
-            torch.stack([o.bag_logits[0].float() for o in outs]) / temperature,
-            torch.stack([o.cell_logits.float() for o in outs]) / temperature,
+            torch.stack([o.bag_logits[0].float() for o in outs]) / self.temperature,
+            torch.stack([o.cell_logits.float() for o in outs]) / self.temperature,
             torch.stack([o.attention.float() for o in outs]),
             torch.stack([o.embedding.float() for o in outs]).mean(0).numpy(),
             terms([o.terms for o in outs]) if names else {},

@@ -46,6 +46,8 @@ def metastatic_potential(
     )
     if copy:
         return scored
+    for key in adata.obs.columns.difference(scored.obs.columns):  # what another network had left
+        del adata.obs[key]
     for key in scored.obs.columns[scored.obs.columns.str.startswith(f"{keys.PREFIX}_")]:
         adata.obs[key] = scored.obs[key]
     adata.obsm[keys.EMBEDDING] = scored.obsm[keys.EMBEDDING]

@@ -35,6 +35,18 @@ def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
     assert pd.read_csv(run_dir / "table.csv", index_col="model")["auroc"].equals(table["auroc"])
 
 
+def test_a_group_is_left_out_whole_also_where_labels_are_permuted(tmp_path):
+    status, said = run(
+        "evaluate", tmp_path, "run_name=g", "scheme=leave_group_out", "group=stage", "n_repeats=1", "n_boot=20",
+        "n_permutations=1", "networks=[attention_mil]", "baselines=false", *TINY,
+    )  # fmt: skip
+    assert status == 0, said
+    folds = json.loads((tmp_path / "runs/g/folds.json").read_text())
+    stage = pd.read_csv(tmp_path / "runs/g/patients.csv", index_col="patient_id")["stage"]
+    assert all(stage[fold["test"]].nunique() == 1 for fold in folds)
+    assert json.loads((tmp_path / "runs/g/run.json").read_text())["permutation_control"]["values"]
+
+
 def _same_keys(info: dict, made_up: dict) -> bool:
     """Whether the run folders that the report's tests make up say what a run says, no more and no less."""
     free = ("task", "graph", "left_out", "folds")

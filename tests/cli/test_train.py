@@ -118,6 +118,16 @@ def test_an_encoder_is_pretrained_without_labels_and_started_from(tmp_path):
     assert "Make one with metaniche-train pretrain.only=true" in said
 
 
+def test_held_out_patients_with_several_samples_are_drawn_by_their_mean_risk(tmp_path):
+    several = ("data.source.synthetic.max_samples=3", "task.level=sample", "model=attention_mil")
+    status, said = run("train", tmp_path, "run_name=several", *TINY, *several)
+    assert status == 0, said
+    folder = tmp_path / "runs/several"
+    assert pd.read_parquet(folder / "predictions.parquet")["patient_id"].duplicated().any()
+    assert len(pd.read_parquet(folder / "cells.parquet"))
+    assert (folder / "report.html").exists()
+
+
 WHEN_TORCH_LOADS = """
 import os, sys
 class Hook:

@@ -9,6 +9,7 @@ from metaniche.data.outcome import (
     cell_potential,
     cox_survival,
     discrete_survival,
+    ensemble_risk,
     incidence,
     n_outputs,
     of_event,
@@ -76,6 +77,15 @@ def test_who_is_likely_to_die_first_is_less_likely_to_recur():
     assert unit_risk(COMPETING, frail) < unit_risk(COMPETING, logits) < 1 - 0.5**3
     assert of_event(COMPETING, frail).tolist() == [[0.0] * 4]
     assert of_event(DISCRETE, frail).shape == (1, 8)
+
+
+@pytest.mark.parametrize("task", [BINARY, COX, DISCRETE, COMPETING, SITES])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_an_ensemble_holds_its_risk(task, seed):
+    logits = torch.randn(2, n_outputs(task), generator=torch.Generator().manual_seed(seed))
+    for of_cells in (False, True):
+        risk, low, high = ensemble_risk(task, logits, of_cells=of_cells)
+        assert low < risk < high
 
 
 def test_bins_hold_alike_many_events():

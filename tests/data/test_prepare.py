@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from anndata import AnnData
+from anndata import AnnData, concat
 from scipy import sparse
 
 from metaniche.data.cohort import Cohort, CohortConfig
@@ -41,7 +41,7 @@ class Source:
     def cohort(self, config=CONFIG):
         samples = pd.DataFrame({"patient_id": ["p", "p", "q"]}, index=pd.Index(["s0", "s1", "s2"], name="sample_id"))
         patients = pd.DataFrame({"y": [1, 0]}, index=pd.Index(["p", "q"], name="patient_id"))
-        return Cohort(config, samples, patients, self.read)
+        return Cohort(config, samples, patients, self.read, version="1")
 
 
 @pytest.fixture
@@ -144,6 +144,24 @@ def test_a_sample_that_moved_to_another_patient_is_made_again(source, tmp_path):
     moved = replace(source.cohort(), samples=source.cohort().samples.assign(patient_id=["p", "q", "q"]))
     assert prepare(moved, GRAPH, tmp_path, progress=False).load("s1").patient_id == "q"
     assert source.reads == ["s1"]
+
+
+def test_a_cohort_in_memory_that_changed_is_prepared_apart(source, tmp_path):
+    adata = concat([source.read(s) for s in ("s0", "s1")], index_unique="-", merge="same", uns_merge="same")
+    adata.obs["sample_id"] = np.repeat(["s0", "s1"], [len(source.read(s)) for s in ("s0", "s1")])
+    adata.obs["patient_id"] = "p"
+    patients = pd.DataFrame({"y": [1]}, index=pd.Index(["p"], name="patient_id"))
+
+    def prepared(adata):
+        return prepare(Cohort.from_anndata(adata, patients, CONFIG), GRAPH, tmp_path, progress=False)
+
+    first = prepared(adata)
+    written = {p: p.stat().st_mtime_ns for p in first.folder.rglob("*") if p.is_file()}
+    assert prepared(adata.copy()).folder == first.folder
+    assert {p: p.stat().st_mtime_ns for p in written} == written
+    again = prepared(adata[np.arange(adata.n_obs) % 7 > 0].copy())
+    assert again.folder != first.folder
+    assert again.load("s1").n_cells < first.load("s1").n_cells
 
 
 def die_while_writing(folder):

@@ -69,6 +69,8 @@ def test_a_patient_with_one_known_site_stays(small_cohort):
     targets = make_targets(Task("s", "s", kind="sites", sites=("liver", "lung")), patients, table)
     assert len(targets.table) == 12
     assert targets.table["liver"].isna().sum() == 4
+    unknown = make_targets(targets.task, patients.assign(liver=patients["liver"].fillna(9)), table)
+    assert unknown.table["liver"].isna().sum() == 4
 
 
 def test_cell_labels_come_from_the_cells(small_cohort):

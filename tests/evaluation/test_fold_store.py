@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from metaniche.evaluation.fold_store import (
     fold_path,
     load_fold,
     save_fold,
-    table_hash,
 )
 from metaniche.evaluation.learners import ForestClassifier, RidgeLogistic
 from metaniche.evaluation.summaries import Composition
@@ -68,6 +68,8 @@ def test_the_key_changes_with_everything_that_decides_the_result(cohort, tasks):
         (0, replace(model, block=Composition(clr=True))),
         (1, flipped),
         (1, replace(targets, task=replace(targets.task, title="other"))),
+        (1, replace(targets, groups=cohort.patients["stage"])),
+        (1, replace(targets, groups=cohort.patients["stage"].shift())),
         (2, None),
         (2, clinical + 1),
         (3, replace(FOLD, test=("p03",))),
@@ -86,13 +88,6 @@ def test_a_model_whose_repr_is_an_address_is_refused(cohort, tasks):
 
     with pytest.raises(ConfigError, match="address"):
         fold_key(Nameless(), cohort.targets(tasks["binary"]), None, FOLD, 0, [])
-
-
-def test_table_hash_sees_values_names_and_rows():
-    table = pd.DataFrame({"a": [1.0, None], "b": ["x", "y"]}, index=["p", "q"])
-    other = [table.rename(columns={"a": "c"}), table.iloc[::-1], table.fillna(0), table.rename(index={"p": "r"})]
-    assert len({table_hash(t) for t in (table, *other)}) == 5
-    assert table_hash(table.copy()) == table_hash(table)
 
 
 def test_folds_of_other_code_or_another_version_are_not_found(cohort, tasks, monkeypatch):
@@ -119,6 +114,12 @@ def test_the_code_digest_sees_every_deciding_part(tmp_path, part):
     assert fresh(tmp_path) != before
 
 
-def test_the_deciding_parts_are_there():
+def test_the_deciding_parts_are_there_and_need_no_others():
     package = Path(fold_store.__file__).parents[1]
     assert all((package / part).exists() for part in DECIDING)
+    files = [
+        f for part in DECIDING for f in ([package / part] if part.endswith(".py") else (package / part).rglob("*.py"))
+    ]
+    imported = {room for f in files for room in re.findall(r"^\s*from metaniche\.(\w+)", f.read_text(), re.MULTILINE)}
+    of_cells = {"annotate", "clones"}  # and nothing of the units that folds predict
+    assert imported - {part.removesuffix(".py") for part in DECIDING} == {"errors", *of_cells}

@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,16 @@ def test_contributions_sum_to_the_signals_term_of_every_unit(hearing, small_coho
     units = hearing.score(samples).units
     total = table.groupby("unit_id")["contribution"].sum()
     np.testing.assert_allclose(total.reindex(units.index), units["signals"], rtol=1e-3, atol=1e-5)
+
+
+def test_contributions_are_divided_by_the_temperature_as_the_terms_are(hearing, small_cohort):
+    samples = small_cohort[0][:1]
+    plain = pair_contributions(hearing, samples)
+    warm = copy(hearing)
+    warm.bundle = replace(hearing.bundle, calibration={**hearing.bundle.calibration, "temperature": 4.0})
+    np.testing.assert_allclose(4 * pair_contributions(warm, samples)["contribution"], plain["contribution"], rtol=1e-6)
+    signals = [p.score(samples, coverage_floor=0.0).units["signals"] for p in (warm, hearing)]
+    np.testing.assert_allclose(4 * signals[0], signals[1], rtol=1e-5)
 
 
 def test_every_row_names_types_and_a_pair(hearing, small_cohort):

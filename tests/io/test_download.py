@@ -102,3 +102,8 @@ def test_the_cache_is_the_users_unless_set(monkeypatch, tmp_path):
 
 def test_sha256_in_capitals(source):
     assert check_sha256(source / PATH, SHA256.upper()) == source / PATH
+
+
+def test_a_folder_has_no_sha256(tmp_path):
+    with pytest.raises(InputError, match=r"found a folder\. Leave its sha256 empty"):
+        check_sha256(tmp_path, SHA256)

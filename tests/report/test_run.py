@@ -49,9 +49,16 @@ def test_a_missing_column_is_named(tmp_path, file, missing):
         read_run(tmp_path)
 
 
-def test_leading_zeros_of_patients_are_kept(tmp_path):
-    (tmp_path / "patients.csv").write_text("patient_id,age\n08,60\n")
-    assert list(read_run(tmp_path).patients.index) == ["08"]
+def test_ids_are_text_whatever_they_look_like(tmp_path):
+    (tmp_path / "patients.csv").write_text("patient_id,age\n08,60\nNA,\n")
+    (tmp_path / "terms.csv").write_text("unit_id,seed\n08,0.5\nNA,\n")
+    (tmp_path / "conformal.csv").write_text(
+        "model,unit_id,patient_id,y,weight,p0,p1\nm,08,08,1,1,.5,.5\nm,NA,NA,1,1,.5,\n"
+    )
+    run = read_run(tmp_path)
+    for ids in (run.patients.index, run.terms.index, run.sets["unit_id"], run.sets["patient_id"]):
+        assert list(ids) == ["08", "NA"]
+    assert run.patients["age"].isna().sum() == run.terms["seed"].isna().sum() == run.sets["p1"].isna().sum() == 1
 
 
 def test_the_model_is_the_one_of_the_record_else_the_first_network(tmp_path):

@@ -224,7 +224,7 @@ def test_on_an_accelerator_it_learns_the_same(small_cohort, task):
 
     def trained(strategy):
         trainer = pl.Trainer(max_epochs=2, barebones=True, strategy=strategy, deterministic=True)
-        return fit_bundle(samples, targets, config, make_trainer=lambda folder: trainer).states[0]
+        return fit_bundle(samples, targets, config, make_trainer=lambda folder, epochs: trainer).states[0]
 
     here = trained(SingleDeviceStrategy(torch.device("cpu"), accelerator=CPUAccelerator()))
     with accelerator():

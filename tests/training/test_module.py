@@ -1,3 +1,4 @@
+import lightning.pytorch as pl
 import pytest
 import torch
 from tissue import READ
@@ -24,6 +25,22 @@ def test_a_loss_that_is_not_finite_stops_the_run(small_cohort):
     )  # fmt: skip
     with pytest.raises(TrainingError, match="finite loss"):
         fit_bundle(samples, make_targets(TASK, patients, table), explode, **READ)
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_every_batch_has_random_numbers_of_its_own(small_cohort, monkeypatch, accumulated):
+    samples, patients, table = small_cohort
+    seeds, step = [], NetworkModule.training_step
+    monkeypatch.setattr(
+        NetworkModule, "training_step", lambda self, *a: (seeds.append(torch.initial_seed()), step(self, *a))[1]
+    )
+
+    def trainer(folder, epochs):
+        return pl.Trainer(max_epochs=epochs, barebones=True, accelerator="cpu", accumulate_grad_batches=accumulated)
+
+    config = FitConfig(parameters={"width": 8}, sampling=SAMPLING, epochs=2)
+    fit_bundle(samples, make_targets(TASK, patients, table), config, make_trainer=trainer, **READ)
+    assert len(seeds) == len(set(seeds)) == 6
 
 
 def test_the_learning_rate_rises_then_falls():

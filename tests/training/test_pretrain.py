@@ -2,6 +2,7 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.fit import FitConfig, fit_pairs
 from metaniche.training.fit import fit_bundle as fit_any
 from metaniche.training.fit_encoder import fit_encoder
+from metaniche.training.module import NetworkModule
 from metaniche.training.pretrain import HiddenFeatures, PretrainConfig, _around
 
 fit_bundle = partial(fit_any, **READ)
@@ -77,6 +79,28 @@ def test_pretraining_sees_the_training_patients_only_and_no_label(parts, monkeyp
     for name, tensor in embed_of(one).items():
         assert torch.equal(tensor, embed_of(other)[name])
         assert torch.equal(tensor, embed_of(unlabelled)[name])
+
+
+def test_pretraining_runs_on_the_trainer_that_is_asked_for_and_clips_nothing(parts, monkeypatch):
+    asked, clipped = [], []
+
+    def made(folder, epochs):
+        asked.append((folder, epochs))
+        return pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", gradient_clip_val=1e-6, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+
+    clip = pl.LightningModule.clip_gradients
+    monkeypatch.setattr(
+        pl.LightningModule, "clip_gradients", lambda self, *a, **k: (clipped.append(type(self)), clip(self, *a, **k))
+    )
+    config = replace(CONFIG, epochs=1, pretrain=PretrainConfig(epochs=2))
+    fit_bundle(parts[0], parts[2], config, make_trainer=made)
+    assert asked == [(None, 2), (None, 1)]
+    assert set(clipped) == {NetworkModule}
+    fit_encoder(parts[0], BINARY, config, make_trainer=made)
+    assert asked[2:] == [(None, 2)]
 
 
 def test_the_mean_of_the_neighbours_and_its_gradient_and_none_without_neighbours():

@@ -1,4 +1,4 @@
-"""The verbs: prepare, train, evaluate, predict. A Hydra config in, files in a run folder out. May import every room."""
+"""The verbs, a file each: a Hydra config in, files in a run folder out. May import every room."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def main(config: DictConfig) -> None:
     made = folds(targets)
     log.info("%d models, %d folds, %d patients", len(estimators), len(made), len(targets.patients))
     with Progress() as progress:
-        cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir)
+        cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir, targets=targets)
     table = write_comparison(run_dir, cv, config.n_boot, config.seed)
     control = None
     if config.permutation_control and networks:
@@ -88,7 +88,7 @@ def main(config: DictConfig) -> None:
         with Progress() as progress:
             found = permutation_control(
                 replace(networks[0], cells_dir=None), cohort, task, lambda t: folds(t, 1), n_permutations=config.n_permutations,
-                seed=config.seed, n_boot=config.n_boot, progress=progress, run_dir=run_dir,
+                seed=config.seed, n_boot=config.n_boot, progress=progress, run_dir=run_dir, targets=targets,
             )  # fmt: skip
         control = {**asdict(found), "holds_chance": found.holds_chance}
     _finish(config, run_dir, cohort, targets, cv.predictions, networks, control, started)

@@ -26,7 +26,7 @@ from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.record import write_comparison, write_run
 from metaniche.io.progress import Progress
 from metaniche.io.settings import build
-from metaniche.io.write import replacing, write_json
+from metaniche.io.write import replacing, write_csv, write_json
 from metaniche.report import build_report
 from metaniche.report.figures import search_history
 from metaniche.report.figures.style import to_bytes
@@ -92,11 +92,9 @@ def _write_trials(search, folds: list[Fold], run_dir: Path) -> None:
     from metaniche.evaluation.search import compared
 
     table = search.trials(folds)
-    with replacing(run_dir / "trials.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, run_dir / "trials.csv", index=False)
     found = compared(table, search.default)
-    with replacing(run_dir / "changes.csv") as temporary:
-        found.to_csv(temporary, index=False)
+    write_csv(found, run_dir / "changes.csv", index=False)
     for row in found.itertuples():
         log.info("Inner score %.3f, chosen in %d of %d folds: %s", row.inner, row.chosen, len(folds), row.change)
     if table["value"].notna().any():

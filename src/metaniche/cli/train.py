@@ -87,7 +87,12 @@ def main(config: DictConfig) -> None:
 def _pretrain(config: DictConfig, cohort: PreparedCohort, fit: FitConfig, run_dir: Path) -> None:
     """An encoder of all samples of the cohort, whether they have a label or not."""
     about = {"version": __version__, "cohort": cohort.name, "notice": RESEARCH_USE_ONLY}
-    encoder = fit_encoder(cohort.of(cohort.patients.index), read_task(config), fit, seed=config.seed, about=about)
+    encoder = fit_encoder(
+        cohort.of(cohort.patients.index), read_task(config), fit,
+        make_trainer=trainer_factory(config), seed=config.seed, about=about,
+    )  # fmt: skip
+    if rank_zero_only.rank != 0:
+        return
     log.info("Wrote the encoder %s; start from it with pretrain.encoder=%s", encoder.save(run_dir), run_dir)
 
 
@@ -102,13 +107,15 @@ def _describe(
 ) -> None:
     """The run's record, what held-out patients say, and the report."""
     train, held_out = split
+    trained = predictor.bundle
     collect_history(run_dir)
     if held_out is not None:
         samples = cohort.of(held_out.patients)
         # The temperature was fitted on these very patients: their figures are of the network as it was before.
-        scores = _uncalibrated(predictor).score(samples, cohort.patients, coverage_floor=0.0)
+        predictor = _uncalibrated(predictor)
+        scores = predictor.score(samples, cohort.patients, coverage_floor=0.0)
         write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
-        collect_cells(scores.cells, run_dir, 4, scores.units.set_index("patient_id")["risk"])
+        collect_cells(scores.cells, run_dir, 4, scores.units.groupby("patient_id")["risk"].mean())
         if config.explain and (found := explained(predictor, samples, cohort.patients, seed=config.seed)):
             found.save(run_dir)
         if config.keep_held_out:
@@ -116,8 +123,7 @@ def _describe(
     write_run(
         run_dir, cohort, targets, model=config.model.name, duration_s=time.monotonic() - started,
         seeds=[config.seed + i for i in range(config.members)], experiment=config.run_name,
-        training=predictor.bundle.training
-        | {"calibration": list(predictor.bundle.calibration), "features": plain(config.data.features)},
+        training=trained.training | {"calibration": list(trained.calibration), "features": plain(config.data.features)},
     )  # fmt: skip
     if config.report:
         log.info("Wrote the report %s", build_report(run_dir))

@@ -20,7 +20,7 @@ from metaniche.io.download import check_sha256
 from metaniche.io.features import ORGANISMS
 from metaniche.io.guards import FEATURE_KINDS, check_sample, named_categories, require_column
 from metaniche.io.manifest import PATH, SHA256, check_patients, check_samples, files_version, read_manifest
-from metaniche.io.read import read_sample
+from metaniche.io.read import in_memory, read_sample
 from metaniche.io.record import own_record
 from metaniche.io.wording import listed, nearest, refusal
 
@@ -104,7 +104,8 @@ class Cohort:
     left_out
         Patients (or parts of the source) that are not in the cohort -> why.
     version
-        Changes whenever the files behind `read` do; part of a cache's key. Empty for a cohort in memory.
+        Changes whenever the files behind `read` do; part of a cache's key. Empty for a cohort in memory, of which the content
+        is.
     """
 
     config: CohortConfig
@@ -289,6 +290,6 @@ def _read_listed(samples: pd.DataFrame, sample_id: str) -> AnnData:
 
 
 def _take(adata: AnnData, cells: dict[str, np.ndarray], sample_id: str) -> AnnData:
-    sample = adata[cells[sample_id]].copy()
+    sample = in_memory(adata[cells[sample_id]])
     sample.obs[keys.FILE_ROW] = cells[sample_id]
     return sample

@@ -82,6 +82,8 @@ def ensemble_risk(task: Task, logits: Tensor, *, of_cells: bool = False) -> tupl
     if len(logits) < 2:
         return float(say(task, mean)[0]), np.nan, np.nan
     spread = INTERVAL_Z * logits.std(0, keepdim=True)
+    if task.competing:  # the likelier a competing event, the less the event itself
+        spread[:, task.n_bins :] *= -1
     return tuple(float(say(task, z)[0]) for z in (mean, mean - spread, mean + spread))
 
 

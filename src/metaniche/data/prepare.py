@@ -24,9 +24,11 @@ from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.io.digest import sample_digest
 from metaniche.io.guards import named_categories
 from metaniche.io.manifest import PATH
 from metaniche.io.progress import Progress
+from metaniche.io.read import in_memory
 from metaniche.io.wording import listed, refusal
 from metaniche.ops.hilbert import hilbert_order
 
@@ -90,8 +92,9 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     """Prepare every sample that is not there yet, one at a time, below `folder`.
 
     Resumable: a sample appears whole or not at all, and a second call with the same configs reads nothing. Another
-    cohort or graph config gets a folder of its own; a sample that has moved to another patient is made again. Several
-    processes may prepare one cohort at once. Raises InputError for a type of the config that no file of a manifest has.
+    cohort or graph config gets a folder of its own, as does a cohort in memory that has changed; a sample that has moved to
+    another patient is made again. Several processes may prepare one cohort at once. Raises InputError for a type of the config
+    that no file of a manifest has.
     """
     folder = Path(folder) / cohort.config.name / _key(cohort, graph)
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +177,7 @@ def prepare_anndata(
     """
     if not adata.n_obs:
         raise refusal(where, expected="cells", found="none", fix="Check the filter that made it.")
-    adata = adata.copy()
+    adata = in_memory(adata)
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
@@ -227,8 +230,9 @@ def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
 
 
 def _key(cohort: Cohort, graph: GraphConfig) -> str:
-    """Names what the prepared files depend on."""
-    content = json.dumps([LAYOUT, asdict(cohort.config), cohort.version, asdict(graph)], sort_keys=True, default=str)
+    """Names what the prepared files depend on; of a cohort in memory, all that its samples hold."""
+    version = cohort.version or [sample_digest(cohort.read(s)) for s in cohort.samples.index]
+    content = json.dumps([LAYOUT, asdict(cohort.config), version, asdict(graph)], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

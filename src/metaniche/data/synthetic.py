@@ -128,7 +128,9 @@ class SyntheticCohort:
             malignant_types=("malignant",),
             annotations=("region",),
         )
-        return Cohort(config, self.samples, self.patients, self.read)
+        return Cohort(
+            config, self.samples, self.patients, self.read, version=f"layout {LAYOUT}"
+        )  # the name tells the rest
 
     @cached_property
     def truth(self) -> dict:

@@ -224,20 +224,24 @@ def _found_values(columns: pd.DataFrame) -> str:
 
 def _labels(task: Task, source: pd.DataFrame) -> pd.DataFrame:
     if task.kind == "sites":
-        return source[list(task.sites)].apply(pd.to_numeric, errors="coerce").astype(float)
+        return source[list(task.sites)].apply(_zero_or_one)
     if task.is_survival:
         time = pd.to_numeric(source[task.time], errors="coerce").astype(float)
-        event = pd.to_numeric(source[task.event], errors="coerce").astype(float)
-        labels = pd.DataFrame({"time": time, "event": event.where(event.isin((0, 1)))})
+        labels = pd.DataFrame({"time": time, "event": _zero_or_one(source[task.event])})
         if task.competing:
-            other = pd.to_numeric(source[task.competing], errors="coerce").astype(float)
-            labels["competing"] = other.where(other.isin((0, 1))).mask(labels["event"] == 1, 0.0)
+            labels["competing"] = _zero_or_one(source[task.competing]).mask(labels["event"] == 1, 0.0)
         return labels
     values = source[task.label]
     text = values.astype("object").map(_canonical)
     positive = text.isin([_canonical(v) for v in task.positive])
     negative = text.isin([_canonical(v) for v in task.negative]) if task.negative else values.notna() & ~positive
     return pd.DataFrame({"y": np.select([positive, negative], [1.0, 0.0], np.nan)}, index=source.index)
+
+
+def _zero_or_one(column: pd.Series) -> pd.Series:
+    """float64, NaN for whatever else it says, such as 9 for unknown."""
+    values = pd.to_numeric(column, errors="coerce").astype(float)
+    return values.where(values.isin((0, 1)))
 
 
 def _canonical(value: object) -> str:

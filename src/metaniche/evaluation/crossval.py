@@ -15,9 +15,10 @@ from metaniche.data.splits import Fold, check_split
 from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.estimator import ROLES, Estimator, Prediction
-from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold, table_hash
+from metaniche.evaluation.fold_store import FoldResult, fold_key, fold_path, load_fold, save_fold
 from metaniche.evaluation.fusion import Fused, fuse, with_scale
 from metaniche.evaluation.predictions import CrossValidation, evaluation_grid, fold_rows
+from metaniche.io.digest import table_digest
 from metaniche.io.progress import Tell
 
 
@@ -55,7 +56,8 @@ def cross_validate(
         Where given, each model and fold is written to `run_dir/folds/` when it is done, and skipped when it is there
         already under the same configuration, labels, folds and seed.
     targets
-        Labels to use in place of the cohort's own (the permutation control).
+        Labels in place of those that the cohort gives: permuted ones, or with what binds patients together, which inner folds
+        keep whole too.
 
     Raises
     ------
@@ -157,7 +159,7 @@ class _FoldRun:
     def _path(self, estimator: Estimator) -> Path | None:
         if self.store is None:
             return None
-        data = [self.cohort.name, self.cohort.folder.name, table_hash(self.cohort.samples)]
+        data = [self.cohort.name, self.cohort.folder.name, table_digest(self.cohort.samples)]
         key = fold_key(estimator, self.all_targets, self.all_clinical, self.fold, self.seed, data)
         return fold_path(self.store, estimator.name, self.fold, key)
 

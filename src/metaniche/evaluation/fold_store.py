@@ -18,10 +18,24 @@ from metaniche.data.splits import Fold
 from metaniche.data.task import Targets
 from metaniche.errors import ConfigError
 from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.io.digest import table_digest
 from metaniche.io.write import write_parquet
 
 FORMAT = 1
-DECIDING = ("csrc", "data", "evaluation", "graph", "models", "nn", "ops", "signaling", "training", "predict.py")
+DECIDING = (
+    "csrc",
+    "data",
+    "evaluation",
+    "graph",
+    "io",
+    "metrics",
+    "models",
+    "nn",
+    "ops",
+    "signaling",
+    "training",
+    "predict.py",
+)
 SOURCES = (".py", ".h", ".cpp", ".cu")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -37,8 +51,8 @@ class FoldResult:
 def fold_key(
     estimator: Estimator, targets: Targets, clinical: pd.DataFrame | None, fold: Fold, seed: int, cohort: Sequence[str]
 ) -> str:
-    """Hash of all that decides a fold's predictions: the model's repr, the task, the labels and clinical variables, the
-    patients of both sides, the seed, what names the prepared cohort, and metaniche's version and own code.
+    """Hash of all that decides a fold's predictions: the model's repr, the task, the labels and clinical variables, what binds
+    patients together, the patients of both sides, the seed, what names the prepared cohort, and metaniche's version and code.
 
     Raises ConfigError for a model whose repr holds a memory address: it would never be found again.
     """
@@ -54,8 +68,9 @@ def fold_key(
         "code": code_digest(Path(__file__).parents[1]),
         "estimator": text,
         "task": asdict(targets.task),
-        "targets": table_hash(targets.table.sort_index()),
-        "clinical": None if clinical is None else table_hash(clinical.sort_index()),
+        "targets": table_digest(targets.table.sort_index()),
+        "groups": None if targets.groups is None else table_digest(targets.groups.to_frame("group").sort_index()),
+        "clinical": None if clinical is None else table_digest(clinical.sort_index()),
         "fold": asdict(fold),
         "seed": seed,
         "cohort": list(cohort),
@@ -111,9 +126,3 @@ def load_fold(path: Path) -> FoldResult | None:
 def _prefixed(table: pd.DataFrame, prefix: str) -> pd.DataFrame | None:
     columns = [c for c in table if c.startswith(prefix)]
     return table[columns].rename(columns=lambda c: c.removeprefix(prefix)) if columns else None
-
-
-def table_hash(table: pd.DataFrame) -> str:
-    """Hash of a table's index, column names and values as text."""
-    rows = pd.util.hash_pandas_object(table.astype("object").map(str), index=True).to_numpy()
-    return hashlib.sha256(rows.tobytes() + ",".join(map(str, table.columns)).encode()).hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from metaniche.data.splits import Fold, check_split
@@ -23,9 +25,10 @@ def held_out_predictions(name: str, train: Targets, test: Targets, scores: Score
     sites = scores.units[list(task.sites)].reindex(units) if task.kind == "sites" else None
     risk = cell_risk(scores) if task.level == "cell" else scores.units["risk"]
     grid = evaluation_grid(test)
+    both = replace(test, table=pd.concat([train.table, test.table]))  # censoring is learned from those of training
     rows = fold_rows(Prediction(risk.reindex(units), scores.survival, sites), train, test, grid)
     about = pd.DataFrame(
         {"model": name, "role": "model", "repeat": 0, "fold": 0, "n_variables": float("nan")}, rows.index
     )
     fold = Fold(0, 0, tuple(train.patients), tuple(test.patients))
-    return CrossValidation(pd.concat([about, rows], axis=1), (fold,), test, grid)
+    return CrossValidation(pd.concat([about, rows], axis=1), (fold,), both, grid)

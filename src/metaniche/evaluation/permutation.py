@@ -47,6 +47,7 @@ def permutation_control(
     n_boot: int = 1000,
     progress: Tell | None = None,
     run_dir: Path | str | None = None,
+    targets: Targets | None = None,
 ) -> PermutationControl:
     """Permute labels before anything else happens, then split, fit, predict and score as ever.
 
@@ -56,8 +57,10 @@ def permutation_control(
         Makes the folds of the permuted targets, as the run does: `lambda t: patient_folds(t, n_folds=5, n_repeats=1)`.
     run_dir
         Keeps the folds of every permutation there, as those of the run itself: a control goes on where it stopped.
+    targets
+        The labels to permute, in place of those that the cohort gives; what binds patients together stays.
     """
-    targets = cohort.targets(task)
+    targets = cohort.targets(task) if targets is None else targets
     metric = metric_names(task)[0]
     values, replicates = [], []
     for index in range(n_permutations):

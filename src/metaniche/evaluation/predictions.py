@@ -36,8 +36,10 @@ class CrossValidation:
         units against their own label, since taking a case out lowers the base rate it is predicted with (Parker 2007,
         doi:10.1186/1471-2105-8-326); this removes a part of that bias, not all. Survival tasks: `survival`, a list of
         probabilities at `grid`.
-    folds, targets
+    folds
         As evaluated.
+    targets
+        Of the patients of both sides of the folds.
     grid
         Evaluation times of survival tasks, else empty; its last is `tau`.
     """
@@ -50,6 +52,11 @@ class CrossValidation:
     @property
     def models(self) -> list[str]:
         return list(dict.fromkeys(self.predictions["model"]))
+
+    @property
+    def tested(self) -> Targets:
+        """The targets of the patients that are predicted."""
+        return self.targets.of(self.predictions["patient_id"].unique())
 
     def save(self, folder: Path) -> None:
         """Write predictions.parquet and folds.json, each atomically."""

@@ -22,7 +22,7 @@ from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table, repeat_table
 from metaniche.io import keys
 from metaniche.io.run_files import CAPTION, CELLS, CHECKS, PATIENTS, REPEATS, RUN, SETS, TABLE
-from metaniche.io.write import replacing, write_json, write_parquet
+from metaniche.io.write import write_csv, write_json, write_parquet
 
 
 def write_run(
@@ -54,7 +54,7 @@ def write_run(
     }
     write_json(run_dir / RUN, info)
     write_json(run_dir / CHECKS, data_checks(cohort, targets))
-    cohort.patients.reindex(targets.patients).to_csv(run_dir / PATIENTS)
+    write_csv(cohort.patients.reindex(targets.patients), run_dir / PATIENTS)
 
 
 def write_comparison(run_dir: Path, cv: CrossValidation, n_boot: int, seed: int = 0) -> pd.DataFrame:
@@ -63,17 +63,12 @@ def write_comparison(run_dir: Path, cv: CrossValidation, n_boot: int, seed: int 
     """
     table = comparison_table(cv, n_boot, seed)
     cv.save(run_dir)
-    _write_csv(table, run_dir / TABLE)
-    _write_csv(repeat_table(cv).set_index("model"), run_dir / REPEATS)
+    write_csv(table, run_dir / TABLE)
+    write_csv(repeat_table(cv).set_index("model"), run_dir / REPEATS)
     write_json(run_dir / CAPTION, table.attrs["caption"])
     if cv.targets.task.level != "cell":  # cells of one patient are not exchangeable with those of another
-        _write_csv(_conformal_sets(cv), run_dir / SETS)
+        write_csv(_conformal_sets(cv), run_dir / SETS)
     return table
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        frame.to_csv(temporary)
 
 
 def _conformal_sets(cv: CrossValidation) -> pd.DataFrame:

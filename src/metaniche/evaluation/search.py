@@ -30,9 +30,9 @@ from metaniche.data.task import Targets
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.fold_store import table_hash
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
+from metaniche.io.digest import table_digest
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed, nearest
 
@@ -230,7 +230,7 @@ class Search:
             self.made_with,
             str(self.config.n_inner_folds),
             str(self.seed),
-            table_hash(train.table.sort_index()),
+            table_digest(train.table.sort_index()),
         ]
         digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
         self.run_dir.mkdir(parents=True, exist_ok=True)

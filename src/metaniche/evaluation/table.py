@@ -92,7 +92,7 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     repeats = cv.predictions["repeat"].nunique()
     primary = table["primary_metric"].iloc[0]
     lines = [
-        f"{table['n_units'].max()} {task.level}s of {table['n_patients'].max()} patients, {n_events(cv.targets)} "
+        f"{table['n_units'].max()} {task.level}s of {table['n_patients'].max()} patients, {n_events(cv.tested)} "
         f"{'events' if task.is_survival else 'in the smaller class'}; {repeats} repeat(s) of cross-validation by "
         f"patient. Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over "
         "repeats inside each resample. They hold the fitted models fixed and leave out the variation of training."
@@ -195,7 +195,7 @@ def _sizes(cv: CrossValidation, model: str) -> dict[str, float]:
     return {
         "n_units": rows["unit_id"].nunique(),
         "n_patients": rows["patient_id"].nunique(),
-        "n_events": n_events(cv.targets),
+        "n_events": n_events(cv.tested),
         "n_variables": n_variables,
-        "events_per_variable": events_per_variable(cv.targets, n_variables),
+        "events_per_variable": events_per_variable(cv.tested, n_variables),
     }

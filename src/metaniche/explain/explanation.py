@@ -19,7 +19,7 @@ from metaniche.explain.edges import edge_deletion_curves, hears_neighbours
 from metaniche.explain.pairs import pair_contributions
 from metaniche.explain.states import state_associations
 from metaniche.io import run_files
-from metaniche.io.write import replacing, write_parquet
+from metaniche.io.write import write_csv, write_parquet
 from metaniche.metrics.shares import variance_shares
 from metaniche.predict import Predictor
 
@@ -52,8 +52,7 @@ class Explanation(NamedTuple):
             (run_files.EDGE_CURVES, self.edge_curves),
             (run_files.STATES, self.states),
         ):
-            with replacing(run_dir / name) as temporary:
-                table.to_csv(temporary)
+            write_csv(table, run_dir / name)
         write_parquet(self.pairs, run_dir / run_files.PAIRS)
 
 

@@ -41,8 +41,8 @@ def pair_contributions(
     Returns
     -------
     A row per unit, sender type, receiver type and pair whose contribution is not 0: `unit_id`, `sender`, `receiver`,
-    `ligand`, `receptor`, `signaling_type`, `pathway` and `contribution` on the logit scale. Raises ConfigError for a bundle
-    without pairs.
+    `ligand`, `receptor`, `signaling_type`, `pathway` and `contribution` on the scale of the terms. Raises ConfigError for a
+    bundle without pairs.
     """
     if predictor.pairs is None:
         raise ConfigError(
@@ -55,8 +55,11 @@ def pair_contributions(
         batch = tissue.to(predictor.device)
         names, codes = _types(members)
         type_N = torch.from_numpy(codes).to(predictor.device)
-        found = np.mean(
-            [_of_member(m, predictor.task, batch, pairs, type_N, len(names)) for m in predictor.members], axis=0
+        found = (
+            np.mean(
+                [_of_member(m, predictor.task, batch, pairs, type_N, len(names)) for m in predictor.members], axis=0
+            )
+            / predictor.temperature
         )
         sender, receiver, pair = np.nonzero(found)
         rows = pairs.iloc[pair].reset_index(drop=True)

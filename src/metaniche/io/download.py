@@ -44,7 +44,10 @@ def cache_folder() -> Path:
 
 
 def check_sha256(path: Path, sha256: str) -> Path:
-    """`path`, once its content is known to have this sha256. Raises InputError otherwise."""
+    """`path`, once its content is known to have this sha256. Raises InputError otherwise, and for a folder."""
+    if path.is_dir():
+        fix = "Leave its sha256 empty: a .zarr folder has none."
+        raise refusal(path, expected=f"a file with sha256 {sha256}", found="a folder", fix=fix)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():

@@ -55,6 +55,11 @@ def read_sample(path: str | Path, *, max_bytes: int = MAX_BYTES) -> AnnData:
     return adata
 
 
+def in_memory(adata: AnnData) -> AnnData:
+    """A copy to work on; what a backed AnnData has in its file is read."""
+    return adata.to_memory() if adata.isbacked else adata.copy()
+
+
 def _read(path: Path, reader) -> AnnData:
     try:
         return reader(path)

@@ -61,6 +61,12 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(temporary, index=False)
 
 
+def write_csv(table: pd.DataFrame, path: Path, *, index: bool = True) -> None:
+    """Write a table, whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=index)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Readable JSON, whole or not at all; numbers of numpy and paths become plain."""
     with replacing(path) as temporary:

@@ -103,7 +103,7 @@ def read_run(run_dir: Path) -> Run:
         "info": (run_files.RUN, _json(dict)),
         "table": (run_files.TABLE, _table),
         "predictions": (run_files.PREDICTIONS, _predictions),
-        "patients": (run_files.PATIENTS, _patients),
+        "patients": (run_files.PATIENTS, _by_id),
         "cells": (run_files.CELLS, _cells),
         "checks": (run_files.CHECKS, _json(list)),
         "caption": (run_files.CAPTION, _json(list)),
@@ -111,7 +111,7 @@ def read_run(run_dir: Path) -> Run:
         "repeats": (run_files.REPEATS, _table),
         "sets": (run_files.SETS, _sets),
         "history": (run_files.HISTORY, pd.read_csv),
-        "terms": (run_files.TERMS, _indexed),
+        "terms": (run_files.TERMS, _by_id),
         "pairs": (run_files.PAIRS, pd.read_parquet),
         "curves": (run_files.CURVES, _indexed),
         "edge_curves": (run_files.EDGE_CURVES, _indexed),
@@ -171,7 +171,8 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _sets(path: Path) -> pd.DataFrame:
-    return _require(pd.read_csv(path, dtype={"model": str, "unit_id": str}), ("model", "y", "weight", "p0", "p1"), path)
+    converters = dict.fromkeys(("model", "unit_id", keys.PATIENT), str)
+    return _require(pd.read_csv(path, converters=converters), ("model", "y", "weight", "p0", "p1"), path)
 
 
 def _predictions(path: Path) -> pd.DataFrame:
@@ -186,11 +187,11 @@ def _predictions(path: Path) -> pd.DataFrame:
     return frame.astype({"model": str, "unit_id": str, keys.PATIENT: str})
 
 
-def _patients(path: Path) -> pd.DataFrame:
+def _by_id(path: Path) -> pd.DataFrame:
     columns = pd.read_csv(path, nrows=0).columns
     name = keys.PATIENT if keys.PATIENT in columns else columns[0]
-    # As text from the start: patient 08 is not patient 8.
-    return pd.read_csv(path, dtype={name: str}).set_index(name)
+    # By a converter, as text from the start: patient 08 is not patient 8, and one called NA has a name.
+    return pd.read_csv(path, converters={name: str}).set_index(name)
 
 
 def _cells(path: Path) -> pd.DataFrame:

@@ -34,7 +34,10 @@ class TumourDataModule(pl.LightningDataModule):
         self.train, self.val, self.sampling, self.seed = train, val, sampling, seed
 
     def train_dataloader(self) -> DataLoader:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self.train_batches(*(self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1))
+
+    def train_batches(self, rank: int, world: int) -> DataLoader:
+        """The share of one of `world` processes."""
         batches = WindowBatches(self.train, self.sampling, self.seed, rank, world)
         return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)))
 

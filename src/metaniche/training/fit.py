@@ -41,7 +41,9 @@ from metaniche.training.pretrain import PretrainConfig, pretrain
 
 log = logging.getLogger(__name__)
 
-TrainerFactory = Callable[[Path | None], pl.Trainer]  # the member's folder (None: keep nothing) -> its Trainer
+TrainerFactory = Callable[
+    [Path | None, int], pl.Trainer
+]  # the member's folder (None: keep nothing), epochs -> its Trainer
 
 # AdamW with the weight decay that small cohorts need.
 DEFAULT_OPTIMIZER = partial(AdamW, lr=3e-3, weight_decay=1e-2)
@@ -100,9 +102,9 @@ class FitConfig:
         _check_architecture(self.architecture, self.parameters)
 
 
-def quiet_trainer(epochs: int) -> TrainerFactory:
-    """Trainers without logger, checkpoints or progress bar, for the many short fits of a cross-validation."""
-    return lambda folder: pl.Trainer(max_epochs=epochs, barebones=True, accelerator="auto", devices=1)
+def quiet_trainer(folder: Path | None, epochs: int) -> pl.Trainer:
+    """Without logger, checkpoints or progress bar, for the many short fits of a cross-validation."""
+    return pl.Trainer(max_epochs=epochs, barebones=True, accelerator="auto", devices=1)
 
 
 def fit_bundle(
@@ -134,8 +136,8 @@ def fit_bundle(
     val_targets
         Units of other patients: watched during training, and the temperature of a binary head is fitted on them.
     make_trainer, run_dir
-        See TrainerFactory; `quiet_trainer` if None. Every member keeps its checkpoints in `run_dir/member{i}` and goes on
-        from `last.ckpt` when called again.
+        See TrainerFactory, of training and pretraining; `quiet_trainer` if None. Every member keeps its checkpoints in
+        `run_dir/member{i}` and goes on from `last.ckpt` when called again.
     device
         Where the trained networks are scored for what is fitted on their risks; the Trainer has its own.
 
@@ -154,7 +156,7 @@ def fit_bundle(
     )
     parameters = _parameters(config, features, task, clinical, pairs)
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
-    states = []
+    make_trainer, states = make_trainer or quiet_trainer, []
     for member in range(config.members):
         folder = run_dir / f"member{member}" if run_dir else None
         module = _make_module(config, parameters, task, bags, edges, seed + member)
@@ -166,8 +168,8 @@ def fit_bundle(
             sampling=config.sampling,
             seed=seed + member,
         )
-        _prepare_encoder(module.network, data, config.pretrain, features.names, seed + member, folder)
-        states.append(_train(module, data, (make_trainer or quiet_trainer(config.epochs))(folder), folder))
+        _prepare_encoder(module.network, data, config.pretrain, features.names, seed + member, folder, make_trainer)
+        states.append(_train(module, data, make_trainer(folder, config.epochs), folder))
     bundle = Bundle(
         architecture=config.architecture,
         parameters=parameters,
@@ -312,7 +314,13 @@ def _make_module(
 
 
 def _prepare_encoder(
-    network: MIL, data: TumourDataModule, config: PretrainConfig, names: Sequence[str], seed: int, folder: Path | None
+    network: MIL,
+    data: TumourDataModule,
+    config: PretrainConfig,
+    names: Sequence[str],
+    seed: int,
+    folder: Path | None,
+    make_trainer: TrainerFactory,
 ) -> None:
     """Start from another encoder, pretrain, freeze: whatever is asked for. A run that goes on has its weights already."""
     if folder is None or not (folder / "last.ckpt").exists():
@@ -320,7 +328,7 @@ def _prepare_encoder(
             share = config.encoder.give_to(network, names)
             _say_once(f"Starting from an encoder that knows {share:.0%} of {len(names)} features")
         if config.epochs:
-            before, after = pretrain(network, data, config, quiet_trainer(config.epochs), seed)
+            before, after = pretrain(network, data, config, make_trainer, seed)
             log.log(
                 logging.INFO if folder else logging.DEBUG,
                 "Pretrained %d epochs: error of hidden features %.2f, then %.2f", config.epochs, before, after,

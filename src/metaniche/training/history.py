@@ -10,7 +10,7 @@ import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
 from metaniche.io.run_files import HISTORY
-from metaniche.io.write import replacing
+from metaniche.io.write import write_csv
 
 
 class EpochHistory(Callback):
@@ -44,13 +44,11 @@ class EpochHistory(Callback):
 
     def _write(self, rows: pd.DataFrame) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary:
-            rows.to_csv(temporary, index=False)
+        write_csv(rows, self.path, index=False)
 
 
 def collect_history(run_dir: Path) -> None:
     """Mean over members of their histories, as `run_dir/history.csv`; nothing where there are none."""
     parts = [pd.read_csv(p) for p in sorted(run_dir.glob(f"member*/{HISTORY}"))]
     if parts:
-        with replacing(run_dir / HISTORY) as temporary:
-            pd.concat(parts).groupby("epoch", as_index=False).mean().to_csv(temporary, index=False)
+        write_csv(pd.concat(parts).groupby("epoch", as_index=False).mean(), run_dir / HISTORY, index=False)

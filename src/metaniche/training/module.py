@@ -30,7 +30,7 @@ class NetworkModule(pl.LightningModule):
     optimizer
         Parameters -> Optimizer.
     seed
-        Dropout is re-seeded at each step from (seed, step, rank), so that a resumed run repeats an uninterrupted one.
+        Dropout is re-seeded at each batch from (seed, batch, rank), so that a resumed run repeats an uninterrupted one.
     survival_labels
         (U, 2) time and event of all training units, for Cox: every step sees the full risk set, with the latest known
         risk (no gradient) of units that are not in its batch.
@@ -61,7 +61,7 @@ class NetworkModule(pl.LightningModule):
         return self.network(*batch.tissue)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+        seed_batch(self, self.seed, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         out = self(batch)
@@ -112,6 +112,12 @@ class NetworkModule(pl.LightningModule):
                 f"(units {batch.index.tolist()}). Lower the learning rate or use trainer.precision=32-true; the last "
                 "checkpoint is intact."
             )
+
+
+def seed_batch(module: pl.LightningModule, seed: int, batch_idx: int) -> None:
+    """Random numbers of this batch, also where the gradients of several are accumulated to one step."""
+    number = module.current_epoch * int(module.trainer.num_training_batches) + batch_idx
+    torch.manual_seed(hash((seed, number, module.global_rank)) % 2**63)
 
 
 def _warm_up_then_cosine(progress: float) -> float:

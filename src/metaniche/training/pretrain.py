@@ -17,6 +17,7 @@ from metaniche.models.encoder import Encoder
 from metaniche.models.mil import MIL
 from metaniche.ops import csr_encoder
 from metaniche.training.datamodule import TumourDataModule
+from metaniche.training.module import seed_batch
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class HiddenFeatures(pl.LightningModule):
         self.hear = nn.Linear(width, n_signals) if n_signals else None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.seed, self.global_step, self.global_rank)) % 2**63)
+        seed_batch(self, self.seed, batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return sum(self.errors(batch))
@@ -100,6 +101,9 @@ class HiddenFeatures(pl.LightningModule):
         near = (near - near.mean(0)) / near.std(0).clamp(min=1e-4)
         return of_features, self.config.signals * (self.hear(own) - near).square().mean()
 
+    def configure_gradient_clipping(self, *_: object, **__: object) -> None:
+        """Squared errors of standardised features need none, whatever the Trainer says of training on labels."""
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE)
 
@@ -114,13 +118,13 @@ def pretrain(
     network: MIL,
     data: TumourDataModule,
     config: PretrainConfig,
-    make_trainer: Callable[[None], pl.Trainer],
+    make_trainer: Callable[[None, int], pl.Trainer],
     seed: int,
 ) -> tuple[float, float]:
     """Pretrain `network.embed` on the training units of `data`; labels are not looked at.
 
-    `make_trainer` makes a Trainer of `config.epochs`. Returns the error of the hidden features in the first training batch,
-    before and after.
+    `make_trainer(None, epochs)` makes the Trainer, which keeps nothing. Returns the error of the hidden features in the first
+    training batch, before and after.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -129,7 +133,8 @@ def pretrain(
             log.warning("pretrain.signals has nothing to tell: the network hears no pairs, or none is measured.")
         module = HiddenFeatures(network, config, seed, n_signals)
         before = _error(module, data, seed)
-        make_trainer(None).fit(module, train_dataloaders=data.train_dataloader())
+        trainer = make_trainer(None, config.epochs)
+        trainer.fit(module, train_dataloaders=data.train_batches(trainer.global_rank, trainer.world_size))
         return before, _error(module, data, seed)
 
 
