@@ -27,7 +27,7 @@ from metaniche.data.pairs import PairFeatures
 from metaniche.data.prepare import prepare_anndata
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
-from metaniche.data.units import make_bags, unit_of
+from metaniche.data.units import make_bags, samples_by_unit
 from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.coordinates import resolve_um_per_unit
@@ -332,10 +332,7 @@ class Predictor:
         clinical = None
         if self.clinical is not None:
             clinical = self.clinical, clinical_table(self.clinical, {s.patient_id for s in samples}, patients)
-        by_unit: dict[str, list[PreparedSample]] = {}
-        for sample in samples:
-            by_unit.setdefault(unit_of(sample, self.task), []).append(sample)
-        for unit, members in by_unit.items():
+        for unit, members in samples_by_unit(samples, self.task).items():
             bags = make_bags(
                 members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool
             )

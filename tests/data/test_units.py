@@ -8,7 +8,7 @@ import torch
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.data.task import Targets, Task, make_targets
-from metaniche.data.units import make_bags, unit_ids
+from metaniche.data.units import make_bags, samples_by_unit
 from metaniche.errors import ConfigError
 
 TASK = Task("t", "a task", label="metastasis", positive=(1,))
@@ -34,7 +34,7 @@ def test_prediction_needs_no_labels(parts):
     samples, _, _, features = parts
     bags = make_bags(samples, features, TASK)
     assert [b.target.size for b in bags] == [0] * 12
-    assert unit_ids(samples, TASK) == [f"p{i}" for i in range(12)]
+    assert list(samples_by_unit(samples, TASK)) == [f"p{i}" for i in range(12)]
 
 
 def test_sample_level_tasks_make_a_bag_per_sample(parts):

@@ -7,7 +7,7 @@ from lifelines import CoxPHFitter
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from metaniche.metrics import calibration_slope, cox_calibration_slope, ece, reliability_curve
+from metaniche.metrics import calibration_slope, cox_calibration_slope, ece
 
 
 def predictions(seed, n=60, slope=1.0, intercept=0.0):
@@ -83,10 +83,3 @@ def test_ece_of_honest_probabilities_goes_to_zero():
     y, prob = predictions(3, n=200_000)
     assert ece(y, prob) < 0.01
     assert ece(y, np.clip(prob + 0.2, 0, 1)) > 0.1
-
-
-def test_reliability_curve_leaves_out_empty_bins():
-    predicted, observed, count = reliability_curve(np.array([0, 1, 1]), np.array([0.02, 0.04, 1.0]), n_bins=5)
-    np.testing.assert_allclose(predicted, [0.03, 1.0])
-    np.testing.assert_allclose(observed, [0.5, 1.0])
-    np.testing.assert_array_equal(count, [2, 1])

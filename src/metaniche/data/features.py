@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from metaniche.data.gene_sets import measured_sets
-from metaniche.data.sample import PreparedSample
+from metaniche.data.sample import PreparedSample, types_in
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import log_normalised
 from metaniche.io.wording import listed
@@ -73,10 +73,7 @@ class Features:
         if len(kinds) != 1:
             raise InputError(f"Expected samples of one feature kind, found {sorted(kinds)}. Fit them apart.")
         kind = kinds.pop()
-        types: tuple[str, ...] = ()
-        if config.use_types:
-            named = [s.cell_types for s in samples if s.cell_types is not None]
-            types = tuple(sorted({str(t) for column in named for t in column.remove_unused_categories().categories}))
+        types = types_in(samples) if config.use_types else ()
         arrays = {"type_share": _type_shares(samples, types)} if types else {}
         if not config.use_expression or kind == "none":
             if config.gene_sets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,3 +58,9 @@ class PreparedSample:
     def cell_types(self) -> pd.Categorical | None:
         """The cell types in graph order, or None where the source has none."""
         return self.cells[keys.CELL_TYPE].array if keys.CELL_TYPE in self.cells else None
+
+
+def types_in(samples: Sequence[PreparedSample]) -> tuple[str, ...]:
+    """The cell types that occur in these samples, sorted."""
+    named = [s.cell_types.remove_unused_categories() for s in samples if s.cell_types is not None]
+    return tuple(sorted({str(name) for column in named for name in column.categories}))

@@ -36,9 +36,7 @@ def make_bags(
     all of them (every cell stands for its niche) or the malignant ones. `pairs` for networks that hear them.
     """
     check_pool(pool)
-    by_unit: dict[str, list[PreparedSample]] = {}
-    for sample in samples:
-        by_unit.setdefault(unit_of(sample, task), []).append(sample)
+    by_unit = samples_by_unit(samples, task)
     if targets is not None and task.level != "cell":
         by_unit = {u: s for u, s in by_unit.items() if u in targets.table.index}
     bags = []
@@ -59,9 +57,12 @@ def unit_of(sample: PreparedSample, task: Task) -> str:
     return sample.sample_id if task.level == "sample" else sample.patient_id
 
 
-def unit_ids(samples: Sequence[PreparedSample], task: Task) -> list[str]:
-    """Units in the order in which `make_bags` returns them without targets."""
-    return list(dict.fromkeys(unit_of(s, task) for s in samples))
+def samples_by_unit(samples: Sequence[PreparedSample], task: Task) -> dict[str, list[PreparedSample]]:
+    """The samples of each unit, units in the order in which `make_bags` returns them without targets."""
+    found: dict[str, list[PreparedSample]] = {}
+    for sample in samples:
+        found.setdefault(unit_of(sample, task), []).append(sample)
+    return found
 
 
 def _piece(

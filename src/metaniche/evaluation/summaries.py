@@ -14,7 +14,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.data.sample import PreparedSample
+from metaniche.data.sample import PreparedSample, types_in
 from metaniche.errors import InputError
 from metaniche.graph import CellGraph
 
@@ -199,14 +199,12 @@ def average_over_samples(
 
 def training_types(samples: Sequence[PreparedSample]) -> tuple[str, ...]:
     """Cell types seen in these samples, sorted. Raises InputError where there is none."""
-    seen = {
-        str(t) for s in samples if s.cell_types is not None for t in s.cell_types.remove_unused_categories().categories
-    }
+    seen = types_in(samples)
     if not seen:
         raise InputError(
             "Expected cell types, found none in the training samples. Give obs['cell_type'], or use other models."
         )
-    return tuple(sorted(seen))
+    return seen
 
 
 def type_counts(sample: PreparedSample, types: Sequence[str]) -> tuple[np.ndarray, int]:

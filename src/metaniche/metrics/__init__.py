@@ -5,7 +5,7 @@ resamples cost one vectorised call. A metric that is undefined (one class, no co
 """
 
 from metaniche.metrics.bootstrap import bootstrap_ci, paired_difference, resample_weights
-from metaniche.metrics.calibration import calibration_slope, cox_calibration_slope, ece, reliability_curve
+from metaniche.metrics.calibration import calibration_slope, cox_calibration_slope, ece
 from metaniche.metrics.discrimination import auprc, auroc, sensitivity_at_specificity
 from metaniche.metrics.survival import concordance, harrell_c, integrated_brier, uno_c
 
@@ -20,7 +20,6 @@ __all__ = [
     "harrell_c",
     "integrated_brier",
     "paired_difference",
-    "reliability_curve",
     "resample_weights",
     "sensitivity_at_specificity",
     "uno_c",

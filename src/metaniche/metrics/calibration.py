@@ -90,17 +90,6 @@ def ece(y: np.ndarray, prob: np.ndarray, n_bins: int = 10, weight: np.ndarray | 
     return unwrap(ratio(gap, rows.sum(1)), weight)
 
 
-def reliability_curve(y: np.ndarray, prob: np.ndarray, n_bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean prediction, observed share and number of units of every non-empty bin of equal width."""
-    y, prob = np.asarray(y, dtype=float), np.asarray(prob, dtype=float)
-    index = _bin_of(prob, n_bins)
-    count = np.bincount(index, minlength=n_bins)
-    filled = count > 0
-    predicted = np.bincount(index, prob, n_bins)[filled] / count[filled]
-    observed = np.bincount(index, y, n_bins)[filled] / count[filled]
-    return predicted, observed, count[filled]
-
-
 def _bin_of(prob: np.ndarray, n_bins: int) -> np.ndarray:
     return np.clip((prob * n_bins).astype(np.int64), 0, n_bins - 1)
 
