@@ -78,7 +78,12 @@ def test_organs_are_part_of_the_run_by_what_they_hold(tmp_path):
 CELLS = ("task=invasive_spots", "task.label=cell_type", "task.positive=[malignant]", "task.negative=[caf]")
 
 
-@pytest.mark.parametrize("what", [(), ("model=niche_gin",), CELLS], ids=["relational_mil", "niche_gin", "cells"])
+PRETRAINED = ("model=seed_soil", "pretrain.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "what", [(), ("model=niche_gin",), CELLS, PRETRAINED], ids=["relational_mil", "niche_gin", "cells", "pretrained"]
+)
 def test_two_processes_train_one_network(tmp_path, what):
     status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *what)
     assert status == 0, said
