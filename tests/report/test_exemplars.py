@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from metaniche.report.exemplars import choose_exemplars
 
 
@@ -17,6 +19,14 @@ def test_both_ends_of_held_out_risk_are_chosen_in_order(make_run):
 def test_outcomes_stand_in_the_titles(make_run):
     assert all("outcome: " in t for t in choose_exemplars(make_run()).titles.values())
     assert all("event at" in t for t in choose_exemplars(make_run(survival=True)).titles.values())
+    assert choose_exemplars(make_run()).rule.endswith("(1 is the highest risk) and what happened.")
+
+
+def test_titles_of_samples_with_labels_of_their_own_promise_no_outcome(make_run):
+    run = make_run()
+    chosen = choose_exemplars(replace(run, info={**run.info, "task": {**run.task, "level": "sample"}}))
+    assert not any("outcome" in t for t in chosen.titles.values())
+    assert chosen.rule.endswith("Titles give patient and rank among all evaluated patients (1 is the highest risk).")
 
 
 def test_few_samples_are_all_shown(make_run):

@@ -38,10 +38,15 @@ def choose_exemplars(run: Run, per_end: int = PER_END) -> Exemplars:
     outcomes = _outcomes(run)
     titles = {s: f"{owner[s]}: risk rank {ranked[s]} of {len(order)}{outcomes.get(owner[s], '')}" for s in chosen}
     among = "" if len(ranked) == len(order) else f" among the {len(ranked)} whose cells the evaluation kept"
+    told = [
+        "patient",
+        "rank among all evaluated patients (1 is the highest risk)",
+        *(["what happened"] if outcomes else []),
+    ]
     rule = (
         f"Shown are the patients with the highest and the lowest held-out risk{among} "
         f"({_ends_words(len(ranked), per_end)}), each by one sample, that with the most malignant cells. Titles give "
-        "patient, rank among all evaluated patients (1 is the highest risk) and what happened."
+        f"{', '.join(told[:-1])} and {told[-1]}."
     )
     return Exemplars(tuple(chosen), titles, rule)
 
