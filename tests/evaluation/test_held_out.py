@@ -36,7 +36,9 @@ def test_one_split_goes_into_the_same_table(small_cohort, task):
         [s for s in samples if s.patient_id in test.patients]
     )
     cv = held_out_predictions("net", train, test, scores)
-    assert list(comparison_table(cv, n_boot=20).index) == ["net"]
+    made = comparison_table(cv, n_boot=20)
+    assert list(made.index) == ["net"]
+    assert "one split by patient" in made.attrs["caption"][0]
     with pytest.raises(SplitError, match="p6"):
         held_out_predictions("net", targets, test, scores)
 

@@ -90,10 +90,11 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
     """Sentences without which the table would promise too much."""
     task = cv.targets.task
     repeats = cv.predictions["repeat"].nunique()
+    design = "one split" if len(cv.folds) == 1 else f"{repeats} repeat(s) of cross-validation"
     primary = table["primary_metric"].iloc[0]
     lines = [
         f"{table['n_units'].max()} {task.level}s of {table['n_patients'].max()} patients, {n_events(cv.tested)} "
-        f"{'events' if task.is_survival else 'in the smaller class'}; {repeats} repeat(s) of cross-validation by "
+        f"{'events' if task.is_survival else 'in the smaller class'}; {design} by "
         f"patient. Intervals: 95 % percentile bootstrap over patients, {n_boot} resamples; metrics are averaged over "
         "repeats inside each resample. They hold the fitted models fixed and leave out the variation of training."
     ]
