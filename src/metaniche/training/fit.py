@@ -41,9 +41,8 @@ from metaniche.training.pretrain import PretrainConfig, pretrain
 
 log = logging.getLogger(__name__)
 
-TrainerFactory = Callable[
-    [Path | None, int], pl.Trainer
-]  # the member's folder (None: keep nothing), epochs -> its Trainer
+# The member's folder (None: keep nothing) and epochs -> its Trainer.
+TrainerFactory = Callable[[Path | None, int], pl.Trainer]
 
 # AdamW with the weight decay that small cohorts need.
 DEFAULT_OPTIMIZER = partial(AdamW, lr=3e-3, weight_decay=1e-2)
