@@ -41,6 +41,35 @@ def test_evaluate_can_use_every_trainer_of_this_machine(trainer):
 
 
 @pytest.mark.parametrize(
+    ("override", "decides"),
+    [
+        ("+trainer.accumulate_grad_batches=4", True),
+        ("+trainer.limit_train_batches=0.5", True),
+        ("trainer.precision=bf16-mixed", True),
+        ("trainer=ddp", True),
+        ("trainer=quiet", False),
+        ("trainer.log_every_n_steps=9", False),
+        ("+trainer.enable_checkpointing=false", False),
+    ],
+)
+def test_a_run_goes_on_only_with_what_decides_its_weights(override, decides):
+    plain, changed = (cfg.deciding_trainer(compose("train", given)) for given in ([], [override]))
+    assert (plain != changed) == decides
+
+
+@pytest.mark.parametrize(
+    ("precision", "fine"), [("32-true", True), (32, True), ("bf16-mixed", True), ("bf16-true", False), (64, False)]
+)
+def test_a_precision_that_weights_are_not_kept_in_is_refused(precision, fine):
+    config = compose("train", [f"trainer.precision={precision}"])
+    if fine:
+        cfg.trainer_factory(config)
+        return
+    with pytest.raises(ConfigError, match=r"32-true, bf16-mixed or 16-mixed, found '(bf16-true|64)'"):
+        cfg.trainer_factory(config)
+
+
+@pytest.mark.parametrize(
     "override",
     [f"{g}={n}" for g in ("model", "task", "graph", "trainer", "logger", "debug", "optim") for n in names(g)],
 )

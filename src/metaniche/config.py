@@ -105,6 +105,11 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
     return {key: value for key, value in own.items() if key in known[name]}
 
 
+# Settings of a Trainer that a run may change and go on; any other makes other weights.
+BESIDE_THE_WEIGHTS = (
+    "_target_", "max_epochs", "barebones", "log_every_n_steps", "num_sanity_val_steps", "use_distributed_sampler",
+    "inference_mode", "plugins", "profiler", "default_root_dir",
+)  # fmt: skip
 # What a search may set: nothing that decides how samples are read, connected, labelled or parted.
 SEARCHABLE = (
     "network", "model", "optim", "pool", "members", "use_clinical", "trainer.max_epochs", "data.features", "data.sampling",
@@ -287,9 +292,9 @@ def _optimizer(config: DictConfig):
 
 
 def deciding_trainer(config: DictConfig) -> dict:
-    """What of `config.trainer` decides the weights, beside the epochs."""
+    """What of `config.trainer` decides the weights, beside the epochs: all but what is known not to."""
     trainer = plain(config.trainer)
-    return {key: trainer.get(key) for key in ("precision", "gradient_clip_val", "accelerator", "devices", "strategy")}
+    return {k: trainer[k] for k in sorted(trainer) if k not in BESIDE_THE_WEIGHTS and not k.startswith("enable_")}
 
 
 def device_of_trainer(config: DictConfig) -> str:
@@ -300,6 +305,11 @@ def device_of_trainer(config: DictConfig) -> str:
 def trainer_factory(config: DictConfig):
     """folder, epochs -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)
+    precision = str(config.trainer.get("precision", "32-true"))
+    if "mixed" not in precision and precision not in ("32-true", "32", "bf16", "16"):
+        raise ConfigError(
+            f"Expected trainer.precision of 32-true, bf16-mixed or 16-mixed, found {precision!r}: weights are kept in float32."
+        )
     return partial(_trainer, config)
 
 
