@@ -1,5 +1,6 @@
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,11 @@ def test_one_table_for_all_models_and_a_rerun_that_reuses_every_fold(tmp_path):
     assert status == 0
     assert {p: p.stat().st_mtime_ns for p in (run_dir / "folds").iterdir()} == written
     assert pd.read_csv(run_dir / "table.csv", index_col="model")["auroc"].equals(table["auroc"])
+    shutil.rmtree(run_dir / "cells")  # as those of another first network would not be found
+    assert (run_dir / "cells.parquet").exists()
+    status, _ = run("evaluate", tmp_path, *options, "permutation_control=false")
+    assert status == 0
+    assert not (run_dir / "cells.parquet").exists()
 
 
 def test_a_group_is_left_out_whole_also_where_labels_are_permuted(tmp_path):

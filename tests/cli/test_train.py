@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,6 +59,16 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     status, said = run("train", folder, "run_name=tiny", *TINY, "model.width=16")
     assert status == 2
     assert "model.width (32 there, 16 now)" in said
+
+
+def test_other_samples_in_the_same_folder_are_refused(trained, tmp_path):
+    shutil.copytree(trained[0] / "runs/tiny", tmp_path / "runs/tiny")
+    path = tmp_path / "runs/tiny/config.json"
+    identity = json.loads(path.read_text())
+    path.write_text(json.dumps(identity | {"samples": [*identity["samples"][:-1], "others"]}))
+    status, said = run("train", tmp_path, "run_name=tiny", "keep_held_out=true", *TINY)
+    assert status == 2
+    assert "different: samples" in said
 
 
 def test_organs_are_part_of_the_run_by_what_they_hold(tmp_path):

@@ -145,3 +145,12 @@ def test_the_seed_decides_the_fit(learner):
     x, targets = survival(0) if isinstance(learner, PenalisedCox | ForestHazard) else binary(0)
     first = learner.fit(x, targets, 7).risk(x)
     np.testing.assert_array_equal(learner.fit(x, targets, 7).risk(x), first)
+
+
+def test_where_nothing_speaks_for_a_weaker_penalty_the_strongest_is_taken():
+    rng = np.random.default_rng(0)
+    names = [f"p{i}" for i in range(12)]
+    task = Task("c", "c", kind="cox", time="time", event="event")
+    table = pd.DataFrame({"patient_id": names, "time": rng.uniform(1, 9, 12), "event": [1.0] + [0.0] * 11}, names)
+    model = PenalisedCox().fit(pd.DataFrame(rng.normal(size=(12, 20)), names), Targets(task, table), 0)
+    assert model.penalizer == max(model.penalizer_grid)

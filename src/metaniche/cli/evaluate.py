@@ -31,10 +31,13 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 from metaniche.evaluation import Estimator, cross_validate, fused_with, standard_baselines
 from metaniche.evaluation.ablations import ABLATED, ablations
+from metaniche.evaluation.fold_store import code_digest
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
+from metaniche.io.digest import table_digest
 from metaniche.io.progress import Progress
+from metaniche.io.run_files import CELLS
 from metaniche.metrics.names import METRICS
 from metaniche.report import build_report
 
@@ -63,7 +66,7 @@ def main(config: DictConfig) -> None:
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
     networks = [network_of(config, name, cohort) for name in config.networks]
-    networks[:1] = [replace(n, cells_dir=run_dir / "cells" / _digest(config, n)) for n in networks[:1]]
+    networks[:1] = [replace(n, cells_dir=run_dir / "cells" / _digest(config, n, cohort)) for n in networks[:1]]
     simple = baselines_of(config, cohort, task)
     estimators = [*simple, *networks]
     if config.ablations:
@@ -112,9 +115,13 @@ def network_of(config: DictConfig, name: str, cohort: PreparedCohort) -> Network
     )  # fmt: skip
 
 
-def _digest(config: DictConfig, network: NetworkEstimator) -> str:
-    """Of all that decides the cells' scores: what another configuration left in the folder is not drawn."""
+def _digest(config: DictConfig, network: NetworkEstimator, cohort: PreparedCohort) -> str:
+    """Of all that decides the cells' scores: what another configuration or other samples left in the folder is not drawn."""
     content = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_CELLS} | {"network": repr(network)}
+    content |= {
+        "samples": [cohort.folder.name, table_digest(cohort.samples)],
+        "code": code_digest(Path(__file__).parents[1]),
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
@@ -140,6 +147,8 @@ def _finish(
     if parts:
         own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
         collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())
+    else:  # folds that are on disk make no cells: those of another network are not this one's
+        (run_dir / CELLS).unlink(missing_ok=True)
     write_run(
         run_dir, cohort, targets, model=networks[0].name if networks else "", duration_s=time.monotonic() - started,
         experiment=config.run_name, seeds=[config.seed], permutation_control=control,

@@ -29,6 +29,7 @@ from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.explain import explained
+from metaniche.io.digest import table_digest
 from metaniche.io.keys import RESEARCH_USE_ONLY
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor
@@ -54,8 +55,9 @@ def main(config: DictConfig) -> None:
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
     # What files hold, not their paths.
     identity |= {"resource": fit.resource and fit.resource.sha256, "organs": fit.organs and fit.organs.digest}
-    claim(run_dir, identity, config.resume)
     cohort = open_cohort(config)
+    tables = table_digest(cohort.samples), table_digest(cohort.patients)
+    claim(run_dir, identity | {"samples": [cohort.folder.name, *tables]}, config.resume)
     if config.pretrain.only:
         _pretrain(config, cohort, fit, run_dir)
         return

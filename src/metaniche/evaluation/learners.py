@@ -98,7 +98,8 @@ class PenalisedCox:
         time, event = (targets.table[c].to_numpy(float) for c in ("time", "event"))
         values, folds = x.to_numpy(float), _inner_rows(targets, seed)
         scored = {p: self._cross_validated(p, values, time, event, folds) for p in self.penalizer_grid}
-        self.penalizer = max(scored, key=lambda p: scored[p][0])
+        # The strongest of equals: without folds, or without an event in them, nothing speaks for a weaker one.
+        self.penalizer = max(sorted(scored, reverse=True), key=lambda p: scored[p][0])
         self.model = _RotatedCox(self.penalizer).fit(values, time, event)
         self.train_risk = scored[self.penalizer][1] if folds else self.risk(x)
         return self
