@@ -40,6 +40,12 @@ def test_maps_are_png_with_their_rule_and_attention_beside_them(make_run):
     assert "2 at each end of 6" in maps[0].caption
     assert "had not seen its patient" in maps[0].caption
     assert "not an explanation" in maps[1].caption
+    assert "of each malignant cell" in maps[0].caption
+    run = make_run()
+    of_cells = replace(run, info={**run.info, "task": {**run.task, "level": "cell"}})
+    assert pictures.map_pictures(of_cells)[0].caption.startswith(
+        "Colour: the probability that the network gives each cell"
+    )
 
 
 def test_a_lone_panel_is_not_blown_up(make_run):

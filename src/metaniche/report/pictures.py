@@ -25,6 +25,7 @@ _POTENTIAL_WORDS = (
     "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of "
     "that cell alone. Cells that are not malignant are pale, by type."
 )
+_PROBABILITY_WORDS = "Colour: the probability that the network gives each cell or spot by itself."
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def map_pictures(run: Run) -> list[Picture]:
         return []
     chosen = choose_exemplars(run)
     figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles)
-    words = f"{_POTENTIAL_WORDS} {chosen.rule} Each sample was mapped by a network that had not seen its patient."
+    colour = _PROBABILITY_WORDS if run.task.get("level") == "cell" else _POTENTIAL_WORDS
+    words = f"{colour} {chosen.rule} Each sample was mapped by a network that had not seen its patient."
     pictures = [_picture(figure, "Maps of metastatic potential", words, "png")]
     if keys.ATTENTION in run.cells and run.cells[keys.ATTENTION].notna().any():
         mean = run.cells.groupby(keys.SAMPLE)[keys.ATTENTION].transform("mean")
