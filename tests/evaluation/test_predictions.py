@@ -63,6 +63,8 @@ def test_survival_rows_carry_curves_at_the_grid(cohort, tasks):
     rows = fold_rows(Prediction(test.table["time"], curves), train, test, grid)
     assert (np.stack(rows["survival"].to_numpy()) == 0.5).all()
     assert rows["score"].equals(rows["risk"])
+    shifted = fold_rows(Prediction(test.table["time"] + 3.0, train_scale=(3.0, 1.0)), train, test, grid)
+    np.testing.assert_allclose(shifted["score"], test.table["time"])
     assert "survival" not in fold_rows(Prediction(test.table["time"]), train, test, grid)
 
 

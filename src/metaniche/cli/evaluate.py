@@ -146,7 +146,7 @@ def _finish(
     parts = sorted(networks[0].cells_dir.glob("*.parquet")) if networks else []
     if parts:
         own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
-        collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["risk"].mean())
+        collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["score"].mean())
     else:  # folds that are on disk make no cells: those of another network are not this one's
         (run_dir / CELLS).unlink(missing_ok=True)
     write_run(

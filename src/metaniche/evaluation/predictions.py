@@ -34,7 +34,8 @@ class CrossValidation:
         (`y`, or `time` and `event`), `risk`, and `score`, which ranks units across folds. For probabilities `score` is
         logit(risk) minus the logit of the training fold's base rate: an intercept alone would otherwise rank held-out
         units against their own label, since taking a case out lowers the base rate it is predicted with (Parker 2007,
-        doi:10.1186/1471-2105-8-326); this removes a part of that bias, not all. Survival tasks: `survival`, a list of
+        doi:10.1186/1471-2105-8-326); this removes a part of that bias, not all. For survival `score` is the risk less its
+        mean over the fold's training units, since each fit of a Cox network has a zero of its own; `survival` is a list of
         probabilities at `grid`.
     folds
         As evaluated.
@@ -81,7 +82,8 @@ def fold_rows(prediction: Prediction, train: Targets, test: Targets, grid: np.nd
     """A row per test unit, and per site with a known label: unit_id, patient_id, labels, risk, score (and survival)."""
     task = test.task
     if task.is_survival:
-        table = test.table.assign(risk=prediction.risk, score=prediction.risk)
+        centre = prediction.train_scale[0] if prediction.train_scale else 0.0  # a fused risk is standardised already
+        table = test.table.assign(risk=prediction.risk, score=prediction.risk - centre)
         if prediction.survival is not None:
             table["survival"] = list(on_grid(prediction.survival.loc[table.index], grid).to_numpy())
         return table.rename_axis("unit_id").reset_index()

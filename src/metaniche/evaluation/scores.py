@@ -95,12 +95,12 @@ def score_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]
 
 def _survival_functions(cv: CrossValidation, rows: pd.DataFrame) -> dict[str, Score]:
     """Censoring is estimated on the training side of each row's fold; calibration is read at the middle of the grid."""
-    time, risk, event = rows["time"].to_numpy(float), rows["risk"].to_numpy(float), event_kind(rows)
+    time, score, event = rows["time"].to_numpy(float), rows["score"].to_numpy(float), event_kind(rows)
     own, on_grid = censoring(cv, rows)
     tau = float(cv.grid[-1])
     functions: dict[str, Score] = {
-        "harrell_c": lambda w: harrell_c(time, event, risk, w),
-        "uno_c": lambda w: concordance(time, event, risk, own, tau, w),
+        "harrell_c": lambda w: harrell_c(time, event, score, w),
+        "uno_c": lambda w: concordance(time, event, score, own, tau, w),
     }
     if "survival" not in rows or rows["survival"].isna().any() or cv.grid.size < 2:
         return functions | dict.fromkeys(("ibs", "calibration_slope", "ece"), _undefined)

@@ -36,6 +36,12 @@ def test_groups_do_not_depend_on_the_scale_of_a_repeat(survival_predictions):
     pd.testing.assert_frame_equal(one, two)
 
 
+def test_patients_are_placed_by_score_where_there_is_one(survival_predictions):
+    of_folds = survival_predictions.assign(score=survival_predictions["risk"], risk=0.0)
+    one, two = (risk_groups(p, "gatv2_mil") for p in (survival_predictions, of_folds))
+    pd.testing.assert_frame_equal(one, two)
+
+
 def test_several_units_of_a_patient_are_one_patient(survival_predictions):
     doubled = pd.concat([survival_predictions, survival_predictions.assign(unit_id=lambda d: d["unit_id"] + "b")])
     assert len(risk_groups(doubled, "relational_mil")) == 80

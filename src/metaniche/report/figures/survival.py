@@ -21,15 +21,16 @@ _TERTILE_EVENTS = 30
 def risk_groups(predictions: pd.DataFrame, model: str) -> pd.DataFrame:
     """Patients in groups of equal size by held-out risk.
 
-    Risks of different fits have no common scale, so a patient's place is the mean over repeats of its rank within the
-    repeat; a patient with several units takes their mean. Tertiles from 30 events on, else halves.
+    A patient's place is the mean over repeats of the rank of its score within the repeat (see `CrossValidation`; the risk
+    where there is no score); a patient with several units takes their mean. Tertiles from 30 events on, else halves.
 
     Returns
     -------
     DataFrame indexed by patient_id: time, event, rank (0..1) and group (ordered categorical). Empty without such rows.
     """
-    rows = predictions[predictions["model"] == model].dropna(subset=["time", "event", "risk"])
-    ranks = rows.groupby("repeat")["risk"].rank(pct=True) if "repeat" in rows else rows["risk"].rank(pct=True)
+    score = "score" if "score" in predictions else "risk"
+    rows = predictions[predictions["model"] == model].dropna(subset=["time", "event", score])
+    ranks = rows.groupby("repeat")[score].rank(pct=True) if "repeat" in rows else rows[score].rank(pct=True)
     by_patient = rows.assign(rank=ranks).groupby("patient_id")
     table = by_patient.agg(time=("time", "first"), event=("event", "first"), rank=("rank", "mean"))
     n_groups = 3 if table["event"].sum() >= _TERTILE_EVENTS else 2
