@@ -146,3 +146,13 @@ def test_clones_come_from_infercnvpy_or_from_a_caller():
     assert adata.obs["clone_id"].isna().sum() == adata.n_obs // 2
     with pytest.raises(InputError, match="a clone for each"):
         metaniche.tl.clones(adata, caller=lambda a: ["x"])
+
+
+def test_clones_in_a_series_are_those_of_its_index():
+    synthetic = generate(SyntheticConfig(n_patients=2, n_cells=300))
+    adata = synthetic.read(synthetic.samples.index[0])
+    own = pd.Series(np.arange(adata.n_obs) % 3, index=adata.obs_names)
+    metaniche.tl.clones(adata, caller=lambda a: own.sample(frac=1, random_state=0))
+    assert (adata.obs["clone_id"].astype(int) == own).all()
+    with pytest.raises(InputError, match="indexed by obs_names"):
+        metaniche.tl.clones(adata, caller=lambda a: own.reset_index(drop=True))

@@ -235,10 +235,11 @@ def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | N
     Parameters
     ----------
     caller
-        adata -> a clone for every cell, missing where there is none: your own copy-number caller. None: what infercnvpy left in
-        obs["cnv_leiden"] (run its `tl.infercnv`, `pp.neighbors` and `tl.leiden` first).
+        adata -> a clone for every cell, missing where there is none: your own copy-number caller. A Series is read by its index
+        of obs_names, anything else in the order of the cells. None: what infercnvpy left in obs["cnv_leiden"] (run its
+        `tl.infercnv`, `pp.neighbors` and `tl.leiden` first).
 
-    Raises InputError where there is nothing to read, or not one value per cell.
+    Raises InputError where there is nothing to read, not one value per cell, or a Series of other names.
     """
     import pandas as pd
 
@@ -258,6 +259,15 @@ def clones(adata: AnnData, caller: Callable[[AnnData], Sequence | pd.Series] | N
             "adata", expected=f"a clone for each of {adata.n_obs} cells", found=f"{len(found)}", fix="See caller=."
         )
     if isinstance(found, pd.Series):
+        if not found.index.equals(adata.obs_names):
+            if not found.index.is_unique or not adata.obs_names.isin(found.index).all():
+                raise refusal(
+                    "adata",
+                    expected="a Series of clones indexed by obs_names",
+                    found=f"an index of {listed(found.index)}",
+                    fix="Set its index, or return an array in the order of the cells.",
+                )
+            found = found.reindex(adata.obs_names)
         found = found.to_numpy(dtype=object, na_value=None)
     adata.obs[keys.CLONE] = pd.Categorical([None if pd.isna(clone) else str(clone) for clone in found])
 

@@ -17,7 +17,7 @@ def test_terms_and_pairs_are_those_of_the_units(one_voice, small_cohort, tmp_pat
     np.testing.assert_allclose(found.terms.sum(axis=1), np.log(risk / (1 - risk)), atol=1e-4)
     by_unit = found.pairs.groupby("unit_id")["contribution"].sum()
     np.testing.assert_allclose(by_unit.reindex(found.terms.index, fill_value=0), found.terms["signals"], atol=1e-3)
-    assert pair_order(hearing, found.pairs)[0] == loud
+    assert pair_order(hearing, found.pairs, found.terms.index)[0] == loud
     found.save(tmp_path)
     run = read_run(tmp_path)
     pd.testing.assert_frame_equal(run.terms, found.terms, check_dtype=False)
@@ -25,6 +25,14 @@ def test_terms_and_pairs_are_those_of_the_units(one_voice, small_cohort, tmp_pat
     pd.testing.assert_frame_equal(run.edge_curves, found.edge_curves, check_dtype=False)
     assert len(run.pairs) == len(found.pairs)
     assert (tmp_path / run_files.PAIRS).exists()
+
+
+def test_units_in_which_no_pair_speaks_are_counted(hearing):
+    """A pair that tells the silent units from others moves more than one that differs a little among those that speak."""
+    pairs = hearing.pairs.pairs[["ligand", "receptor"]]
+    rows = [(unit, *pairs.iloc[0], 5.0) for unit in "ab"] + [(u, *pairs.iloc[1], v) for u, v in (("a", 0.0), ("b", 1.0))]
+    table = pd.DataFrame(rows, columns=["unit_id", "ligand", "receptor", "contribution"])
+    assert pair_order(hearing, table, pd.Index(list("abcd")))[0] == 0
 
 
 def test_the_ranking_by_shuffled_weights_fails_where_the_networks_own_does_not(one_voice, small_cohort):

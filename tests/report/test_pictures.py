@@ -105,6 +105,8 @@ def test_the_explanation_is_drawn_where_it_was_written(make_run):
     assert "curves of edges" in pictures.explanation_pictures(run)[-1].alt
     for picture, what in zip(pictures.explanation_pictures(run)[-2:], ("pair", "tenth")):
         assert f"Without the {what} that ranks first 0.10 is left; ranked with shuffled" in picture.caption
+    speaking = pairs[pairs["unit_id"].isin(units[:2])]
+    assert len(pictures.explanation_pictures(replace(run, pairs=speaking))) == 4
     without_pairs = pictures.explanation_pictures(replace(run, pairs=pairs.iloc[:0], curves=pd.DataFrame()))
     assert ["edges" in p.alt for p in without_pairs] == [False, True]
     assert pictures.explanation_pictures(make_run()) == []

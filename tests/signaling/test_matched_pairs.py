@@ -67,12 +67,26 @@ def test_the_same_seed_draws_the_same_pairs():
     assert told == [(0, 1, "random pairs of two bins of genes")]
 
 
-def test_genes_that_nobody_expresses_are_a_bin_as_any_other():
+def test_a_pair_of_which_a_gene_is_silent_stands_out_from_none():
     _, x, graph, types = tissue(3)
     x = x.copy()
-    x[:, :100] = 0  # five bins
+    x[:, :100] = 0
     p = null_of(x, graph, types, [["g1", "g110"]], n_random=20).p
     assert (p == 1).all()
+
+
+def test_genes_that_nobody_expresses_are_no_ones_partners():
+    """Among them any weak pair would stand out: they are drawn as if they were not in the panel."""
+    _, x, graph, types = tissue(3)
+    order = np.argsort(x.mean(0))
+    x = x[:, order].copy()
+    x[:, 200:] = x[:, :200]  # the weaker half and, in its place, silent genes
+    x[:, :200] = 0
+    all_genes = null_of(x, graph, types, [["g210", "g215"]], n_random=20, seed=1)
+    problem = problem_of(x, graph, [["g210", "g215"]])
+    expressed = matched_pairs_null(problem, x[:, 200:], np.array([[10, 15]]), types, 2, n_random=20, seed=1)
+    np.testing.assert_allclose(all_genes.p, expressed.p)
+    np.testing.assert_allclose(all_genes.z, expressed.z, rtol=1e-5)
 
 
 def test_random_genes_come_from_the_bins_of_both_sides():
@@ -126,5 +140,5 @@ def test_p_of_complexes_is_no_smaller_than_pairs_allow():
 @pytest.mark.parametrize(("genes", "n"), [(LEAST_GENES - 1, 10), (40, 0)])
 def test_a_panel_too_small_to_draw_from_is_refused(genes, n):
     _, x, graph, types = tissue(4)
-    with pytest.raises(ConfigError, match="at least 20 genes and n_random"):
+    with pytest.raises(ConfigError, match="at least 20 expressed genes and n_random"):
         matched_pairs_null(problem_of(x, graph, [["g1", "g2"]]), x[:, :genes], np.array([[1, 2]]), types, 2, n_random=n)

@@ -75,8 +75,9 @@ def explained(
             edge_curves = edge_deletion_curves(predictor, samples, patients, shuffled=others, seed=seed)
             if predictor.pairs is not None:
                 pairs = pair_contributions(predictor, samples, patients)
-                order = pair_order(predictor, pairs)
-                by_others = [pair_order(other, pair_contributions(other, samples, patients)) for other in others]
+                units = scores.units.index
+                order = pair_order(predictor, pairs, units)
+                by_others = [pair_order(other, pair_contributions(other, samples, patients), units) for other in others]
                 curves = deletion_curves(predictor, samples, order, patients, shuffled=by_others, seed=seed)
     except InputError as error:
         log.warning("Nothing is explained: %s", error)
@@ -84,12 +85,13 @@ def explained(
     return Explanation(scores.units[terms], pairs, curves, edge_curves, state_associations(predictor, samples, scores))
 
 
-def pair_order(predictor: Predictor, contributions: pd.DataFrame) -> list[int]:
-    """Positions in `predictor.pairs.pairs`, those first that move the logit most from unit to unit."""
+def pair_order(predictor: Predictor, contributions: pd.DataFrame, units: pd.Index) -> list[int]:
+    """Positions in `predictor.pairs.pairs`, those first that move the logit most between `units`; where a pair says nothing it
+    contributes 0."""
     by_pair = contributions.pivot_table(
         index="unit_id", columns=PAIR, values="contribution", aggfunc="sum", fill_value=0
     )
-    spread = by_pair.var() if len(by_pair) else pd.Series(dtype=float)
+    spread = by_pair.reindex(units, fill_value=0).var() if len(by_pair) else pd.Series(dtype=float)
     of = [spread.get((row.ligand, row.receptor), 0.0) for row in predictor.pairs.pairs[PAIR].itertuples()]
     return [int(i) for i in np.argsort(-np.array(of), kind="stable")]
 

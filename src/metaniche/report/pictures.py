@@ -172,7 +172,8 @@ def _pair_pictures(run: Run) -> list[Picture]:
         return []
     named = run.pairs.assign(pair=run.pairs["ligand"] + " - " + run.pairs["receptor"])
     by_pair = named.pivot_table(index="unit_id", columns="pair", values="contribution", aggfunc="sum", fill_value=0)
-    whole = run.terms.sum(axis=1).reindex(by_pair.index)
+    whole = run.terms.sum(axis=1)
+    by_pair = by_pair.reindex(whole.index, fill_value=0)  # in units without a row no pair says anything
     words = (
         "Of the same differences, what each ligand-receptor pair moves: the ten largest. Pairs that are expressed together "
         "cannot be told apart."

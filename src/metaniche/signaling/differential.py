@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, t
 
 from metaniche.errors import InputError
 from metaniche.io import keys
@@ -25,7 +25,6 @@ def differential_communication(
     value: str = "enrichment",
     strata: Sequence[str] = (),
     n_permutations: int = 10_000,
-    n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Compare every signal between two groups of patients.
@@ -46,13 +45,13 @@ def differential_communication(
         mean signal itself. See `of_patients`, also for where a signal counts as measured.
     strata
         Further columns of the table within which signals are compared apart, such as a niche or a length scale.
-    n_permutations, n_boot, seed
-        Of the permutations of patients and of the bootstrap over patients.
+    n_permutations, seed
+        Of the permutations of patients.
 
     Returns
     -------
     A row per stratum and signal with at least three patients in each group, none where there is no such signal:
-    `difference` (second group less first) with its 95 % bootstrap interval `low`, `high`, Hedges' g `effect`, `p`, `q`
+    `difference` (second group less first) with its 95 % interval of Welch's t `low`, `high`, Hedges' g `effect`, `p`, `q`
     (Benjamini and Hochberg over the table) and how many patients of each group were measured. Smallest p first;
     attrs["groups"] names the two.
 
@@ -83,10 +82,9 @@ def differential_communication(
         return empty
     rng = np.random.default_rng(seed)
     samples = _Samples(x)
-    found, spread = _difference(samples, second)
+    found, spread, half = _difference(samples, second)
     out = wide.columns.to_frame(index=False)
-    out["difference"] = found
-    out["low"], out["high"] = _bootstrap(samples, second, n_boot, rng)
+    out["difference"], out["low"], out["high"] = found, found - half, found + half
     n_first, n_second = (count[enough] for count in counts)
     out["effect"] = found / spread * (1 - 3 / (4 * (n_first + n_second) - 9))
     out["p"] = _permutation_p(x, second, n_permutations, rng)
@@ -133,22 +131,20 @@ class _Samples:
             return np.nan_to_num((mean_b - mean_a) / np.sqrt(var_a / n_a + var_b / n_b), nan=0.0)
 
 
-def _difference(samples: _Samples, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Difference of the means and the pooled standard deviation of every signal."""
+def _difference(samples: _Samples, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Difference of the means of every signal, its pooled standard deviation, and half of the difference's 95 % interval.
+
+    Welch's t with the degrees of freedom of Satterthwaite (1946, doi:10.2307/3002019): a percentile bootstrap of three patients
+    a group leaves out the truth in a fifth of the cases.
+    """
     (n_a, mean_a, var_a), (n_b, mean_b, var_b) = (samples.moments(w[None]) for w in (1.0 - second, 1.0 * second))
     pooled = np.sqrt(((n_a - 1) * var_a + (n_b - 1) * var_b) / np.maximum(n_a + n_b - 2, 1))
-    return (mean_b - mean_a)[0], np.where(pooled > 0, pooled, np.nan)[0]
-
-
-def _bootstrap(samples: _Samples, second: np.ndarray, n_boot: int, rng: np.random.Generator) -> np.ndarray:
-    """(2, signals) 95 % percentile interval of the difference; patients are drawn within their group."""
-    weights = []
-    for rows in (np.flatnonzero(~second), np.flatnonzero(second)):
-        weight = np.zeros((n_boot, len(second)))
-        weight[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), n_boot)
-        weights.append(weight)
-    (n_a, mean_a, _), (n_b, mean_b, _) = (samples.moments(weight) for weight in weights)
-    return np.nanpercentile(np.where((n_a > 0) & (n_b > 0), mean_b - mean_a, np.nan), [2.5, 97.5], axis=0)
+    error_a, error_b = var_a / n_a, var_b / n_b
+    error = error_a + error_b
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = error**2 / (error_a**2 / (n_a - 1) + error_b**2 / (n_b - 1))
+    half = np.where(error > 0, t.ppf(0.975, freedom) * np.sqrt(error), np.nan)
+    return (mean_b - mean_a)[0], np.where(pooled > 0, pooled, np.nan)[0], half[0]
 
 
 def _permutation_p(x: np.ndarray, second: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:

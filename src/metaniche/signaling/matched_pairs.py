@@ -31,9 +31,9 @@ def matched_pairs_null(
 ) -> SignalNull:
     """Signals between types among those of random pairs of genes that are expressed alike.
 
-    All genes of the panel are ranked by their mean and cut into bins of about alike size; a random pair takes a gene of the
-    ligand's bin for the ligand and another one of the receptor's bin for the receptor. Complexes are ranked among the genes
-    by their own mean. Pairs are different ones, and the pair itself is none of them. What differs within a bin cancels:
+    All genes that some cell expresses are ranked by their mean and cut into bins of about alike size; a random pair takes a
+    gene of the ligand's bin for the ligand and another one of the receptor's bin for the receptor. Complexes are ranked among
+    the genes by their own mean. Pairs are different ones, and the pair itself is none of them. What differs within a bin cancels:
     signals are compared per product of the two means. With b of n random pairs at least as strong p = (b + 1) / (n + 1), so
     that p is not below 1 / (n + 1) with the n that the two bins allow: small panels have few pairs. The question is whether
     the pair is special among genes, not whether cells communicate: markers of two neighbouring types pass as well.
@@ -58,18 +58,20 @@ def matched_pairs_null(
     Raises
     ------
     ConfigError
-        For a panel of fewer than LEAST_GENES genes or no random pairs.
+        For fewer than LEAST_GENES expressed genes or no random pairs.
     """
     x = sparse.csr_array(x)
-    if x.shape[1] < LEAST_GENES or n_random < 1:
+    mean = np.asarray(x.mean(0)).ravel()
+    expressed = np.flatnonzero(mean > 0)  # what is silent everywhere would be a weak partner for any pair
+    if expressed.size < LEAST_GENES or n_random < 1:
         raise ConfigError(
-            f"Expected a panel of at least {LEAST_GENES} genes and n_random >= 1, found {x.shape[1]} and {n_random}. "
+            f"Expected at least {LEAST_GENES} expressed genes and n_random >= 1, found {expressed.size} and {n_random}. "
             "Small panels have no random pairs to compare with: use null_model=positions."
         )
     score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
     device = type_N.device
-    mean = np.asarray(x.mean(0)).ravel()
-    by_bin = np.array_split(np.argsort(mean, kind="stable"), min(MOST_BINS, x.shape[1] // GENES_A_BIN))
+    ranked = expressed[np.argsort(mean[expressed], kind="stable")]
+    by_bin = np.array_split(ranked, min(MOST_BINS, expressed.size // GENES_A_BIN))
     means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns] for side, columns in _sides(problem)]
     scale = np.maximum(means[0] * means[1], SMALLEST)
     highest = np.array([mean[genes].max() for genes in by_bin])
