@@ -106,7 +106,7 @@ def test_a_table_of_samples_is_written_with_what_it_was_made_with(adata):
 def test_local_scores_stand_at_the_rows_of_their_cells(adata):
     order = np.random.default_rng(0).permutation(adata.n_obs)
     pairs = [("CXCL12", "CXCR4")]
-    (one, table), (two, _) = (
+    (one, table, _), (two, *_) = (
         local_anndata(a, samples_of(a, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", pairs)
         for a in (adata, adata[order].copy())
     )
@@ -114,7 +114,7 @@ def test_local_scores_stand_at_the_rows_of_their_cells(adata):
     assert list(table)[:4] == [keys.SAMPLE, keys.PATIENT, "ligand", "receptor"]
     assert table["q"].tolist() == pytest.approx(table["p"].tolist())  # of one pair
     np.testing.assert_allclose(one.to_numpy()[order], two.to_numpy(), rtol=1e-3, atol=1e-4)
-    with pytest.raises(InputError, match=r"Sample .*: .*Did you mean 'CXCL12 - CXCR4'"):
+    with pytest.raises(InputError, match=r"none. Sample .*: .*Did you mean 'CXCL12 - CXCR4'"):
         local_anndata(adata, samples_of(adata, GRAPH, **PLAIN), resource(), SignalConfig(), "lee", [("CXCL12", "CXCR")])
 
 
@@ -164,6 +164,40 @@ def test_a_sample_that_is_refused_is_left_out_and_said(synthetic, caplog):
         communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
 
 
+@pytest.fixture
+def joined(synthetic):
+    """Two samples, of which the first has a cell without a place."""
+    import anndata
+
+    names = list(synthetic.samples.index[:2])
+    both = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
+    both.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
+    both.obsm[keys.SPATIAL][0] = np.nan
+    return both, names
+
+
+def test_a_sample_that_cannot_be_read_is_left_out_of_signals_and_of_places(joined, caplog):
+    adata, (bad, good) = joined
+    table, _, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
+    assert set(table[keys.SAMPLE]) == {good}
+    assert list(about["left_out"]) == [bad]
+    assert "Left out 1 of 2 samples" in caplog.text
+    cells, table, left_out = local_anndata(
+        adata, samples_of(adata, GRAPH, **PLAIN, typed=False), resource(), SignalConfig(), "lee", [("CXCL12", "CXCR4")]
+    )
+    assert set(table[keys.SAMPLE]) == {good}
+    assert list(left_out) == [bad]
+    assert cells.notna().any(axis=1).tolist() == (adata.obs[keys.SAMPLE] == good).tolist()
+    with pytest.raises(InputError, match="finite"):
+        pair_in_tissue(adata[adata.obs[keys.SAMPLE] == bad].copy(), "CXCL12", "CXCR4")
+
+
+def test_signals_do_not_ask_which_cells_are_malignant(adata):
+    adata.obs[keys.MALIGNANT] = pd.Series(np.nan, adata.obs_names, dtype=object)
+    assert len(communicate_anndata(adata, resource(), SignalConfig(), GRAPH)[0])
+    assert adata.obs[keys.MALIGNANT].isna().all()
+
+
 def test_a_pair_that_was_measured_and_not_tested_keeps_its_reach(adata):
     found = communicate_anndata(adata, resource(), SignalConfig(min_share=0.9999), GRAPH)
     annotated(adata, *found)
@@ -175,7 +209,7 @@ def test_a_pair_that_was_measured_and_not_tested_keeps_its_reach(adata):
 
 def test_pairs_to_look_at_are_named_once_and_as_pairs(adata):
     given = adata, samples_of(adata, GRAPH, **PLAIN), resource(), SignalConfig(), "moran"
-    cells, table = local_anndata(*given, [("CXCL12", "CXCR4"), ["CXCL12", "CXCR4"]])
+    cells, table, _ = local_anndata(*given, [("CXCL12", "CXCR4"), ["CXCL12", "CXCR4"]])
     assert list(cells) == ["CXCL12 - CXCR4"]
     assert len(table) == 1
     for wrong in (("CXCL12", "CXCR4"), "CXCL12 - CXCR4", ["CXCL12 - CXCR4"], [("CXCL12",)], []):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import InputError
 from metaniche.evaluation.predictions import CrossValidation
 from metaniche.evaluation.table import comparison_table
+from metaniche.io import keys
 from metaniche.io.matrices import log_normalised
 from metaniche.report.figures.signal_map import vector_field
 from metaniche.report.figures.style import to_bytes
@@ -311,6 +314,20 @@ def test_signals_at_their_place_refuse_what_they_cannot_draw(tumours, draw):
         draw(adata, "NOTAGENE", "CXCR4", ids[0])
     with pytest.raises(InputError, match="um_per_unit"):
         draw(AnnData(adata.X, adata.obs, adata.var, obsm=dict(adata.obsm)), *PAIR, ids[0])
+
+
+def test_length_scale_is_of_the_recorded_score(tumours):
+    adata, ids = tumours
+    ends = "caf", "malignant", ids[1]
+    seen = {}
+    for score in ("product", "hill", "mass_action"):
+        noted = adata.copy()
+        about = {"score": score, "half_saturation": 0.5, "graph": {}}
+        noted.uns[keys.UNS] = adata.uns[keys.UNS] | {f"{keys.COMMUNICATION}_parameters": json.dumps(about)}
+        figure = pl.length_scale(noted, *PAIR, *ends, edges_um=(0, 20, 40, 60))
+        seen[score] = next(line for line in figure.axes[0].lines if line.get_gid() != "expected").get_ydata()
+    assert np.abs(seen["product"] - seen["hill"]).max() > 0.01
+    np.testing.assert_allclose(seen["mass_action"], seen["product"])
 
 
 def test_length_scale_refuses_types_that_are_not_there(tumours):

@@ -109,6 +109,9 @@ def test_settings_reach_the_scores_and_are_recorded(adata):
 def test_settings_that_would_not_be_used_are_refused(adata):
     with pytest.raises(ConfigError, match="null_model in"):
         metaniche.tl.relays(adata, LINKS, resource(), null_model="labels")
+    for unused in ({"min_share": 0.1}, {"n_permutations": 99}):
+        with pytest.raises(ConfigError, match="no min_share, and n_permutations with null_model=shifts only"):
+            metaniche.tl.relays(adata, LINKS, resource(), **unused)
     with pytest.raises(ConfigError, match=r"complexes and decays, found .'null_model'"):
         metaniche.tl.local_association(adata, resource(), null_model="labels")
     with pytest.raises(ConfigError, match="a number above 0, found '40'"):

@@ -205,9 +205,10 @@ def relay_analysis(
     return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
 
 
-def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, types: str) -> Found | str:
-    """What `make` finds in a sample, or in words why the sample is left out: no cell has a type, or `make` refuses it."""
-    if types not in sample.cells or sample.cells[types].isna().all():
+def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, types: str | None) -> Found | str:
+    """What `make` finds in a sample, or in words why the sample is left out: no cell has a type (`types` None: none is needed),
+    or `make` refuses it."""
+    if types is not None and (types not in sample.cells or sample.cells[types].isna().all()):
         meant = "" if types in sample.cells else nearest(types, sample.cells.columns)
         return f"no cell has a type in {types!r}. {meant}".strip()
     try:
@@ -220,9 +221,7 @@ def say_left_out(left_out: Mapping[str, str], n_samples: int) -> None:
     """A warning that gives the reasons, each with its samples; InputError, with the first, where nothing is left."""
     if len(left_out) == n_samples:
         sample, why = next(iter(left_out.items()), ("none", "there is no sample."))
-        raise InputError(
-            f"Expected signals between cell types in any of {n_samples} samples, found none. Sample {sample}: {why}"
-        )
+        raise InputError(f"Expected signals in any of {n_samples} samples, found none. Sample {sample}: {why}")
     if left_out:
         reasons = pd.Series(left_out).groupby(list(left_out.values())).groups
         words = " ".join(f"{listed(list(samples))}: {why}" for why, samples in reasons.items())

@@ -24,9 +24,9 @@ from metaniche.communicate import (
     within,
 )
 from metaniche.data.cohort import CohortConfig
-from metaniche.data.prepare import prepare_anndata
+from metaniche.data.prepare import cohort_of_anndata, prepare_sample
 from metaniche.data.sample import PreparedSample
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, GraphError, InputError
 from metaniche.graph import CellGraph, GraphConfig
 from metaniche.io import keys
 from metaniche.io.guards import require_column
@@ -68,12 +68,12 @@ def communicate_anndata(
     See `tl.communicate`.
     """
     device = device_of(device)
-    samples = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
+    read = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
 
     def signals(sample: PreparedSample, progress: Tell | None) -> Communication:
         return communicate_sample(sample, resource, config, progress=progress, device=device)
 
-    kept, left_out = _of_each(samples, signals)
+    kept, left_out = _of_each(read, signals)
     tables, of_samples, about = [], {}, {}
     per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
     for sample, found in kept:
@@ -97,21 +97,28 @@ def communicate_anndata(
     )
 
 
+class Samples(NamedTuple):
+    """Of an AnnData: the samples that could be read, the others with the reason, and whether they must have cell types."""
+
+    prepared: list[PreparedSample]
+    left_out: dict[str, str]
+    typed: bool
+
+
 def _of_each(
-    samples: Sequence[PreparedSample], make: Callable[[PreparedSample, Tell | None], Found]
+    read: Samples, make: Callable[[PreparedSample, Tell | None], Found]
 ) -> tuple[list[tuple[PreparedSample, Found]], dict[str, str]]:
     """What is made of every sample, with progress, and the samples that are left out with the reason."""
-    kept, left_out = [], {}
+    kept, left_out, total = [], dict(read.left_out), len(read.prepared)
     with Progress() as progress:
-        for number, sample in enumerate(samples):
-            found = attempt(
-                partial(make, progress=within(progress, number, len(samples), sample.sample_id)), sample, keys.CELL_TYPE
-            )
+        for number, sample in enumerate(read.prepared):
+            tell = within(progress, number, total, sample.sample_id)
+            found = attempt(partial(make, progress=tell), sample, keys.CELL_TYPE if read.typed else None)
             if isinstance(found, str):
                 left_out[sample.sample_id] = found
             else:
                 kept.append((sample, found))
-    say_left_out(left_out, len(samples))
+    say_left_out(left_out, total + len(read.left_out))
     return kept, left_out
 
 
@@ -123,39 +130,50 @@ def samples_of(
     types: str,
     feature_kind: str,
     typed: bool = True,
-) -> list[PreparedSample]:
-    """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`."""
+) -> Samples:
+    """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`. Which
+    cells are malignant is not asked."""
     if typed:
         require_column(adata.obs, types, "adata")
         if adata.n_obs and adata.obs[types].isna().all():
             raise refusal("adata", expected=f"cell types in obs[{types!r}]", found="none", fix="Name another column.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
-    return prepare_anndata(adata, reading, graph, um_per_unit=um_per_unit)
+    cohort = cohort_of_anndata(adata, reading, um_per_unit=um_per_unit, unread=[keys.MALIGNANT])
+    prepared, left_out = [], {}
+    for sample_id in cohort.samples.index:
+        try:
+            prepared.append(prepare_sample(cohort, sample_id, graph)[0])
+        except (InputError, GraphError) as error:
+            left_out[sample_id] = str(error)
+    return Samples(prepared, left_out, typed)
 
 
 def local_anndata(
     adata: AnnData,
-    samples: Sequence[PreparedSample],
+    read: Samples,
     resource: Resource,
     config: SignalConfig,
     statistic: str,
     pairs: Sequence[tuple[str, str]] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair, NaN where a cell was
-    dropped on reading; and `signaling.global_scores` of its samples. `pairs` None: all that are measured. Raises InputError
-    for a pair that is not measured.
+    dropped on reading; `signaling.global_scores` of its samples; and the samples that are left out with the reason, such as a
+    pair that is not measured there. `pairs` None: all that are measured.
     """
     chosen = None if pairs is None else _checked_pairs(pairs)
-    parts, tables = [], []
-    for sample in samples:
+
+    def scores(sample: PreparedSample, progress: Tell | None) -> tuple[pd.DataFrame, pd.DataFrame]:
         with named(sample):
             expression = pairs_of(sample, resource, config)
             if chosen is not None:
                 expression = expression.select([expression.position(*pair) for pair in chosen])
-            found = local_scores(expression, sample.graph, config, statistic)
-            tables.append(of_sample(global_scores(expression, sample.graph, config, statistic), sample))
-        parts.append(found.set_axis(sample.file_order, axis=0))
-    return _at_cells(adata, parts), pd.concat(tables, ignore_index=True)
+            where = local_scores(expression, sample.graph, config, statistic)
+            return where, global_scores(expression, sample.graph, config, statistic)
+
+    kept, left_out = _of_each(read, scores)
+    parts = [where.set_axis(sample.file_order, axis=0) for sample, (where, _) in kept]
+    tables = [of_sample(table, sample) for sample, (_, table) in kept]
+    return _at_cells(adata, parts), pd.concat(tables, ignore_index=True), left_out
 
 
 def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -206,12 +224,13 @@ def record_table(adata: AnnData, name: str, table: pd.DataFrame, about: dict) ->
 
 
 class PairInTissue(NamedTuple):
-    """One pair in one sample: its cells, expression, and the edges that carry it."""
+    """One pair in one sample: its cells, expression, and the edges that carry it; and how it is scored."""
 
     sample: PreparedSample
     expression: PairExpression
     carrying: CellGraph
     problem: LigandReceptor
+    config: SignalConfig
 
 
 def pair_in_tissue(
@@ -244,7 +263,7 @@ def pair_in_tissue(
         null_model="none",
         decays={kind: {"kind": words[0], "length_um": float(words[1])} for kind, words in rules.items()},
     )
-    (sample,) = samples_of(
+    read = samples_of(
         adata,
         graph,
         um_per_unit=about.get(keys.UM_PER_UNIT) if um_per_unit is None else um_per_unit,
@@ -252,8 +271,12 @@ def pair_in_tissue(
         feature_kind=feature_kind or about.get("feature_kind", "counts"),
         typed=False,
     )
+    for why in read.left_out.values():
+        raise InputError(why)
+    (sample,) = read.prepared
     pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
     expression = pairs_of(sample, pair, config)
     weight = config.decay(signaling_type).weights(sample.graph.distance_um)
     carrying = sample.graph.keep(weight > 0)
-    return PairInTissue(sample, expression, carrying, signal_problem(expression, carrying, weight[weight > 0], config))
+    problem = signal_problem(expression, carrying, weight[weight > 0], config)
+    return PairInTissue(sample, expression, carrying, problem, config)

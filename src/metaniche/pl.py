@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +75,7 @@ def metastatic_potential(
         cells[keys.SAMPLE] = "sample"
     if value == keys.ATTENTION:
         cells[value] = cells[value] / cells.groupby(keys.SAMPLE, observed=True)[value].transform("mean")
+    cells[keys.SAMPLE] = cells[keys.SAMPLE].astype(str)
     wanted = _known(sample, cells[keys.SAMPLE], f"obs[{keys.SAMPLE!r}]")
     return figures.spatial_map(cells, wanted, value=value)
 
@@ -243,9 +245,10 @@ def length_scale(
 ) -> Figure:
     """How far a pair acts between two cell types: its signal over its null of positions, by distance.
 
-    The legend gives the length of an exponential decay with its 95 % interval, where the profile has one (see
-    `metaniche.signaling.length_scale`). Parameters and errors as in `signal_edges`; `sender` and `receiver` are types,
-    `edges_um` ascending bounds of the rings, up to which neighbours are searched.
+    The signal is scored as `metaniche.tl.communicate` did, mass_action as a product. The legend gives the length of an
+    exponential decay with its 95 % interval, where the profile has one (see `metaniche.signaling.length_scale`). Parameters
+    and errors as in `signal_edges`; `sender` and `receiver` are types, `edges_um` ascending bounds of the rings, up to which
+    neighbours are searched.
     """
     from metaniche.signaling import length_profile
     from metaniche.signaling import length_scale as fitted
@@ -262,7 +265,10 @@ def length_scale(
             f"Expected cell types among {listed(found.names)}, found {listed(absent)}. Name types of the cells."
         )
     ends = found.names.index(sender), found.names.index(receiver)
-    profile = length_profile(shown.expression, shown.sample.graph, found.code_N, found.n, *ends, tuple(edges_um))
+    config = replace(shown.config, score="product") if shown.config.score == "mass_action" else shown.config
+    profile = length_profile(
+        shown.expression, shown.sample.graph, found.code_N, found.n, *ends, tuple(edges_um), config
+    )
     scale = fitted(profile)
     text = "no decay" if np.isnan(scale.length_um) else "{:.0f} µm ({:.0f} to {:.0f})".format(*scale)
     return figures.length_scale(profile.assign(pair=f"{text}: {sender} to {receiver}"))
@@ -321,7 +327,8 @@ def _known(sample: str | Sequence[str] | None, ids: pd.Series, where: str) -> li
     """The samples asked for, all of which must be there; None: no wish."""
     if sample is None:
         return None
-    wanted, known = [sample] if isinstance(sample, str) else list(sample), ids.astype(str).unique()
+    wanted = [str(s) for s in (sample if isinstance(sample, (list, tuple, set, pd.Index, np.ndarray)) else [sample])]
+    known = ids.astype(str).unique()
     absent = [s for s in wanted if s not in known]
     if absent:
         raise InputError(f"Expected sample(s) among {list(known)}, found {absent}. Name samples of {where}.")

@@ -86,7 +86,8 @@ def communicate(
     feature_kind
         counts, which are log-normalised; intensity: values of X used as they are (proteins, log-normalised counts).
     graph
-        Changes to `metaniche.signaling.GRAPH`, the neighbours that are looked at.
+        Changes to `metaniche.signaling.GRAPH`, the neighbours that are looked at. How far the pairs of contact reach is
+        `decays={"contact": {"length_um": ...}}`, and not its contact_um.
     device
         cpu, cuda or cuda:1; auto: a GPU where the CUDA kernels can run on one. A sample that does not fit there is done on the
         CPU.
@@ -157,7 +158,7 @@ def relays(
         A table, or the path of one, with the columns `receptor` and `target`: genes that signaling through the receptor
         induces. Links from NicheNet, CytoSig or DoRothEA can be written so.
     config
-        As in `communicate`; null_model is positions, or shifts (with n_permutations).
+        As in `communicate`, without min_share; null_model is positions, in closed form, or shifts (with n_permutations).
 
     Other parameters and errors as in `communicate`.
     """
@@ -169,6 +170,11 @@ def relays(
     from metaniche.signaling import read_targets, relay_null
 
     _check_null(config, ("positions", "shifts"))
+    if "min_share" in config or (config.get("n_permutations") and config.get("null_model") != "shifts"):
+        raise ConfigError(
+            f"Expected no min_share, and n_permutations with null_model=shifts only, found {sorted(config)}: every type that "
+            "relays at all is tested, against positions in closed form."
+        )
     pairs, settings, neighbours = _settings(resource, config, graph)
     links = read_targets(targets) if isinstance(targets, (str, Path)) else targets
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
@@ -222,10 +228,10 @@ def local_association(
         )
     known, settings, neighbours = _settings(resource, config, graph)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
-    samples = samples_of(adata, neighbours, **how, typed=False)
-    cells, table = local_anndata(adata, samples, known, settings, statistic, pairs)
+    read = samples_of(adata, neighbours, **how, typed=False)
+    cells, table, left_out = local_anndata(adata, read, known, settings, statistic, pairs)
     adata.obsm[keys.LOCAL] = storable(cells)
-    about = known.provenance() | how | {"statistic": statistic, "graph": asdict(neighbours)}
+    about = known.provenance() | how | {"statistic": statistic, "graph": asdict(neighbours), "left_out": left_out}
     record_table(adata, keys.ASSOCIATION, table, about)
 
 

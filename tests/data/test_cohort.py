@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from scipy import sparse
 from slide import make_slide
 
 from metaniche.data.cohort import Cohort, CohortConfig
@@ -278,3 +279,14 @@ def test_a_misspelt_type_of_a_public_cohort_is_refused(mirror, monkeypatch):
     monkeypatch.setenv("METANICHE_MIRROR", str(mirror))
     with pytest.raises(InputError, match=r"found no 'tumour cells'.*Did you mean 'tumor cells'"):
         Cohort.from_dataset("crc_codex", config(feature_kind="none", malignant_types=["tumour cells"]))
+
+
+def test_edges_between_samples_are_said(caplog):
+    mixed = two_samples()
+    joined = mixed[np.argsort(mixed.obs["sample_id"].to_numpy(), kind="stable")].copy()
+    n = joined.n_obs
+    joined.obsp["spatial_connectivities"] = sparse.csr_array(
+        (np.ones(n - 1), (np.arange(n - 1), np.arange(1, n))), (n, n)
+    )
+    Cohort.from_anndata(joined, PATIENTS, config())
+    assert f"1 of {n - 1} edges of obsp['spatial_connectivities'] join cells of different samples" in caplog.text

@@ -93,9 +93,9 @@ def test_simple_summaries_do_not_tell_the_outcome(five_cohorts, view):
 def test_counts_and_graph_tell_the_outcome(tumours):
     """Ligand of fibroblasts in reach times own receptor, averaged over malignant cells."""
     made, tissue = tumours
-    config, scores = made.cohort().config, []
-    for name, adata in tissue.items():
-        sample = prepare_sample(adata, name, made.samples.at[name, "patient_id"], config, GraphConfig())
+    cohort, scores = made.cohort(), []
+    for name in tissue:
+        sample, _ = prepare_sample(cohort, name, GraphConfig())
         graph, x = sample.graph, np.log1p(sample.x.toarray())
         ligand = x[:, sample.features.index(DRIVER.ligand)] * (np.asarray(sample.cell_types) == DRIVER.sender)
         weight = np.exp(-graph.distance_um.numpy() / DRIVER.length_scale_um)

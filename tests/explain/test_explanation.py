@@ -30,7 +30,9 @@ def test_terms_and_pairs_are_those_of_the_units(one_voice, small_cohort, tmp_pat
 def test_units_in_which_no_pair_speaks_are_counted(hearing):
     """A pair that tells the silent units from others moves more than one that differs a little among those that speak."""
     pairs = hearing.pairs.pairs[["ligand", "receptor"]]
-    rows = [(unit, *pairs.iloc[0], 5.0) for unit in "ab"] + [(u, *pairs.iloc[1], v) for u, v in (("a", 0.0), ("b", 1.0))]
+    rows = [(unit, *pairs.iloc[0], 5.0) for unit in "ab"] + [
+        (u, *pairs.iloc[1], v) for u, v in (("a", 0.0), ("b", 1.0))
+    ]
     table = pd.DataFrame(rows, columns=["unit_id", "ligand", "receptor", "contribution"])
     assert pair_order(hearing, table, pd.Index(list("abcd")))[0] == 0
 

@@ -33,6 +33,22 @@ def test_a_receptor_is_shared_between_two_ligands():
     assert together[0] < 0.6 < single
 
 
+def test_what_did_not_converge_is_said(monkeypatch, caplog):
+    from dataclasses import replace
+
+    from metaniche.signaling import competition
+
+    expression, graph = line([[1, 0], [0, 1]], ["A", "R"], [["A", "R"]], at=(0.0, 10.0))
+    compete(expression, graph, 15.0)
+    assert not caplog.text
+    solve = competition.transport
+    monkeypatch.setattr(
+        competition, "transport", lambda *a, **how: replace(solve(*a, **how), converged_S=torch.tensor([False]))
+    )
+    compete(expression, graph, 15.0)
+    assert "did not converge in 1 of 1 samples" in caplog.text
+
+
 def test_what_is_out_of_reach_stays_unmet():
     expression, graph = line([[1, 0], [0, 0], [0, 1]], ["A", "R"], [["A", "R"]])
     assert compete(expression, graph, 15.0).amounts()[1].sum() == 0

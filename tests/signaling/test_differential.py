@@ -67,6 +67,16 @@ def test_the_effect_is_hedges_g():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_patients_are_the_same_as_numbers_and_as_text():
+    table, groups = cohort(1)
+    number = {name: i for i, name in enumerate(groups.index)}
+    numbered = table.assign(patient_id=table["patient_id"].map(number))
+    as_text = differential_communication(numbered, groups.rename(lambda p: str(number[p])), n_permutations=50)
+    pd.testing.assert_frame_equal(
+        as_text, differential_communication(numbered, groups.rename(number), n_permutations=50)
+    )
+
+
 def test_more_samples_or_cells_of_the_same_patients_change_nothing():
     table, groups = cohort(1, samples=1)
     copies = [table.assign(sample_id=table["sample_id"] + f"_{k}", n_edges=table["n_edges"] * 50) for k in range(20)]
@@ -157,6 +167,8 @@ def test_the_interval_is_welchs_and_holds_for_few_patients():
         found = differential_communication(table, groups).sort_values("ligand")
         outside += ((found["low"] > 0) | (found["high"] < 0)).sum()
         values = table.pivot_table(index="patient_id", columns="ligand", values="score")
-        welch = stats.ttest_ind(*(values[groups == g] for g in ("yes", "no")), equal_var=False).confidence_interval(0.95)
+        welch = stats.ttest_ind(*(values[groups == g] for g in ("yes", "no")), equal_var=False).confidence_interval(
+            0.95
+        )
         np.testing.assert_allclose(found[["low", "high"]].T, welch)
     assert outside / 200 < 0.08

@@ -56,6 +56,26 @@ def test_the_band_is_that_of_the_null_around_the_enrichment():
     assert (row["high"] - row["enrichment"], row["enrichment"] - row["low"]) == pytest.approx((half, half))
 
 
+def test_the_profile_is_of_the_score_that_was_asked_for():
+    expression, graph, types = planted(25.0, 2, n=500)
+    product, hill = (
+        length_profile(expression, graph, types, 2, 0, 1, (0, 40), config)
+        for config in (None, SignalConfig(score="hill", null_model="none"))
+    )
+    assert (product["enrichment"] - hill["enrichment"]).abs().max() > 0.01
+    with pytest.raises(ConfigError):
+        length_profile(expression, graph, types, 2, 0, 1, (0, 40), SignalConfig(score="mass_action", null_model="none"))
+
+
+def test_cells_in_one_place_are_in_the_first_ring():
+    pos = torch.tensor([[0.0, 0.0], [0.0, 0.0], [10.0, 0.0], [10.0, 0.0]])
+    graph = build_graph(pos, torch.tensor([0, 4]), GraphConfig(radius_um=30.0, max_paracrine=None))
+    resource = Resource(pd.DataFrame({"ligand": ["L"], "receptor": ["R"]}), "invented")
+    expression = pair_expression(np.ones((4, 2), np.float32), ["L", "R"], resource)
+    profile = length_profile(expression, graph, torch.tensor([0, 1, 0, 1], dtype=torch.int32), 2, 0, 1, (0, 5, 20))
+    assert profile["n_edges"].tolist() == [2, 2]
+
+
 def test_rings_hold_every_edge_between_the_two_types_once():
     expression, graph, types = planted(25.0, 1, n=500)
     profile = length_profile(expression, graph, types, 2, 0, 1, RINGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.io import datasets, keys
@@ -168,6 +169,7 @@ class Cohort:
             if every_type:
                 check_type_names(config, tuple(adata.obs[config.cell_type_key].dropna().unique()), where=where)
         samples = check_samples(pairs, where=where)
+        _warn_of_edges_between(adata, where)
         if keys.PATIENT not in patients:
             patients = patients.rename_axis(keys.PATIENT).reset_index()
         cells = adata.obs.groupby(adata.obs[keys.SAMPLE].astype(str), observed=True).indices
@@ -276,6 +278,20 @@ def check_type_names(config: CohortConfig, known: Iterable[str], where: str) -> 
             f"{where}: expected the types of the config (malignant_types, drop_types, type_aliases) among its cell "
             f"types, found no {listed(unknown)}. {nearest(unknown[0], types)}It has {listed(sorted(types), 40)}."
         )
+
+
+def _warn_of_edges_between(adata: AnnData, where: str) -> None:
+    if keys.CONNECTIVITIES not in adata.obsp:
+        return
+    edges = sparse.coo_array(adata.obsp[keys.CONNECTIVITIES])
+    sample = pd.factorize(adata.obs[keys.SAMPLE])[0]
+    between = int((sample[edges.row] != sample[edges.col]).sum())
+    if between:
+        _log.warning(
+            "%s: %d of %d edges of obsp[%r] join cells of different samples; with graph.builder=stored they fall away. "
+            "squidpy.gr.spatial_neighbors(adata, library_key=%r) makes none.",
+            where, between, edges.nnz, keys.CONNECTIVITIES, keys.SAMPLE,
+        )  # fmt: skip
 
 
 def _read_listed(samples: pd.DataFrame, sample_id: str) -> AnnData:

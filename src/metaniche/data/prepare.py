@@ -104,10 +104,8 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
         log.info("Preparing %d of %d samples of %s", len(missing), len(cohort.samples), cohort.config.name)
     with Progress(shown=progress) as tell:
         for number, sample_id in enumerate(missing, 1):
-            adata = cohort.read_checked(sample_id)
-            patient = str(cohort.samples.at[sample_id, keys.PATIENT])
-            sample = prepare_sample(adata, sample_id, patient, cohort.config, graph)
-            save_sample(folder, sample, sources[sample_id], adata.uns[keys.UNS][keys.FOUND_TYPES])
+            sample, found_types = prepare_sample(cohort, sample_id, graph)
+            save_sample(folder, sample, sources[sample_id], found_types)
             tell(number, len(missing), "samples prepared")
     abouts = [read_about(folder, s) for s in cohort.samples.index]
     _check_types_of_files(cohort, [about.get(keys.FOUND_TYPES) for about in abouts])
@@ -125,10 +123,12 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     )
 
 
-def prepare_sample(
-    adata: AnnData, sample_id: str, patient_id: str, config: CohortConfig, graph: GraphConfig
-) -> PreparedSample:
-    """Connect the cells of one checked AnnData (see `Cohort.read_checked`) and put them in Hilbert order."""
+def prepare_sample(cohort: Cohort, sample_id: str, graph: GraphConfig) -> tuple[PreparedSample, list[str]]:
+    """Read and check a sample (see `Cohort.read_checked`), connect its cells and put them in Hilbert order.
+
+    Returns it with the names of the cell types that its source has.
+    """
+    adata, config = cohort.read_checked(sample_id), cohort.config
     scale = adata.uns[keys.UNS][keys.UM_PER_UNIT]
     pos_um = torch.from_numpy(np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64) * scale).float()
     pointer = torch.tensor([0, adata.n_obs])
@@ -146,9 +146,9 @@ def prepare_sample(
     if adata.n_vars == 0:
         x = np.zeros((adata.n_obs, 0), dtype=np.float32)
     row_in_file = np.asarray(adata.obs.get(keys.FILE_ROW, np.arange(adata.n_obs)), dtype=np.int64)
-    return PreparedSample(
+    sample = PreparedSample(
         sample_id=sample_id,
-        patient_id=patient_id,
+        patient_id=str(cohort.samples.at[sample_id, keys.PATIENT]),
         graph=build_graph(pos_um[order], pointer, graph, stored),
         x=x[rows].astype(np.float32),
         features=tuple(map(str, adata.var_names)),
@@ -156,6 +156,7 @@ def prepare_sample(
         cells=_cell_table(adata, config).iloc[rows],
         file_order=row_in_file[rows],
     )
+    return sample, adata.uns[keys.UNS][keys.FOUND_TYPES]
 
 
 def prepare_anndata(
@@ -167,17 +168,32 @@ def prepare_anndata(
     where: str = "adata",
     remedy: str = "Give um_per_unit=",
 ) -> list[PreparedSample]:
-    """Prepare the samples of one AnnData that is to be predicted on; nothing is written to disk.
+    """Prepare the samples of one AnnData (see `cohort_of_anndata`); nothing is written to disk."""
+    cohort = cohort_of_anndata(adata, config, um_per_unit=um_per_unit, where=where, remedy=remedy)
+    return [prepare_sample(cohort, s, graph)[0] for s in cohort.samples.index]
+
+
+def cohort_of_anndata(
+    adata: AnnData,
+    config: CohortConfig,
+    *,
+    um_per_unit: float | None = None,
+    where: str = "adata",
+    remedy: str = "Give um_per_unit=",
+    unread: Sequence[str] = (),
+) -> Cohort:
+    """The samples of one AnnData that is to be looked at; nobody's outcome is known.
 
     `obs["sample_id"]` tells samples apart and `obs["patient_id"]` patients; without them all cells are one sample of one
     patient. `um_per_unit` overrides the unit the AnnData states in `uns["metaniche"]`; one of the two must be there.
-    `file_order` of the result refers to the rows of `adata`. Types that the config names need not occur in it; where it
+    `file_order` of prepared samples refers to the rows of `adata`. Types that the config names need not occur in it; where it
     has no types at all, `obs["is_malignant"]` may say which cells are tumour cells. `where` names the AnnData in messages,
-    and `remedy` says how its unit is declared.
+    and `remedy` says how its unit is declared. `unread` names columns of obs that are of no concern, whatever they hold.
     """
     if not adata.n_obs:
         raise refusal(where, expected="cells", found="none", fix="Check the filter that made it.")
     adata = in_memory(adata)
+    adata.obs = adata.obs.drop(columns=list(unread), errors="ignore")
     adata.obs[keys.FILE_ROW] = np.arange(adata.n_obs)
     for key, name in ((keys.SAMPLE, "sample"), (keys.PATIENT, "patient")):
         if key not in adata.obs:
@@ -188,11 +204,7 @@ def prepare_anndata(
     if config.cell_type_key not in adata.obs and keys.MALIGNANT in adata.obs:
         config = replace(config, malignant_types=(), drop_types=(), type_aliases={})
     patients = pd.DataFrame(index=pd.Index(adata.obs[keys.PATIENT].astype(str).unique(), name=keys.PATIENT))
-    cohort = Cohort.from_anndata(adata, patients, config, every_type=False, where=where)
-    return [
-        prepare_sample(cohort.read_checked(s), s, str(cohort.samples.at[s, keys.PATIENT]), config, graph)
-        for s in cohort.samples.index
-    ]
+    return Cohort.from_anndata(adata, patients, config, every_type=False, where=where)
 
 
 def _check_types_of_files(cohort: Cohort, found: Sequence[Sequence[str] | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from metaniche.ops import Transport, transport
 from metaniche.ops.expression import check_indices
 from metaniche.signaling.by_type import Groups, sums_by_type, type_codes
 from metaniche.signaling.expression import PairExpression
+
+log = logging.getLogger(__name__)
 
 
 class TypeFlows(NamedTuple):
@@ -38,7 +41,8 @@ def compete(
     partner in reach stays unmet. This is COMMOT's model (Cang et al. 2023, doi:10.1038/s41592-022-01728-4); `eps` and
     `rho` as in `ops.transport`, where the problem stands. A cell is not its own neighbour.
 
-    Memory is O(E + N (L + R)). Raises InputError when no edge is that short, ConfigError for a reach that is not above 0.
+    Memory is O(E + N (L + R)). A warning says where the transport did not converge. Raises InputError when no edge is that
+    short, ConfigError for a reach that is not above 0.
     """
     if not reach_um > 0:
         raise ConfigError(f"Expected a reach above 0 um, found {reach_um}.")
@@ -47,7 +51,7 @@ def compete(
         shortest = f"the shortest is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there are none"
         raise InputError(f"Expected edges of up to {reach_um:g} um, found none: {shortest}. Raise reach_um.")
     pairs = torch.stack((expression.lig_P, expression.rec_P), 1).long()
-    return transport(
+    solved = transport(
         expression.ligand_NL.to_dense(),
         expression.receptor_NR.to_dense(),
         pairs,
@@ -58,6 +62,13 @@ def compete(
         eps=eps,
         rho=rho,
     )
+    if not bool(solved.converged_S.all()):
+        log.warning(
+            "Transport did not converge in %d of %d samples: amounts miss what cells make and take by up to %.1g of it. "
+            "A larger eps converges sooner.",
+            int((~solved.converged_S).sum()), solved.converged_S.numel(), float(solved.marginal_error_S.max()),
+        )  # fmt: skip
+    return solved
 
 
 def flows_between_types(

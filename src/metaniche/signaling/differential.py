@@ -63,6 +63,7 @@ def differential_communication(
     labels, names = _two_groups(groups)
     by = [*strata, *SIGNAL]
     wide = of_patients(table, value, by).value
+    wide.index = wide.index.astype(str)
     labels = labels.reindex(wide.index).dropna()
     wide = wide.loc[labels.index]
     second = labels.to_numpy(bool)
@@ -97,6 +98,7 @@ def differential_communication(
 
 def _two_groups(groups: pd.Series) -> tuple[pd.Series, tuple[str, str]]:
     """patient -> whether of the second group (in the order of sorting), and the names of both."""
+    groups = groups.set_axis(groups.index.astype(str))
     if groups.index.has_duplicates:
         twice = groups.index[groups.index.duplicated()].unique()
         raise InputError(f"Expected every patient once in the groups, found {listed(twice)} more than once.")

@@ -37,6 +37,7 @@ def length_profile(
     sender: int,
     receiver: int,
     edges_um: Sequence[float],
+    config: SignalConfig | None = None,
 ) -> pd.DataFrame:
     """Signal of each pair between two types over its null of positions, in rings of distance.
 
@@ -49,7 +50,9 @@ def length_profile(
     sender, receiver
         Types that send and receive.
     edges_um
-        Ascending bounds of the rings.
+        Ascending bounds of the rings; the first belongs to the first one.
+    config
+        How a signal is scored (None: the product of the two): any score but mass_action, whose null has no closed form.
 
     Returns
     -------
@@ -59,19 +62,20 @@ def length_profile(
 
     Raises
     ------
-    ConfigError for bounds that do not ascend, InputError where no ring has an edge between the two types.
+    ConfigError for bounds that do not ascend and for mass_action, InputError where no ring has an edge between the two types.
     """
     bounds = np.asarray(edges_um, dtype=float)
     if len(bounds) < 2 or (np.diff(bounds) <= 0).any():
         raise ConfigError(f"Expected at least two ascending bounds in edges_um, found {list(edges_um)}.")
     between = (type_N[graph.indices.long()] == sender) & (type_N[graph.receivers()] == receiver)
-    names = np.array(expression.names)
+    names, config = np.array(expression.names), config or SignalConfig(null_model="none")
     rings = []
     for near, far in pairwise(bounds):
-        inside = between & (graph.distance_um > near) & (graph.distance_um <= far)
+        beyond = graph.distance_um >= near if near == bounds[0] else graph.distance_um > near
+        inside = between & beyond & (graph.distance_um <= far)
         if not bool(inside.any()):
             continue
-        problem = signal_problem(expression, graph, inside.to(torch.float32), SignalConfig(null_model="none"))
+        problem = signal_problem(expression, graph, inside.to(torch.float32), config)
         null = position_null(problem, type_N, n_types)
         score, mean, variance = (part[sender, receiver] for part in (null.score, null.mean, null.variance))
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -33,10 +33,11 @@ def matched_pairs_null(
 
     All genes that some cell expresses are ranked by their mean and cut into bins of about alike size; a random pair takes a
     gene of the ligand's bin for the ligand and another one of the receptor's bin for the receptor. Complexes are ranked among
-    the genes by their own mean. Pairs are different ones, and the pair itself is none of them. What differs within a bin cancels:
-    signals are compared per product of the two means. With b of n random pairs at least as strong p = (b + 1) / (n + 1), so
-    that p is not below 1 / (n + 1) with the n that the two bins allow: small panels have few pairs. The question is whether
-    the pair is special among genes, not whether cells communicate: markers of two neighbouring types pass as well.
+    the genes by their own mean. Pairs are different ones, and the pair itself is none of them. What differs within a bin
+    cancels: signals are compared per product of the two means. With b of n random pairs at least as strong
+    p = (b + 1) / (n + 1), so that p is not below 1 / (n + 1) with the n that the two bins allow: small panels have few pairs.
+    The question is whether the pair is special among genes, not whether cells communicate: markers of two neighbouring types
+    pass as well.
 
     Parameters
     ----------
