@@ -154,6 +154,14 @@ def test_another_model_of_the_group_is_resolved_against_the_config():
         cfg.load_group("model", "niche_gim", config)
 
 
+def test_a_setting_of_one_searched_network_does_not_end_the_trials_of_another():
+    space = "+hparams_search.space.network.choices=[seed_soil,niche_gin]"
+    config = compose("sweep", ["network=seed_soil", "+model.orthogonality=0.5", space])
+    assert cfg.load_group("model", "seed_soil", config).orthogonality == 0.5
+    trial = cfg.with_values(config, {"network": "niche_gin"})
+    assert "orthogonality" not in cfg.load_group("model", "niche_gin", trial)
+
+
 def test_without_liana_and_without_a_table_no_pairs_are_heard_and_it_is_said(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(cfg, "find_spec", lambda name: None)
     config = compose("train", ["experiment=tnbc_mibi", "model=seed_soil"])

@@ -46,10 +46,10 @@ LIVES_IN = {
     ),
     "safetensors": ("models/bundle.py", "models/encoder.py", "data/cache.py"),
     "matplotlib": ("report/", "pl.py"),
-    "wandb": (),
+    "wandb": ("config.py",),
     "pickle": (),
     "liana": ("signaling/readers.py",),
-    "optuna": ("evaluation/search.py",),
+    "optuna": ("evaluation/search.py", "evaluation/heartbeat.py"),
     "cuda": ("ops/cuda/",),
 }  # fmt: skip
 # An attribute may be used only there.

@@ -95,7 +95,8 @@ def _own_changes(config: DictConfig, group: str, folder: Path, name: str) -> dic
             f"networks=[{own.get('name')}]."
         )
     known = {path.stem: set(OmegaConf.load(path)) for path in folder.glob("*.yaml")}
-    chosen = sorted({name, *config.get("networks", ())} & set(known))
+    searched = OmegaConf.select(config, "hparams_search.space.network.choices", default=None) or ()
+    chosen = sorted({name, config.get("network"), *config.get("networks", ()), *searched} & set(known))
     every = sorted(set().union(*(known[n] for n in chosen)) - {"name", "_target_"})
     for key in own:
         if key not in every:
@@ -326,10 +327,22 @@ def _trainer(config: DictConfig, folder: Path | None, epochs: int):
         plugins.insert(0, AtomicCheckpointIO())
         kept = {
             "callbacks": _callbacks(config, folder),
-            "logger": [instantiate(logger) for logger in plain(config.logger).values()] or False,
+            "logger": _loggers(config, folder) or False,
             "default_root_dir": str(folder),
         }
     return instantiate(trainer, **kept, plugins=plugins or None, _convert_="all")
+
+
+def _loggers(config: DictConfig, folder: Path) -> list:
+    """The config's loggers; each member of an ensemble is a run of its own in wandb."""
+    loggers = plain(config.logger)
+    if "wandb" in loggers and config.members > 1:
+        import wandb
+
+        wandb.finish()  # else the second member would write on in the run of the first
+        whole = loggers["wandb"]["name"]
+        loggers["wandb"] |= {"name": f"{whole}/{folder.name}", "group": whole}
+    return [instantiate(logger) for logger in loggers.values()]
 
 
 def _callbacks(config: DictConfig, folder: Path) -> list:

@@ -105,10 +105,20 @@ def test_two_processes_train_one_network(tmp_path, what):
 def test_mixed_precision_and_wandb_offline(tmp_path):
     status, said = run(
         "train", tmp_path, "run_name=mixed", "trainer.precision=bf16-mixed", "trainer.accelerator=cpu", "logger=wandb",
-        "logger.wandb.offline=true", "report=false", *TINY,
+        "logger.wandb.offline=true", "report=false", "members=2", *TINY,
     )  # fmt: skip
     assert status == 0, said
-    assert list((tmp_path / "runs/mixed").glob("wandb/offline-run-*"))
+    assert len(list((tmp_path / "runs/mixed").glob("wandb/offline-run-*"))) == 2  # one for each member
+
+
+def test_jobs_of_a_multirun_have_a_folder_each(tmp_path):
+    status, said = run("train", tmp_path, "-m", "run_name=many", "optim.lr=0.001,0.002", "report=false", *TINY)
+    assert status == 0, said
+    rates = [
+        json.loads((tmp_path / f"runs/sweeps/many/{job}/config.json").read_text())["optim"]["lr"] for job in (0, 1)
+    ]
+    assert rates == [0.001, 0.002]
+    assert all((tmp_path / f"runs/sweeps/many/{job}/bundle/weights.safetensors").is_file() for job in (0, 1))
 
 
 def test_a_mistyped_name_ends_with_words_and_not_with_a_stack(tmp_path):

@@ -16,6 +16,13 @@ def test_a_folder_belongs_to_one_configuration(tmp_path):
             claim(run, {"model": {"width": 16}}, resume=resume)
 
 
+def test_an_encoder_is_not_replaced_by_one_of_another_configuration(tmp_path):
+    claim(tmp_path, {"pretrain": {"epochs": 2}}, resume=True)
+    (tmp_path / "encoder.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"pretrain\.epochs \(2 there, 3 now\)"):
+        claim(tmp_path, {"pretrain": {"epochs": 3}}, resume=True)
+
+
 def test_a_mistake_that_never_trained_does_not_block_the_corrected_run(tmp_path):
     claim(tmp_path, {"data": "???"}, resume=True)
     claim(tmp_path, {"data": "mine"}, resume=True)

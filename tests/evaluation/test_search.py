@@ -202,6 +202,31 @@ def test_a_trial_that_runs_elsewhere_counts_and_is_waited_for(search_in, folds):
     assert search.trials(folds[:1])["state"].tolist().count("complete") == 1
 
 
+def test_changes_asked_for_after_the_end_are_tried(search_in, folds):
+    assert search_in(n_trials=4).run(folds[0])
+    more = search_in(n_trials=4, changes=[{"optim.lr": 0.11}, {"optim.lr": 0.19}])
+    assert more.run(folds[0])
+    table = more.trials(folds[:1])
+    assert (table["state"] == "complete").all()
+    assert set(table["optim.lr"].iloc[-2:]) == {0.11, 0.19}
+
+
+def test_a_trial_that_was_taken_for_killed_does_not_end_its_worker(search_in, folds, caplog):
+    @dataclass
+    class TakenForKilled(Aged):
+        def fit(self, samples, targets, clinical, seed):
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if trial.number == 0:
+                    study.tell(trial.number, state=TrialState.FAIL)
+            return super().fit(samples, targets, clinical, seed)
+
+    search = search_in(make=lambda values: TakenForKilled(values["model.sign"]), n_trials=2)
+    study = search.study(folds[0])
+    assert search.run(folds[0])
+    assert "Trial 0 was silent for more than stale_minutes" in caplog.text
+    assert search.trials(folds[:1])["state"].tolist() == ["fail", "complete"]
+
+
 def test_a_setting_that_cannot_be_trained_is_a_failed_trial_with_its_reason(search_in, folds):
     search = search_in(make=lambda values: Aged(values["model.sign"], fails=values["model.sign"] == -1))
     assert search.run(folds[0])

@@ -5,7 +5,7 @@ from metaniche.report.exemplars import choose_exemplars
 
 def test_both_ends_of_held_out_risk_are_chosen_in_order(make_run):
     run = make_run()
-    chosen = choose_exemplars(run)
+    chosen = choose_exemplars(run, per_end=2)
     rows = run.predictions[run.predictions["model"] == "relational_mil"]
     rank = rows.groupby("repeat")["risk"].rank(pct=True).groupby(rows["patient_id"]).mean()
     mapped = rank[[s.removesuffix("_s1") for s in run.cells["sample_id"].unique()]].sort_values(ascending=False)
@@ -27,6 +27,11 @@ def test_titles_of_samples_with_labels_of_their_own_promise_no_outcome(make_run)
     chosen = choose_exemplars(replace(run, info={**run.info, "task": {**run.task, "level": "sample"}}))
     assert not any("outcome" in t for t in chosen.titles.values())
     assert chosen.rule.endswith("Titles give patient and rank among all evaluated patients (1 is the highest risk).")
+
+
+def test_all_samples_that_an_evaluation_kept_are_shown(make_run):
+    run = make_run()
+    assert len(choose_exemplars(run).samples) == run.cells["sample_id"].nunique() == 6
 
 
 def test_few_samples_are_all_shown(make_run):

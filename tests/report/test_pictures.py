@@ -37,7 +37,7 @@ def test_an_absent_file_gives_no_picture(make_run, part, draw):
 def test_maps_are_png_with_their_rule_and_attention_beside_them(make_run):
     maps = pictures.map_pictures(make_run())
     assert [m.uri[:14] for m in maps] == ["data:image/png"] * 2
-    assert "2 at each end of 6" in maps[0].caption
+    assert "all 6" in maps[0].caption
     assert "had not seen its patient" in maps[0].caption
     assert "not an explanation" in maps[1].caption
     assert "of each malignant cell" in maps[0].caption
@@ -79,6 +79,8 @@ def test_conformal_sets_are_drawn_where_they_were_written(make_run):
         "Coverage and abstention of conformal sets",
     ]
     assert len(pictures.calibration_pictures(make_run(sets=None))) == 1
+    of_sites = make_run().predictions.assign(site="liver")
+    assert "once for each site" in pictures.calibration_pictures(make_run(predictions=of_sites))[0].caption
     [alone] = pictures.calibration_pictures(make_run(survival=True))
     assert "middle of the follow-up" in alone.caption
     assert pictures.calibration_pictures(make_run(survival=True, sets=None)) == []

@@ -16,7 +16,7 @@ from metaniche.data.features import FeatureConfig
 from metaniche.data.organs import OrganProfiles
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.errors import ConfigError, SplitError
+from metaniche.errors import CheckpointError, ConfigError, SplitError
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
 from metaniche.signaling import Resource
@@ -93,6 +93,15 @@ def test_a_stopped_run_goes_on_to_the_same_weights(parts, tmp_path):
         fit_bundle(samples, targets, config, make_trainer=stopped, run_dir=tmp_path / "stopped")
     resumed = fit_bundle(samples, targets, config, make_trainer=kept_trainer, run_dir=tmp_path / "stopped")
     assert states_equal(whole.states[0], resumed.states[0])
+
+
+def test_weights_of_another_network_are_refused_in_words(parts, tmp_path):
+    samples, _, targets = parts
+    config = replace(CONFIG, epochs=1)
+    fit_bundle(samples, targets, config, make_trainer=kept_trainer, run_dir=tmp_path)
+    wider = replace(config, parameters=config.parameters | {"width": 16})
+    with pytest.raises(CheckpointError, match=r"last\.ckpt holds the weights of another network"):
+        fit_bundle(samples, targets, wider, make_trainer=kept_trainer, run_dir=tmp_path)
 
 
 def test_what_test_patients_hold_changes_nothing(parts):

@@ -15,7 +15,9 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from metaniche.config import check_targets
@@ -42,6 +44,10 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         @hydra.main(version_base="1.3", config_path="pkg://metaniche.configs", config_name=name)
         def command(config: DictConfig) -> None:
             _calm_warnings()
+            if (
+                HydraConfig.get().mode == RunMode.MULTIRUN and "run_dir" in config.paths
+            ):  # -m: every job has its own folder
+                config.paths.run_dir = HydraConfig.get().runtime.output_dir
             OmegaConf.set_readonly(config, True)
             try:
                 check_targets(config)

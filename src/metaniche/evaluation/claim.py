@@ -11,6 +11,7 @@ from metaniche.errors import ConfigError
 from metaniche.io.write import write_json
 
 _IDENTITY = "config.json"
+TRAINED = ("member*", "encoder.json")  # what a run leaves of a network
 
 
 def claim(run_dir: Path, identity: Mapping[str, Any], resume: bool) -> None:
@@ -21,7 +22,7 @@ def claim(run_dir: Path, identity: Mapping[str, Any], resume: bool) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / _IDENTITY
     mine = json.loads(json.dumps(identity, sort_keys=True, default=str))
-    if path.exists() and any(run_dir.glob("member*")):
+    if path.exists() and any(next(run_dir.glob(trained), None) for trained in TRAINED):
         theirs = json.loads(path.read_text())
         if different := _differences(theirs, mine):
             raise ConfigError(

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
-import time
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +18,10 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from metaniche.data.sample import PreparedSample
 from metaniche.data.splits import Fold, inner_folds
@@ -30,11 +29,14 @@ from metaniche.data.task import Targets
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.evaluation.heartbeat import BEAT_S, beating, retry_killed, was_killed
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
 from metaniche.io.digest import table_digest
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed, nearest
+
+log = logging.getLogger(__name__)
 
 Values = Mapping[str, Any]  # key of the config -> value
 Make = Callable[[Values], NetworkEstimator]
@@ -191,11 +193,13 @@ class Search:
         """Make trials until the fold's study has enough of them, or others are at the last. True: all are done."""
         study, train = self.study(fold), self.targets.of(fold.train)
         while True:
-            retry_killed(study, self.config)
-            trials = [t for t in study.get_trials(deepcopy=False) if not _was_killed(t)]
+            retry_killed(study, self.config.retries, self.config.stale_minutes)
+            every = study.get_trials(deepcopy=False)
+            in_line = any(t.state == TrialState.WAITING for t in every)  # changes asked for later, and killed ones
+            trials = [t for t in every if not was_killed(t)]
             done = sum(t.state.is_finished() for t in trials)
             running = sum(t.state == TrialState.RUNNING for t in trials)
-            if done + running >= self.config.n_trials:
+            if done + running >= self.config.n_trials and not in_line:
                 return done >= self.config.n_trials
             if progress is not None:
                 progress(done, self.config.n_trials, f"trials of repeat {fold.repeat + 1}, fold {fold.fold + 1}")
@@ -259,14 +263,21 @@ class Search:
 
     def _trial(self, study: optuna.Study, train: Targets) -> None:
         trial = study.ask(self._space)
-        _beat(trial)
+        with beating(trial, min(BEAT_S, 15 * self.config.stale_minutes)):
+            try:
+                value, why = self._inner_score(trial, train), None
+            except MetanicheError as error:
+                value, why = None, str(error)
         try:
-            value = self._inner_score(trial, train)
-        except MetanicheError as error:
-            trial.set_user_attr("why", str(error))
-            study.tell(trial, state=TrialState.FAIL)
-            return
-        study.tell(trial, value)
+            if why is not None:
+                trial.set_user_attr("why", why)
+            study.tell(trial, value, TrialState.FAIL if why is not None else None)
+        except (UpdateFinishedTrialError, ValueError):
+            log.warning(
+                "Trial %d was silent for more than stale_minutes and another process took it for killed: what it found here is "
+                "dropped.",
+                trial.number,
+            )
 
     def _inner_score(self, trial: Trial, train: Targets) -> float:
         folds = inner_folds(train, self.config.n_inner_folds, self.seed)
@@ -274,9 +285,8 @@ class Search:
             raise ConfigError("too few training patients of a class to split them once more")
         network = self.make(trial.params)
         cv = cross_validate(
-            [network], self.cohort, train.task, folds, self.seed, lambda *_: _beat(trial), targets=train,
-            run_dir=self.run_dir / "inner",
-        )  # fmt: skip
+            [network], self.cohort, train.task, folds, self.seed, targets=train, run_dir=self.run_dir / "inner"
+        )
         patients = np.unique(cv.predictions["patient_id"].to_numpy(str))
         found = score_model(cv, network.name, patients, np.ones((1, len(patients))))
         value = found.estimate[metric_names(train.task)[0]]
@@ -310,48 +320,6 @@ def compared(trials: pd.DataFrame, default: Values) -> pd.DataFrame:
 def _number(value: Any) -> str:
     """Without the point of whole numbers, which a table with gaps holds as floats."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def retry_killed(study: optuna.Study, config: SearchConfig) -> None:
-    """Close trials whose process is gone, and put their values in line again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_dead(trial, config.stale_minutes):
-            continue
-        gone = Trial(study, trial._trial_id)
-        gone.set_user_attr("killed", True)
-        gone.set_user_attr("why", "killed")
-        study.tell(trial.number, state=TrialState.FAIL)
-        tries = trial.user_attrs.get("tries", 0)
-        if tries < config.retries and trial.params:
-            study.enqueue_trial(trial.params, user_attrs={"tries": tries + 1})
-
-
-def _beat(trial: Trial) -> None:
-    """Say that the trial is alive, and where."""
-    trial.set_user_attr("alive", {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()})
-
-
-def _is_dead(trial: FrozenTrial, stale_minutes: float) -> bool:
-    alive = trial.user_attrs.get("alive")
-    if alive is None:  # was killed between its first breath and its first beat, unless that was a moment ago
-        return (pd.Timestamp.now() - pd.Timestamp(trial.datetime_start)).total_seconds() > 60
-    if alive["host"] == socket.gethostname():
-        return not _runs(alive["pid"])
-    return time.time() - alive["at"] > 60 * stale_minutes
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _was_killed(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("killed")) or trial.state == TrialState.WAITING
 
 
 @dataclass

@@ -122,6 +122,8 @@ def _move_onto(temporary: Path, path: Path, leave: Callable[[], bool]) -> None:
 
 def _sync(path: Path) -> None:
     """Force a file, or the list of names in a folder, onto the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

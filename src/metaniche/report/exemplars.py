@@ -22,18 +22,20 @@ class Exemplars:
     rule: str
 
 
-def choose_exemplars(run: Run, per_end: int = PER_END) -> Exemplars:
-    """Of the samples that the run kept, those of the `per_end` patients of highest and of lowest held-out risk.
+def choose_exemplars(run: Run, per_end: int | None = None) -> Exemplars:
+    """Of the samples that the run kept, those of the `per_end` patients of highest and of lowest held-out risk; None: all that
+    an evaluation kept (its `maps`).
 
     Where cells and predictions share no patient, the first ones, in the order of the file.
     """
     owner = run.cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT]
+    per_end = max(PER_END, -(-len(owner) // 2)) if per_end is None else per_end
     risk = _patient_ranks(run)
     order = risk.sort_values(ascending=False, kind="stable").index
     place = pd.Series(range(1, len(order) + 1), order)
     ranked = owner[owner.isin(order)].map(place).sort_values(kind="stable")
     if ranked.empty:
-        return Exemplars(tuple(owner.index[: 2 * per_end]), {}, "Shown are samples that the run kept.")
+        return Exemplars(tuple(owner.index[: 2 * PER_END]), {}, "Shown are samples that the run kept.")
     chosen = _ends(list(ranked.index), per_end)
     outcomes = _outcomes(run)
     titles = {s: f"{owner[s]}: risk rank {ranked[s]} of {len(order)}{outcomes.get(owner[s], '')}" for s in chosen}

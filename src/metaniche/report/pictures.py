@@ -82,6 +82,8 @@ def calibration_pictures(run: Run) -> list[Picture]:
         "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: "
         "Wilson 95 % intervals; below: how many units got which probability."
     )
+    if "site" in run.predictions:
+        caption = caption.replace("counts once,", "counts once for each site whose label is known,")
     figure = figures.calibration(run.predictions, run.model)
     return [_picture(figure, "Calibration curve of held-out predictions", caption), *_conformal_pictures(run)]
 
@@ -131,8 +133,10 @@ def map_pictures(run: Run) -> list[Picture]:
     if run.cells is None or keys.POTENTIAL not in run.cells or not run.cells[keys.POTENTIAL].notna().any():
         return []
     chosen = choose_exemplars(run)
-    figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles)
-    colour = _PROBABILITY_WORDS if run.task.get("level") == "cell" else _POTENTIAL_WORDS
+    of_cells = run.task.get("level") == "cell"
+    label = "Probability of each cell or spot" if of_cells else None
+    figure = figures.spatial_map(run.cells, chosen.samples, chosen.titles, label=label)
+    colour = _PROBABILITY_WORDS if of_cells else _POTENTIAL_WORDS
     words = f"{colour} {chosen.rule} Each sample was mapped by a network that had not seen its patient."
     pictures = [_picture(figure, "Maps of metastatic potential", words, "png")]
     if keys.ATTENTION in run.cells and run.cells[keys.ATTENTION].notna().any():

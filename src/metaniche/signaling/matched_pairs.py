@@ -63,16 +63,9 @@ def matched_pairs_null(
     """
     x = sparse.csr_array(x)
     mean = np.asarray(x.mean(0)).ravel()
-    expressed = np.flatnonzero(mean > 0)  # what is silent everywhere would be a weak partner for any pair
-    if expressed.size < LEAST_GENES or n_random < 1:
-        raise ConfigError(
-            f"Expected at least {LEAST_GENES} expressed genes and n_random >= 1, found {expressed.size} and {n_random}. "
-            "Small panels have no random pairs to compare with: use null_model=positions."
-        )
+    by_bin = _bins(mean, n_random)
     score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
     device = type_N.device
-    ranked = expressed[np.argsort(mean[expressed], kind="stable")]
-    by_bin = np.array_split(ranked, min(MOST_BINS, expressed.size // GENES_A_BIN))
     means = [np.asarray(to_scipy(side).mean(0)).ravel()[columns] for side, columns in _sides(problem)]
     scale = np.maximum(means[0] * means[1], SMALLEST)
     highest = np.array([mean[genes].max() for genes in by_bin])
@@ -101,6 +94,18 @@ def matched_pairs_null(
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, (score - expected) / np.sqrt(variance), np.nan)
     return SignalNull(score, expected, variance, z, p)
+
+
+def _bins(mean: np.ndarray, n_random: int) -> list[np.ndarray]:
+    """Columns of the expressed genes by their mean, weakest bin first. One that is silent would make any weak pair special."""
+    expressed = np.flatnonzero(mean > 0)
+    if expressed.size < LEAST_GENES or n_random < 1:
+        raise ConfigError(
+            f"Expected at least {LEAST_GENES} expressed genes and n_random >= 1, found {expressed.size} and {n_random}. "
+            "Small panels have no random pairs to compare with: use null_model=positions."
+        )
+    ranked = expressed[np.argsort(mean[expressed], kind="stable")]
+    return np.array_split(ranked, min(MOST_BINS, expressed.size // GENES_A_BIN))
 
 
 def _sides(problem: LigandReceptor) -> tuple[tuple[Tensor, np.ndarray], tuple[Tensor, np.ndarray]]:

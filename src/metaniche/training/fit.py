@@ -28,7 +28,7 @@ from metaniche.data.sample import PreparedSample
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Targets, Task
 from metaniche.data.units import check_pool, make_bags
-from metaniche.errors import ConfigError, InputError
+from metaniche.errors import CheckpointError, ConfigError, InputError
 from metaniche.graph import GraphConfig
 from metaniche.io.wording import listed, nearest
 from metaniche.models import ARCHITECTURES, MIL
@@ -344,5 +344,12 @@ def _train(
     resume = last if last is not None and last.exists() else None
     if resume:
         log.info("Going on from %s", resume)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    except RuntimeError as error:
+        if resume is None or "loading state_dict" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{resume} holds the weights of another network: {error} Delete it to start this member anew."
+        ) from error
     return {n: t.detach().cpu().clone() for n, t in module.network.state_dict().items()}

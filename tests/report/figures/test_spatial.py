@@ -39,6 +39,11 @@ def test_types_of_grey_cells_stand_in_the_legend(cells):
     assert "tumour" not in names
 
 
+def test_the_colour_scale_says_what_it_is(cells):
+    bars = [spatial_map(cells, ["P03_s1"], label=label).axes[-1].get_ylabel() for label in (None, "Probability")]
+    assert bars == ["Metastatic potential (malignant cells)", "Probability"]
+
+
 def test_any_other_column_colours_every_cell_that_has_it(cells):
     figure = spatial_map(cells, ["P03_s1"], value="metaniche_attention")
     assert len(figure.axes[0].collections[-1].get_offsets()) == 1200

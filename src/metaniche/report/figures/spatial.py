@@ -31,6 +31,7 @@ def spatial_map(
     titles: Mapping[str, str] | None = None,
     value: str = keys.POTENTIAL,
     limits: tuple[float, float] | None = None,
+    label: str | None = None,
 ) -> Figure:
     """One panel per sample, one colour scale for all, a scale bar in micrometres.
 
@@ -45,6 +46,8 @@ def spatial_map(
         sample_id -> panel title.
     limits
         Ends of the colour scale; None: the 1st and 99th percentile of what is drawn.
+    label
+        Of the colour scale; None: the words for `value`.
     """
     if value not in cells or cells.empty:
         return said(f"No map: no cell has `{value}`.", 9.4)
@@ -71,7 +74,7 @@ def spatial_map(
     bar = figure.colorbar(
         panels[0].collections[-1], ax=list(panels), shrink=0.7, aspect=30, pad=0.02, extend="both", panchor=False
     )
-    bar.set_label(_WORDS.get(value, plain(value)))
+    bar.set_label(label or _WORDS.get(value, plain(value)))
     bar.outline.set_visible(False)
     marks = [Line2D([], [], ls="", marker="o", ms=5, color=c, label=plain(t, 24)) for t, c in tints.items()]
     if marks:
