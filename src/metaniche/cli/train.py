@@ -55,6 +55,7 @@ def main(config: DictConfig) -> None:
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
     # What files hold, not their paths.
     identity |= {"resource": fit.resource and fit.resource.sha256, "organs": fit.organs and fit.organs.digest}
+    identity |= {"version": __version__}
     cohort = open_cohort(config)
     tables = table_digest(cohort.samples), table_digest(cohort.patients)
     claim(run_dir, identity | {"samples": [cohort.folder.name, *tables]}, config.resume)

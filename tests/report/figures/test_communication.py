@@ -104,6 +104,7 @@ def test_patients_count_once_whatever_their_number_of_samples(table):
         assert float(numbers[key]) == pytest.approx((n / 2 + n) / 2, abs=0.0501)
     bar = sender_receiver_heatmap(pd.concat([one, two, other])).axes[1]
     assert "mean of 2 patients" in bar.get_ylabel()
+    assert "mean of 2 samples" in sender_receiver_heatmap(pd.concat([one, two])).axes[1].get_ylabel()
 
 
 def test_types_between_which_one_sample_tested_nothing_are_averaged_over_the_others(table):

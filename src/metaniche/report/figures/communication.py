@@ -371,11 +371,10 @@ def _heading(rows: pd.DataFrame, alpha: float, title: str) -> str:
 
 
 def _averaged(rows: pd.DataFrame, how: str = "mean") -> str:
-    """Words for the title where several patients are joined."""
+    """Words for the title where several patients, or several samples of one, are joined."""
     for column, word in ((keys.PATIENT, "patients"), (keys.SAMPLE, "samples")):
-        if column in rows:
-            n = rows[column].nunique()
-            return f" ({how} of {n} {word})" if n > 1 else ""
+        if column in rows and (n := rows[column].nunique()) > 1:
+            return f" ({how} of {n} {word})"
     return ""
 
 
