@@ -1,8 +1,11 @@
+import copy
+
 import numpy as np
 import pytest
+import torch
 
 from metaniche.errors import ConfigError, InputError
-from metaniche.explain.deletion import STEPS, _steps, curve_table, deletion_curves
+from metaniche.explain.deletion import STEPS, _of_unit, _steps, curve_table, deletion_curves
 from metaniche.explain.pairs import pair_contributions
 
 
@@ -52,3 +55,23 @@ def test_without_random_orders_their_columns_are_empty(hearing, small_cohort):
     table = deletion_curves(hearing, small_cohort[0][:3], range(4), n_random=0)
     assert table["n_pairs"].unique().tolist() == [0, 1, 2, 3, 4]
     assert table["random"].isna().all()
+
+
+def test_silence_is_what_a_network_without_the_pairs_says(one_voice, small_cohort):
+    """Against copies of the networks in which the pairs weigh nothing, run as they are."""
+    hearing, loud = one_voice
+    rng = np.random.default_rng(0)
+    heard = np.array([*np.eye(hearing.pairs.n_pairs, dtype=bool), rng.random(hearing.pairs.n_pairs) < 0.5])
+    families = hearing.pairs.pairs["signaling_type"].to_numpy()
+    for _, _, batch in hearing.batches(small_cohort[0][:2], None):
+        with torch.no_grad():
+            whole, left = _of_unit(hearing, batch, heard)
+        expected = []
+        for kept in [np.ones(hearing.pairs.n_pairs, dtype=bool), *heard]:
+            members = [copy.deepcopy(m) for m in hearing.members]
+            for family, listen in ((f, x) for m in members for f, x in m.families.items()):
+                listen.scale[torch.from_numpy(~kept[families == family])] = 0.0
+            with torch.no_grad():
+                expected.append(np.mean([float(m(*batch.tissue).bag_logits.mean()) for m in members]))
+        np.testing.assert_allclose([whole, *left], expected, atol=1e-5)
+        assert np.ptp(left) > 0.01

@@ -6,7 +6,17 @@ import pytest
 import torch
 
 from metaniche.errors import ConfigError
-from metaniche.explain.edges import ALIKE, SHARES, _added, _alike, _groups, _heard, _listeners, edge_deletion_curves
+from metaniche.explain.edges import (
+    ALIKE,
+    SHARES,
+    _added,
+    _alike,
+    _along,
+    _groups,
+    _heard,
+    _listeners,
+    edge_deletion_curves,
+)
 
 
 def test_the_edges_that_speak_are_missed_at_once_and_random_ones_later(one_voice, small_cohort):
@@ -25,9 +35,9 @@ def test_what_is_heard_along_all_edges_is_the_signals_term_and_along_none_nothin
     units = hearing.score(small_cohort[0]).units
     with torch.inference_mode():
         for unit, _, batch in hearing.batches(small_cohort[0]):
-            every, listeners = torch.ones(batch.graph.n_edges, dtype=torch.bool), _listeners(hearing, batch)
-            assert _heard(hearing.task, listeners, batch, every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
-            assert _heard(hearing.task, listeners, batch, ~every) == 0
+            every, along = torch.ones(batch.graph.n_edges, dtype=torch.bool), _along(_listeners(hearing, batch), batch)
+            assert _heard(hearing.task, along, every) == pytest.approx(units.loc[unit, "signals"], abs=1e-5)
+            assert _heard(hearing.task, along, ~every) == 0
 
 
 def test_where_nothing_is_heard_there_is_no_curve(hearing, small_cohort):

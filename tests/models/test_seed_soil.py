@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from elsewhere import ELSEWHERE, accelerator, waits
@@ -108,6 +110,23 @@ def test_what_edges_add_sums_to_the_signals_term_and_what_is_cut_is_not_heard(ti
     heard = model.signals_over(own, signals, graph.keep(~deaf))
     assert (heard[:40] == 0).all()
     torch.testing.assert_close(heard[40:], term[40:])
+    along = model.signals_along(own, signals, graph)
+    for edges in (~deaf, torch.arange(graph.n_edges) % 3 > 0, torch.zeros(graph.n_edges, dtype=torch.bool)):
+        torch.testing.assert_close(along(edges), model.signals_over(own, signals, graph.keep(edges)))
+
+
+def test_signals_under_some_pairs_are_those_of_a_network_in_which_the_others_weigh_nothing(tissue):
+    model, weigh = network(outputs=2).double(), torch.rand(N, dtype=torch.float64)
+    signals, graph = tissue["signals"].double(), tissue["graph"]
+    own = model.embed(tissue["x"].double())
+    sizes = [listen.ligand.numel() for listen in model.families.values()]
+    kept = torch.tensor([[True] * sum(sizes), *((torch.arange(sum(sizes)) % k == 0).tolist() for k in (2, 3))])
+    found = model.signals_under(weigh, signals, graph, kept)
+    for row, mine in zip(found, kept):
+        some = copy.deepcopy(model)
+        for listen, part in zip(some.families.values(), mine.split(sizes)):
+            listen.scale[~part] = 0.0
+        torch.testing.assert_close(row, weigh @ some.signals_over(own, signals, graph), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_every_parameter(tissue):

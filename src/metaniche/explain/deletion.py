@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ from metaniche.data.batch import Batch
 from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
-from metaniche.models import MIL
 from metaniche.predict import Predictor
 
 STEPS = 12
@@ -64,24 +62,22 @@ def deletion_curves(
     n_pairs = predictor.pairs.n_pairs
     if sorted(order) != list(range(n_pairs)):
         raise ConfigError(f"Expected each of {n_pairs} pairs once in `order`, found {len(order)} positions.")
-    batches = [batch for _, _, batch in predictor.batches(samples, patients)]
-    families = predictor.pairs.pairs["signaling_type"].to_numpy()
     rng = np.random.default_rng(seed)
     orders = [*map(np.asarray, (order, *shuffled)), *(rng.permutation(n_pairs) for _ in range(n_random))]
-
-    def logits(k: int, curve: str, each: np.ndarray) -> np.ndarray:
-        silent = each[:k] if curve == "deletion" else each[k:]
-        return _logits(predictor, [_silenced(m, silent, families) for m in predictor.members], batches)
-
-    whole = _logits(predictor, predictor.members, batches)
-    if len(whole) < 3:
-        raise InputError(f"Expected at least 3 units to compare, found {len(whole)}.")
+    steps = _steps(n_pairs)
+    heard = np.array([[[_heard(each, k, curve) for each in orders] for curve in CURVES] for k in steps])
+    units = [
+        _of_unit(predictor, batch.to(predictor.device), heard.reshape(-1, n_pairs))
+        for _, _, batch in predictor.batches(samples, patients)
+    ]
+    if len(units) < 3:
+        raise InputError(f"Expected at least 3 units to compare, found {len(units)}.")
+    whole, left = (np.stack(part, axis=-1) for part in zip(*units))
     if np.ptp(whole) < 1e-9:
         raise InputError(f"Expected risks that differ between units, found the same for all {len(whole)}.")
-    steps = _steps(n_pairs)
-    parts = [[[logits(k, curve, each) for each in orders] for curve in CURVES] for k in steps]
     centred = whole - whole.mean()
-    return curve_table("n_pairs", steps, np.array(parts) @ centred / (centred @ centred), len(shuffled))
+    left = left.reshape(*heard.shape[:-1], len(whole)) @ centred / (centred @ centred)
+    return curve_table("n_pairs", steps, left, len(shuffled))
 
 
 def curve_table(step: str, steps: Sequence, left: np.ndarray, n_shuffled: int) -> pd.DataFrame:
@@ -101,17 +97,23 @@ def _steps(n_pairs: int) -> np.ndarray:
     return np.unique(np.r_[0, np.geomspace(1, n_pairs, STEPS - 1)].round().astype(int))
 
 
-def _silenced(network: MIL, pairs: np.ndarray, families: np.ndarray) -> MIL:
-    """A copy that does not hear these pairs."""
-    out = copy.deepcopy(network)
-    for family, listen in out.families.items():
-        mine = np.flatnonzero(families == family)
-        listen.scale[torch.from_numpy(np.isin(mine, pairs))] = 0.0
-    return out
+def _heard(order: np.ndarray, k: int, curve: str) -> np.ndarray:
+    """(P,) bool: which pairs are left when the first k of an order are deleted, or nothing but these is inserted."""
+    first = np.zeros(len(order), dtype=bool)
+    first[order[:k]] = True
+    return first if curve == "insertion" else ~first
 
 
-def _logits(predictor: Predictor, networks: Sequence[MIL], batches: Sequence[Batch]) -> np.ndarray:
-    """(units,) mean over members and the outputs that speak of the event; one batch is on the device at a time."""
-    tissues = (batch.to(predictor.device).tissue for batch in batches)
-    of_units = (torch.stack([m(*tissue).bag_logits for m in networks]) for tissue in tissues)
-    return np.array([float(of_event(predictor.task, logits).mean()) for logits in of_units])
+def _of_unit(predictor: Predictor, batch: Batch, heard: np.ndarray) -> tuple[float, np.ndarray]:
+    """Logit of the batch's one unit, mean over members and the outputs that speak of the event; and (S,) when only the pairs
+    in each row of `heard` (S, P) are. All else stays as it is, and so does the attention of its cells."""
+    families = predictor.pairs.pairs["signaling_type"].to_numpy()
+    kept = torch.from_numpy(np.vstack([np.ones(heard.shape[1], dtype=bool), heard])).to(predictor.device)
+    logits = []
+    for network in predictor.members:
+        by_family = np.concatenate([np.flatnonzero(families == family) for family in network.families])
+        whole = network(*batch.tissue)
+        signals = network.signals_under(whole.attention, batch.signals, batch.graph, kept[:, by_family])
+        logits.append(whole.bag_logits + signals - signals[:1])
+    found = of_event(predictor.task, torch.stack(logits)).mean((0, 2)).double().cpu().numpy()
+    return found[0], found[1:]

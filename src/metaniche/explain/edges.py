@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -22,6 +22,7 @@ from metaniche.predict import Predictor
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 Listeners = list[tuple[MIL, Tensor, Tensor]]
+Along = list[tuple[Callable[[Tensor], Tensor], Tensor]]
 ALIKE = 20  # edges of one relation and about one length among which other orders may choose
 
 
@@ -87,7 +88,7 @@ def _of_unit(
 ) -> tuple[float, np.ndarray]:
     """What is heard along all edges of a unit, and along those of every step between none and all, (steps, CURVES, orders)."""
     task, listeners, n_edges = predictor.task, _listeners(predictor, batch), batch.graph.n_edges
-    heard, size = partial(_heard, task, listeners, batch), _added(task, listeners, batch)
+    heard, size = partial(_heard, task, _along(listeners, batch)), _added(task, listeners, batch)
     own, every = np.flatnonzero(size), torch.ones(n_edges, dtype=torch.bool, device=batch.x.device)
     own = own[np.argsort(-size[own], kind="stable")]
     group = _groups(batch.graph, own)
@@ -106,10 +107,14 @@ def _listeners(predictor: Predictor, batch: Batch) -> Listeners:
     return [(m, m.embed(batch.x), m(*batch.tissue).attention) for m in predictor.members]
 
 
-def _heard(task: Task, listeners: Listeners, batch: Batch, edges: Tensor) -> float:
+def _along(listeners: Listeners, batch: Batch) -> Along:
+    """Of each member: mask of edges -> its signals term, and the attention."""
+    return [(m.signals_along(own, batch.signals, batch.graph), attention) for m, own, attention in listeners]
+
+
+def _heard(task: Task, along: Along, edges: Tensor) -> float:
     """What signals along the edges of a mask (E,) add to the unit's logit, in the mean over members."""
-    graph = batch.graph.keep(edges)
-    added = [attention @ network.signals_over(own, batch.signals, graph) for network, own, attention in listeners]
+    added = [attention @ signals(edges) for signals, attention in along]
     return float(of_event(task, torch.stack(added)).mean())
 
 

@@ -1,6 +1,6 @@
 """SeedSoil: metastatic potential as what a cell is (seed), where it stands (soil), and what it hears (signals)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -182,6 +182,38 @@ class SeedSoil(MIL):
     def _slopes(self) -> Tensor:
         return SLOPE_STEP * self.of_signals.weight
 
+    def signals_along(self, own: Tensor, signals: Tensor, graph: CellGraph) -> Callable[[Tensor], Tensor]:
+        """A function of a mask of edges (E,) that gives `signals_over` those edges, for many masks of one graph."""
+        if not self.hears_pairs:
+            return lambda edges: self._look(own, graph.keep(edges))
+        families = {
+            family: (of, self._place(family, graph), listen.amounts(signals, of))
+            for family, listen in self.families.items()
+            for of in [_edges_of(family, graph)]
+        }
+
+        def heard(edges: Tensor) -> Tensor:
+            parts = [
+                self.loudness[f](self.families[f].of_amounts(amounts * edges[place][:, None], of))
+                for f, (of, place, amounts) in families.items()
+            ]
+            return nn.functional.linear(torch.cat(parts, dim=1), self._slopes)
+
+        return heard
+
+    def signals_under(self, weigh: Tensor, signals: Tensor, graph: CellGraph, kept: Tensor) -> Tensor:
+        """(S, K) the signals term of one bag under each row of `kept` (S, P), bool, when it hears only the pairs of that row.
+
+        `weigh` (N,) is the attention of its cells, `P` counts the pairs of all families, one family after another. What reaches
+        a cell by each pair is summed up once, however many rows there are; nothing is E x P or N x P.
+        """
+        parts = kept.to(signals.dtype).split([listen.ligand.numel() for listen in self.families.values()], dim=1)
+        heard = [
+            self.loudness[family].factor * listen.bag_under(weigh, signals, _edges_of(family, graph), part)
+            for (family, listen), part in zip(self.families.items(), parts)
+        ]
+        return nn.functional.linear(torch.cat(heard, dim=1), self._slopes)
+
     def edge_effects(self, signals: Tensor, graph: CellGraph) -> Iterator[EdgeEffects]:
         """What a unit of mass action on each edge adds to its receiver's logits, family by family and head by head.
 
@@ -210,8 +242,13 @@ class SeedSoil(MIL):
                 part = listen.along(signals, edges) * self.loudness[family].factor @ weight.T
             else:
                 part = listen.along(own, edges, weight)
-            added[graph.is_of(family) if family in graph.relation_names else slice(None)] += part
+            added[self._place(family, graph)] += part
         return added
+
+    @staticmethod
+    def _place(family: str, graph: CellGraph) -> Tensor | slice:
+        """Where the edges of a family are among those of the graph."""
+        return graph.is_of(family) if family in graph.relation_names else slice(None)
 
 
 def shared_variance(a: Tensor, b: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metaniche.graph import CellGraph
 from metaniche.nn.length_scale import LengthScale, Range
+from metaniche.ops.ligrec import LigandReceptor, received_by_pair
 from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_sum
 
@@ -67,8 +68,29 @@ class PairAttention(nn.Module):
 
     def forward(self, signals: Tensor, graph: CellGraph) -> Tensor:
         """signals (N, S) saturated expression -> how much each cell hears, (N, heads)."""
-        sent = segment_sum(self._kernel(graph) * self._mass(signals, graph), graph.indptr)
+        return self.of_amounts(self.amounts(signals, graph), graph)
+
+    def amounts(self, signals: Tensor, graph: CellGraph) -> Tensor:
+        """(E, heads) what comes along each edge, before its receiver saturates."""
+        return self._kernel(graph) * self._mass(signals, graph)
+
+    def of_amounts(self, amounts: Tensor, graph: CellGraph) -> Tensor:
+        """(N, heads) how much each cell hears when this much (E, heads) comes along its edges."""
+        sent = segment_sum(amounts, graph.indptr)
         return sent / (1 + sent * torch.exp(-self.null))
+
+    def bag_under(self, weigh: Tensor, signals: Tensor, graph: CellGraph, kept: Tensor) -> Tensor:
+        """(S, heads) `forward` summed over cells with `weigh` (N,), of those pairs alone with a 1 in a row of `kept` (S, P)."""
+        kernel, slots, weights = self._kernel(graph), torch.exp(-self.null), self.weight
+        out = signals.new_zeros(len(kept), len(weights))
+        for head, (weight, slot) in enumerate(zip(weights, slots)):
+            along = kernel[:, head if kernel.shape[1] > 1 else 0].contiguous()
+            sides = signals, signals, self.ligand, self.receptor
+            problem = LigandReceptor(*sides, graph.indptr, graph.indices, along)
+            for start, amounts in received_by_pair(problem):  # some cells by pairs
+                sent = amounts.to(kept.dtype) @ (kept * weight).T
+                out[:, head] += weigh[start : start + len(sent)] @ (sent / (1 + sent * slot))
+        return out
 
     def per_mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
         r"""(E, heads) heard per unit of mass action: times :math:`w_p L R` it is the share of a pair in an edge."""
