@@ -13,14 +13,20 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
+# The NVRTC of torch's wheels of CUDA 13.0, which who has such a torch compiles with: the gate tries it beside the newest.
+OLD_NVRTC := build/nvrtc-13.0/.installed
+$(OLD_NVRTC): | $(STAMP)
+	$(PIP) install --quiet --no-deps --upgrade --target $(@D) nvidia-cuda-nvrtc==13.0.88
+	@touch $@
+
 demo: $(STAMP)
 	scripts/demo.sh $(BIN)
 
-test: $(STAMP)
+test: $(STAMP) $(OLD_NVRTC)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The CUDA kernels without a GPU: compiled for every architecture, run on the host, every mutant tried.
-kernels: $(STAMP)
+kernels: $(STAMP) $(OLD_NVRTC)
 	METANICHE_ALL_MUTANTS=1 $(BIN)/python -m pytest tests/simt tests/ops/cuda
 
 # The native CPU backend under the address and undefined-behaviour sanitizers (minutes to build).

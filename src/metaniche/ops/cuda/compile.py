@@ -14,7 +14,8 @@ from metaniche.ops.cuda.specs import Defines
 
 CSRC = Path(__file__).parents[2] / "csrc"
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "sm_120")
-OPTIONS = ("--std=c++17", "--ptxas-options=-v")
+# NVRTC 13.0, which comes with torch's wheels of CUDA 13.0, takes a generic lambda in a kernel for a host function.
+OPTIONS = ("--std=c++17", "--ptxas-options=-v", "-default-device")
 INSTALL = "Install it with: pip install 'metaniche[cuda]'."
 
 
