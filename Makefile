@@ -13,10 +13,12 @@ $(STAMP): pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/metaniche
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-# The NVRTC of torch's wheels of CUDA 13.0, which who has such a torch compiles with: the gate tries it beside the newest.
-OLD_NVRTC := build/nvrtc-13.0/.installed
+# The NVRTC of torch's wheels of CUDA 13.0 and 12.8, which who has such a torch compiles with: the gate tries them too.
+OLD_NVRTC := build/nvrtc-13.0/.installed build/nvrtc-12.8/.installed
+build/nvrtc-13.0/.installed: NVRTC = nvidia-cuda-nvrtc==13.0.88
+build/nvrtc-12.8/.installed: NVRTC = nvidia-cuda-nvrtc-cu12==12.8.93
 $(OLD_NVRTC): | $(STAMP)
-	$(PIP) install --quiet --no-deps --upgrade --target $(@D) nvidia-cuda-nvrtc==13.0.88
+	$(PIP) install --quiet --no-deps --upgrade --target $(@D) $(NVRTC)
 	@touch $@
 
 demo: $(STAMP)
@@ -36,10 +38,13 @@ sanitize: $(STAMP)
 pack: $(STAMP)
 	$(BIN)/python scripts/build_cubins.py
 
-# On a machine with a GPU, with the Python that holds its torch: make gpu GPU_PYTHON=python3
+# On a machine with a GPU, with the Python that holds its torch: make gpu GPU_PYTHON=python3 GPU_OUT=gpu_results.md
+# Builds the native CPU code that the kernels are compared with, where it can.
 GPU_PYTHON ?= $(BIN)/python
+GPU_OUT ?= docs/gpu_results.md
 gpu:
-	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu_check.py
+	-$(GPU_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --upgrade --target build/gpu .
+	PYTHONPATH=build/gpu:src:$$PYTHONPATH $(GPU_PYTHON) scripts/gpu_check.py --out $(GPU_OUT)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ def of_labels(speed: float, n: int = 100_000) -> list[gpu_bench.Timing]:
     sets = [expression(n, seed) for seed in range(3)]
     values = sets[0][0].values().numel()
     size = f"{n / 1e6:g} M cells, {GENES} genes, {PAIRS} pairs"
-    moments = timed("cluster_means_null", size, lambda s: cluster_means_null(*s), sets, 8 * values + 12 * n, speed)
+    moments = timed("cluster_means_null", size, lambda s: cluster_means_null(*s), sets, 12 * values + 12 * n, speed)
     # Not bytes but additions bound it: one a lane and clock in shared memory, for each value and permutation.
     lanes = 32 * torch.cuda.get_device_properties(0).multi_processor_count
     mhz = float(gpu_bench.of_nvidia_smi("clocks.max.sm", units=False) or "inf")

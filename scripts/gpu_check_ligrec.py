@@ -22,7 +22,7 @@ def large_ligrec(n: int, seed: int) -> list[str]:
     failures = []
     for name, run in runs.items():
         found = run(on("cuda", given))
-        with use_backend("cpu"):
+        with use_backend("auto"):
             expected = run(on("cpu", given))
         for k, (own, other) in enumerate(zip(found, expected)):
             error = float((own.cpu().double() - other.double()).norm() / other.double().norm().clamp(min=1e-30))
@@ -70,7 +70,7 @@ def inputs(n: int, seed: int) -> dict:
         torch.rand(n, GENES, generator=g) * (torch.rand(n, GENES, generator=g) < DENSITY) for _ in range(2)
     )
     lig, rec = (torch.randint(GENES, (PAIRS,), generator=g, dtype=torch.int32) for _ in range(2))
-    with use_backend("cpu"):
+    with use_backend("auto"):
         indptr, indices, _ = ops.knn_neighbors(torch.rand(n, 2, generator=g) * 300, torch.tensor([0, n]), 12)
     return {
         "ligand": ligand,

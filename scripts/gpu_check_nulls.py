@@ -47,7 +47,7 @@ def inputs(n: int, seed: int) -> tuple:
     types = torch.randint(TYPES - 1, (n,), generator=g, dtype=torch.int32)
     lig, rec = (torch.randint(GENES, (200,), generator=g, dtype=torch.int32) for _ in range(2))
     pos = torch.rand(n, 2, generator=g) * 300
-    with use_backend("cpu"):
+    with use_backend("auto"):
         indptr, indices, _ = ops.knn_neighbors(pos, torch.tensor([0, n]), 12)
     return x, types, lig, rec, (indptr, indices), torch.rand(indices.numel(), generator=g, dtype=torch.float64)
 
@@ -60,5 +60,5 @@ def on(to: Callable, *given: object) -> list:
 def both(run: Callable) -> tuple:
     """By the kernels and by the CPU backend."""
     found = run(lambda *tensors: [part.cuda() for part in tensors])
-    with use_backend("cpu"):
+    with use_backend("auto"):
         return found, run(lambda *tensors: tensors)

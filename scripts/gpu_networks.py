@@ -25,11 +25,11 @@ def compare(n: int, device: str = "cuda") -> list[str]:
         tissue = random_tissue(n)
     for name, options in variants(ARCHITECTURES):
         torch.manual_seed(1)
-        network = ARCHITECTURES[name](FEATURES, OUTPUTS, CLINICAL, width=32, **options).eval()
         what = f"{name}{' of pairs' if options else ''}"
-        with use_backend("auto"):
-            expected = said_and_learned(network, tissue)
         try:
+            network = ARCHITECTURES[name](FEATURES, OUTPUTS, CLINICAL, width=32, **options).eval()
+            with use_backend("auto"):
+                expected = said_and_learned(network, tissue)
             there = network.to(device), [part.to(device) for part in tissue]
             found = with_one_order(lambda there=there: said_and_learned(*there))
         except Exception as error:

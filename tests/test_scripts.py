@@ -1,5 +1,6 @@
 """The runners of clusters are thin and start."""
 
+import json
 import subprocess
 import sys
 from functools import partial
@@ -74,7 +75,7 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_what_a_gpu_is_asked_for_runs_and_agrees_with_the_cpu(scripts, emulated, name):
     """`make gpu` has to run at the first try, wherever a GPU is found: its comparisons, of fewer cells, on an emulated one."""
-    compared = scripts("gpu_check").LARGE
+    compared = scripts("gpu_parts").LARGE
     assert set(compared) == set(CELLS)
     torch.manual_seed(0)
     with kernels(emulated), use_backend("cuda"):
@@ -167,64 +168,133 @@ def small_gpu(scripts, monkeypatch):
     ):
         small = partial(getattr(module, name), *given)
         monkeypatch.setattr(module, name, lambda *_, small=small: small())
-    return scripts("gpu_check")
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: None)
+    parts = scripts("gpu_parts")
+    for made in (parts.copied, parts.slides, parts.graphs):
+        made.cache_clear()
+    return parts
 
 
-def test_the_benchmark_of_a_gpu_measures_every_op(small_gpu, emulated, monkeypatch):
+def results(said):
+    marked = (line.removeprefix("@result ") for line in said.splitlines() if line.startswith("@result "))
+    return {found["part"]: found for found in map(json.loads, marked)}
+
+
+def test_the_benchmark_of_a_gpu_measures_every_op(small_gpu, emulated, monkeypatch, capsys):
     monkeypatch.setattr("gpu_bench.flex", lambda *_: [])  # compiles
     with kernels(emulated):
-        lines = small_gpu.benchmark()
-    assert "Left out:" not in lines, "\n".join(lines)
-    table = "\n".join(line for line in lines if line.startswith("| "))
-    for op in ("radius", "knn", "hilbert", "segment_sum", "type_pair_sums", "received_signal", "pair_logits", "complex",
+        small_gpu.work([name for name in small_gpu.parts() if name.startswith("time: ")])
+    found = results(capsys.readouterr().out)
+    assert not any(part["error"] for part in found.values()), found
+    table = "\n".join(line for part in found.values() for line in part["lines"])
+    for op in ("copy", "radius", "knn", "hilbert", "segment_sum", "type_pair_sums", "received_signal", "pair_logits", "complex",
                "neighborhood_enrichment", "edge_scores_null", "moran", "cluster_means", "edge_attention bfloat16",
                "attention by tiles", "csr_encoder", "transport", "torch-geometric"):  # fmt: skip
         assert op in table
 
 
-def test_a_part_of_the_benchmark_that_fails_is_named_and_the_others_stay(small_gpu, emulated, monkeypatch):
+def test_a_part_that_fails_is_named_and_the_others_go_on(small_gpu, emulated, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("no such clock")
 
-    for name in ("neighbours", "attentions", "flex", "geometric"):
-        monkeypatch.setattr(f"gpu_bench.{name}", broken)
-    for name in (
-        "gpu_bench_ligrec.ours",
-        "gpu_bench_nulls.of_labels",
-        "gpu_bench_nulls.of_graphs",
-        "gpu_sparse.solver",
-    ):
-        monkeypatch.setattr(name, lambda *_: [])
+    monkeypatch.setattr("gpu_bench.neighbours", broken)
     with kernels(emulated):
-        lines = small_gpu.benchmark()
-    assert "- attention: not measured (RuntimeError: no such clock)" in lines
-    assert any(line.startswith("| segment_sum") for line in lines)
-    assert sorted(name.split(":")[0] for name in small_gpu.broken) == ["- attention", "- neighbours"]  # not the peers
+        small_gpu.work(["time: neighbours", "time: sums"])
+    found = results(capsys.readouterr().out)
+    assert found["time: neighbours"]["error"] == "RuntimeError: no such clock"
+    assert found["time: sums"]["lines"][0].startswith("| segment_sum")
+
+
+def test_a_process_that_lost_its_gpu_ends(small_gpu, monkeypatch, capsys):
+    def illegal():
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(small_gpu, "parts", lambda: {"a": list, "b": list})
+    monkeypatch.setattr(torch.cuda, "synchronize", illegal)
+    with pytest.raises(SystemExit, match="3"):
+        small_gpu.work(["a", "b"])
+    assert list(results(capsys.readouterr().out)) == ["a"]
+
+
+WORKER = """
+import json, sys, time
+for name in sys.argv[1:]:
+    print("{noise")
+    if name == "hangs":
+        time.sleep(600)
+    if name == "dies":
+        sys.exit(7)
+    if name == "torn":
+        print("@result {", flush=True)
+    print("@result " + json.dumps({"part": name, "lines": [name.upper()], "error": ""}), flush=True)
+    if name == "loses":
+        sys.exit(3)
+"""
+
+
+def test_a_part_that_hangs_or_ends_its_process_does_not_stop_the_others(scripts, monkeypatch):
+    check = scripts("gpu_check")
+    monkeypatch.setattr(check, "PART_SECONDS", 5)
+    command = [sys.executable, "-c", WORKER]
+    names = ["a", "dies", "b", "hangs", "c", "torn", "loses", "d"]
+    found = list(check.supervised(names, check.elapsed() + 300, command))
+    assert [r.part for r in found] == names
+    assert [r.part for r in found if not r.lines] == ["dies", "hangs"]
+    assert "ended with 7" in found[1].error
+    assert "too long" in found[3].error
+    over = list(check.supervised(["a"], check.elapsed() - 1, command))
+    assert over[0].error == "not begun, the time was over"
+
+
+MEMCHECK = "========= COMPUTE-SANITIZER\n========= ERROR SUMMARY: {} errors\n"
+CASES = '@result {{"part": "small cases", "lines": {}, "error": ""}}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "clean"),
+    [
+        (CASES.format("[]") + MEMCHECK.format(0), 0, True),
+        (CASES.format("[]") + MEMCHECK.format(2), 9, False),
+        (CASES.format('["x differs"]') + MEMCHECK.format(0), 0, False),
+        (MEMCHECK.format(0), 1, False),
+        (CASES.format("[]"), 0, False),
+    ],
+)
+def test_a_sanitizer_is_believed_only_when_the_cases_came_to_their_end(scripts, text, code, clean):
+    assert (scripts("gpu_check").verdict("memcheck", text, code, 1.0).error == "") == clean
 
 
 def test_what_a_gpu_showed_is_written_whatever_fails(scripts, monkeypatch, tmp_path):
     check = scripts("gpu_check")
+    result = check.Result
 
-    def broken():
-        raise RuntimeError("out of clocks")
+    def supervised(names, until):
+        if names[0].startswith("time: "):
+            yield result("time: sums", ["| a row |"], "")
+            yield result("time: FlexAttention", [], "no compiler")
+            yield result("time: attention", [], "out of clocks")
+        else:
+            yield result("kernels", ["all loaded"], "")
+            yield result("check: nulls", ["moran differs"], "")
 
     for name, does in {
         "cuda_status": lambda: (True, "sm_90"),
-        "run_cases": list,
         "heading": lambda why: [f"# On {why}"],
-        "kernels": lambda: ["all loaded"],
-        "large_cases": lambda: ["moran differs"],
-        "sanitizers": broken,
-        "benchmark": lambda: ["a table"],
-        "broken": [],
+        "supervised": supervised,
+        "sanitizers": lambda: iter([result("memcheck", ["memcheck: 1 error"], "exit code 9")]),
     }.items():
         monkeypatch.setattr(check, name, does)
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "results.md")])
-    with pytest.raises(SystemExit, match="moran differs\nRuntimeError: out of clocks"):
+    with pytest.raises(SystemExit) as stopped:
         check.main()
+    assert str(stopped.value).splitlines() == [
+        "check: nulls: moran differs", "time: attention: out of clocks", "memcheck: exit code 9"
+    ]  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["results.md"]
     written = (tmp_path / "results.md").read_text()
-    places = [written.index(part) for part in ("# On sm_90", "all loaded", "Failures: 1", "Not finished", "a table")]
+    parts = ("# On sm_90", "all loaded", "failures: 1", "- nulls: moran differs", "| a row |", "- FlexAttention: not measured",
+             "- memcheck: 1 error")  # fmt: skip
+    places = [written.index(part) for part in parts]
     assert places == sorted(places)
 
 

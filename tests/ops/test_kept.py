@@ -1,4 +1,5 @@
 import gc
+from types import SimpleNamespace
 
 import torch
 
@@ -38,6 +39,25 @@ def test_a_tensor_that_tells_nothing_of_writes_is_never_trusted():
         indices[0] = 5
         assert total(indptr, indices) == 7
         assert total(indptr.clone(), torch.tensor([4])) == 4
+
+
+def test_on_a_gpu_a_result_is_of_its_stream_and_none_is_kept_of_a_graph(monkeypatch):
+    calls, now = [], {"stream": 1, "captures": False}
+    build = kept(lambda indptr, indices: calls.append(now["stream"]) or len(calls))
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: now["captures"])
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=now["stream"]))
+    given = torch.tensor([0]), torch.tensor([1]).as_subclass(OnGpu)
+    assert build(*given) == build(*given) == 1
+    now["captures"] = True
+    assert build(*given) == 2
+    now["captures"] = False
+    assert build(*given) == 1
+    now["stream"] = 2
+    assert build(*given) == build(*given) == 3
 
 
 def test_nothing_at_all_is_kept_as_well():

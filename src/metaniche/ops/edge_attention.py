@@ -70,7 +70,8 @@ def edge_attention(
     _check(q_NHD, k_NHD, v_NHD, indptr, indices, bias_EH, null_H)
     asked, dtype = q_NHD.dtype, torch.promote_types(q_NHD.dtype, torch.float32)
     bias, null = bias_EH.to(dtype), null_H.to(dtype)
-    if not (q_NHD.dtype == torch.bfloat16 and _chosen(q_NHD) == "cuda"):
+    alike = all(x.dtype == torch.bfloat16 for x in (q_NHD, k_NHD, v_NHD))
+    if not (alike and _chosen(q_NHD) == "cuda"):
         q_NHD, k_NHD, v_NHD = (x.to(dtype) for x in (q_NHD, k_NHD, v_NHD))
     with torch.autocast(q_NHD.device.type, enabled=False):
         out, _ = torch.ops.metaniche.edge_attention(q_NHD, k_NHD, v_NHD, indptr, indices, bias, null, dropout, seed)
@@ -111,6 +112,7 @@ def _chosen(q: Tensor) -> str:
 def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
+        indptr, indices = dense(indptr, indices)
         inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
         return cuda.forward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
@@ -124,6 +126,7 @@ def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
 def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
+        indptr, indices = dense(indptr, indices)
         inputs = *dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse)
         tiles = tiles_for(q, indptr, indices), tiles_for(q, *by_sender(indptr, indices)[:2])
         return cuda.backward(*inputs, dropout, seed, *tiles)

@@ -83,7 +83,7 @@ def _run(name: str, x: Tensor, indptr: Tensor) -> Tensor:
     if chosen == "reference":
         return getattr(reference, name)(x, indptr)
     if chosen == "cuda":
-        return getattr(cuda, name)(*dense(x), indptr)
+        return getattr(cuda, name)(*dense(x, indptr))
     width = math.prod(x.shape[1:])
     out = torch.empty((n_rows, width), dtype=x.dtype)
     getattr(native(), name)(*dense(x.reshape(len(x), width), indptr), out)

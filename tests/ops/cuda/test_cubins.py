@@ -16,6 +16,7 @@ def compiler(monkeypatch, tmp_path):
     monkeypatch.setenv(cubins.VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(cubins, "PACK", tmp_path / "pack")
     monkeypatch.setattr(compile, "nvrtc_version", lambda: (13, 0))
+    monkeypatch.setattr(compile, "prefer", lambda major: None)
     monkeypatch.setattr(compile, "compile_cubin", lambda *args: calls.append(args) or (b"\x7fELF code", "log"))
     return calls
 

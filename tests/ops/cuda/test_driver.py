@@ -101,6 +101,12 @@ def test_the_first_use_is_not_captured(fake, monkeypatch):
     assert gpu._function(KERNEL, {}, 0) == "cuModuleGetFunction"
 
 
+def test_a_device_that_is_first_used_under_capture_is_not_waited_for(fake, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(KernelError, match="k is loaded at its first use"):
+        driver.Gpu()._context(0, "k")
+
+
 def test_a_module_that_does_not_load_says_what_to_do(monkeypatch):
     monkeypatch.setattr(driver, "_driver", lambda: FakeCuda(12080, failing=("cuModuleLoadData",)))
     monkeypatch.setattr(cubins, "cubin", lambda *args: (b"code", "cache"))
@@ -187,7 +193,14 @@ def test_the_real_bindings_hand_over_what_the_driver_is_to_get(tmp_path):
 
 @pytest.mark.parametrize(
     ("arch", "code"),
-    [("sm_80", "sm_80"), ("sm_86", "sm_80"), ("sm_89", "sm_80"), ("sm_90", "sm_90"), ("sm_103", "sm_100")],
+    [
+        ("sm_80", "sm_80"),
+        ("sm_86", "sm_80"),
+        ("sm_89", "sm_80"),
+        ("sm_90", "sm_90"),
+        ("sm_103", "sm_100"),
+        ("sm_87", "sm_87"),
+    ],
 )
 def test_minor_versions_run_the_code_of_their_major(arch, code):
     assert driver.code_for(arch) == code

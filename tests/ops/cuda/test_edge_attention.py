@@ -78,6 +78,17 @@ def test_the_public_op_runs_it_and_trains_through_it(simt, on_gpu, dropout):
         assert (own.double() - other).norm() < 0.03 * other.norm()
 
 
+def test_tensors_of_two_dtypes_and_a_graph_whose_numbers_lie_apart_are_read_like_others(simt, on_gpu):
+    near = cases.random_graph(11)
+    _, (q, k, v, indptr, indices, bias, null) = cases.problem(near, 2, 8, torch.float32, "cpu")
+    apart = [torch.stack((x, x), 1)[:, 0] for x in (indptr, indices)]
+    with simt(), on_gpu("edge_attention"):
+        mixed = public(q.bfloat16(), k, v, *apart, bias, null)
+        alike = public(q.bfloat16().float(), k, v, indptr, indices, bias, null)
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed, alike.bfloat16())
+
+
 def test_backend_cuda_refuses_tensors_of_the_cpu():
     _, tensors = cases.problem(cases.random_graph(5), 2, 4, torch.float32, "cpu")
     with use_backend("cuda"), pytest.raises(KernelError, match="found cpu"):

@@ -42,6 +42,15 @@ def test_the_public_op_runs_it_and_differentiates(simt, on_gpu):
     torch.testing.assert_close(found, run(*floats))
 
 
+def test_without_heads_nothing_has_a_gradient(simt, on_gpu):
+    (left, right, weight, _), (*_, lig, rec, indptr, indices), _ = cases.problem(2, 4, 6, density=0.6)
+    floats = [x.requires_grad_() for x in (left, right, weight[:0])]
+    with simt(), on_gpu("pair_logits"):
+        out = public.pair_logits(*floats, lig, rec, indptr, indices)
+        assert out.shape == (indices.numel(), 0)
+        assert all((x == 0).all() for x in torch.autograd.grad(out.sum(), floats[:2]))
+
+
 def test_heads_share_memory_as_far_as_it_goes():
     assert op.columns_for(4, 704, 704, 4) == 4
     assert op.columns_for(32, 704, 704, 4) == op.MOST_COLUMNS

@@ -36,4 +36,6 @@ def test_the_public_ops_run_it_and_differentiate(simt, on_gpu, public):
     with simt(), on_gpu("segment"):
         found = public(x, indptr)
         assert gradcheck(lambda x: public(x, indptr), x.requires_grad_())
+        apart = torch.stack((indptr, indptr), 1)[:, 0]
+        assert torch.equal(public(x, apart), found)
     assert torch.allclose(found, public(x, indptr), atol=1e-12)

@@ -133,7 +133,7 @@ radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i
             const i64* __restrict__ base, const i64* __restrict__ occupied, const i32* __restrict__ starts, i64 n,
             i64 samples, i64 n_occupied, i64 n_starts, double outer, double inner, float outer_surely,
             float outer_maybe, float inner_surely, float inner_maybe, const i64* __restrict__ indptr, i64 edges,
-            i32* __restrict__ columns, float* __restrict__ lengths) {
+            i32* columns, float* lengths) {  // not restrict: lanes read what other lanes wrote
     const Team team(n);
     const i64 i = team.row;
     const CellList cells{axes, n, low, side, bins, base, occupied, starts, n_occupied};

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from metaniche import __version__
@@ -49,6 +51,17 @@ def fingerprint(source: str, defines: Defines, arch: str) -> str:
     """Changes with anything that the machine code depends on, but for the compiler's version."""
     parts = [__version__, *flags(defines, arch), *(part for item in sorted(texts(source).items()) for part in item)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+@cache
+def prefer(major: int) -> None:
+    """Take the NVRTC of CUDA `major` where it is installed beside a newer one, which cuda-bindings would find first."""
+    found = find_spec("nvidia")
+    for folder in map(Path, found.submodule_search_locations if found else ()):
+        library = folder / ("cuda_nvrtc" if major < 13 else f"cu{major}") / "lib" / f"libnvrtc.so.{major}"
+        if library.is_file():
+            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # what is loaded is what is found
+            return
 
 
 @cache

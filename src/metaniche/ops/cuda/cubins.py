@@ -33,6 +33,8 @@ def cubin(source: str, defines: Defines, arch: str, driver: tuple[int, int] | No
             code = read_pack(pack_path(arch, major)).get(key)
             if code is not None:
                 return code, "pack"
+    if driver is not None:
+        compile.prefer(driver[0])
     major, minor = compile.nvrtc_version()
     if driver is not None and major > driver[0]:
         raise KernelError(

@@ -17,6 +17,8 @@ from metaniche.ops.cuda.specs import SCALARS, Argument, Array, Defines, Kernel
 
 log = logging.getLogger(__name__)
 
+INTEGRATED = (87, 101)  # compute capabilities, times ten
+
 
 class Gpu:
     """Loads machine code and launches it with cuda-bindings; needs neither nvcc nor a toolkit."""
@@ -39,7 +41,7 @@ class Gpu:
         if device.type != "cuda":
             raise KernelError(f"Expected the tensors of {kernel.name} on a CUDA device, found {device}.")
         with torch.cuda.device(device):
-            _ok(*self._cuda.cuCtxSetCurrent(self._context(device.index)))
+            _ok(*self._cuda.cuCtxSetCurrent(self._context(device.index, kernel.name)))
             function = self._function(kernel, defines, device.index)
             values, pointers = _packed(kernel, arguments)
             stream = torch.cuda.current_stream(device).cuda_stream
@@ -53,9 +55,10 @@ class Gpu:
         major, minor = torch.cuda.get_device_capability(index)
         return f"sm_{major}{minor}"
 
-    def _context(self, index: int):
+    def _context(self, index: int, name: str):
         """The context that torch uses."""
         if index not in self._contexts:
+            _refuse_capture(name)
             torch.cuda.current_stream(index).synchronize()  # torch has initialised the device
             handle = _ok(*self._cuda.cuDeviceGet(index))
             self._contexts[index] = _ok(*self._cuda.cuDevicePrimaryCtxRetain(handle))
@@ -65,9 +68,7 @@ class Gpu:
         module = kernel.source, index, tuple(sorted(defines.items()))
         found = self._functions.get((module, kernel.name))
         if found is None:
-            if torch.cuda.is_current_stream_capturing():
-                what = "is loaded at its first use, which a CUDA graph cannot capture. Run the op once before."
-                raise KernelError(f"{kernel.name} {what}")
+            _refuse_capture(kernel.name)
             with self._lock:
                 if module not in self._modules:
                     self._modules[module] = self._load(kernel, defines, index)
@@ -83,6 +84,12 @@ class Gpu:
         except KernelError as error:
             hint = "Update the driver, or install the nvidia-cuda-nvrtc of its CUDA version."
             raise KernelError(f"{error} The driver serves CUDA {self.version}. {hint}") from error
+
+
+def _refuse_capture(name: str) -> None:
+    if torch.cuda.is_current_stream_capturing():
+        what = "is loaded at its first use, which a CUDA graph cannot capture. Run the op once before."
+        raise KernelError(f"{name} {what}")
 
 
 @cache
@@ -113,8 +120,11 @@ def _status(index: int | None) -> tuple[bool, str]:
 
 
 def code_for(arch: str) -> str:
-    """The architecture to compile for: machine code of sm_80 runs on sm_86 and sm_89, as that of sm_100 on sm_103."""
+    """The architecture to compile for: machine code of sm_80 runs on sm_86 and sm_89, as that of sm_100 on sm_103; but not on
+    the integrated GPUs of Jetson, which run their own alone."""
     number = int(arch.removeprefix("sm_"))
+    if number in INTEGRATED:
+        return arch
     return f"sm_{number // 10 * 10}"
 
 

@@ -136,7 +136,7 @@ def _grad_near(
 ) -> Tensor:
     """The gradient of what the rows' own cells express, in its storage."""
     heads, pairs, dense = weight.shape[0], far_P.numel(), near.ptr is None
-    if pairs == 0:
+    if pairs == 0 or heads == 0:
         return torch.zeros_like(near.values)
     far = side(far, far_P)
     if not columns_for(heads, far.genes, 0, weight.element_size()):
