@@ -130,7 +130,7 @@ def test_signals_under_some_pairs_are_those_of_a_network_in_which_the_others_wei
 
 
 def test_gradients_reach_every_parameter(tissue):
-    model = network()
+    model = network().train()
     torch.nn.init.normal_(model.pool.weight.weight)
     out = model(**tissue)
     (out.bag_logits.sum() + out.penalty).backward()
@@ -201,8 +201,11 @@ def test_a_step_on_a_gpu_waits_for_little(tissue, pairs, most):
     """For how many cells are judged, how many edges come from surroundings, and how many each relation has."""
     with accelerator():
         there = {key: part.to(ELSEWHERE) for key, part in tissue.items()}
-        made = network(pairs=pairs).to(ELSEWHERE)
+        made = network(pairs=pairs).train().to(ELSEWHERE)
         waits.clear()
         out = made(**there)
         (out.bag_logits.sum() + out.penalty).backward()
         assert waits == ["aten.nonzero.default"] * most
+        waits.clear()
+        assert made.eval()(**there).penalty is None
+        assert waits == ["aten.nonzero.default"] * (most - 1)

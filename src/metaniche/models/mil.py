@@ -13,7 +13,8 @@ from metaniche.nn.additive_pooling import AdditiveAttentionPooling
 class MILOutput(NamedTuple):
     """cell_logits (N, K), attention (N,) summing to 1 per bag, bag_logits (B, K), embedding (N, width).
 
-    Where cell logits are a sum of named terms, `terms` (N, T, K) holds them; `penalty` is added to the loss in training.
+    Where cell logits are a sum of named terms, `terms` (N, T, K) holds them; `penalty`, there in training only,
+    is added to the loss.
     """
 
     cell_logits: Tensor

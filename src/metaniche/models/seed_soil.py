@@ -150,8 +150,9 @@ class SeedSoil(MIL):
         if self.around is not None:
             soil = self.around(own, _heard_from(graph, surroundings))
             terms["soil"], h = self.of_soil(soil), h + soil
-            judged = candidates.nonzero()[:, 0]
-            penalty = self.orthogonality * shared_variance(own[judged], soil[judged])
+            if self.training:  # a share of a forward pass worth saving where nothing is learned
+                judged = candidates.nonzero()[:, 0]
+                penalty = self.orthogonality * shared_variance(own[judged], soil[judged])
         if self.organs is not None:
             waits = self.organs(signals)
             terms["soil"] = terms["soil"] + (waits if surroundings is None else waits * ~surroundings[:, None])
