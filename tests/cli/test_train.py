@@ -101,6 +101,7 @@ def test_two_processes_train_one_network(tmp_path, what):
     status, said = run("train", tmp_path, "run_name=ddp", "trainer=ddp_cpu", "report=false", *TINY, *what)
     assert status == 0, said
     assert "GLOBAL_RANK: 1, MEMBER: 2/2" in said
+    assert said.count("Training on") == 1
     assert (tmp_path / "runs/ddp/bundle/weights.safetensors").is_file()
 
 

@@ -50,6 +50,9 @@ DECIDING = (
 @verb("train")
 def main(config: DictConfig) -> None:
     started = time.monotonic()
+    if rank_zero_only.rank != 0:  # one process of several speaks for all
+        for name in ("metaniche", __name__):
+            logging.getLogger(name).setLevel(logging.WARNING)
     run_dir = Path(config.paths.run_dir)
     fit, seed, share = fit_config(config), number(config, "seed"), number(config, "holdout", float)
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
