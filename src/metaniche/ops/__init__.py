@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the performance core.
+"""Tensors in, tensors out: the performance core. All names here are public, whether or not a room of this package calls them.
 
 `reference/` holds the plain implementation of every op under its name. May import errors only.
 """
