@@ -43,6 +43,7 @@ pack: $(STAMP)
 GPU_PYTHON ?= $(BIN)/python
 GPU_OUT ?= docs/gpu_results.md
 gpu:
+	rm -rf build/gpu
 	-$(GPU_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --upgrade --target build/gpu .
 	PYTHONPATH=build/gpu:src:$$PYTHONPATH $(GPU_PYTHON) scripts/gpu_check.py --out $(GPU_OUT)
 

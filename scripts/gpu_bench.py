@@ -17,11 +17,11 @@ GIB = 2**30
 HELD_CYCLES = 4_000_000  # the GPU waits about two milliseconds, in which the launches of a run are lined up
 COPY_WORDS = (
     f"Event timing, {ROUNDS} runs over {SETS} input sets after a warm-up. Bound: the fewest bytes (each input read once, each "
-    "output written once) at the copy bandwidth, which is measured in the run and is a row of the table; of transport the "
-    "bytes of all its kernel products, of permutations the additions. Small inputs may lie in the cache, which the bound does "
-    "not know. The edges by sender and the tiles of attention, which it takes where they pay, are made once a graph and are "
-    "not in these times, but for Moran's. Launches are lined up before a run is timed; an op that waits for the GPU on its "
-    "way, or ends on the processor (tails of nulls, checks of transport), is timed with that."
+    "output written once) at the copy bandwidth of the process that measures, of which one is a row of the table; of "
+    "transport the bytes of all its kernel products, of permutations the additions. Small inputs may lie in the cache, which "
+    "the bound does not know. The edges by sender and the tiles of attention, which it takes where they pay, are made once a "
+    "graph and are not in these times, but for Moran's. Launches are lined up before a run is timed; an op that waits for the "
+    "GPU on its way, or ends on the processor (tails of nulls, checks of transport), is timed with that."
 )
 HEADER = (
     "| op | size | median ms | range | bound ms | of the bound | peak GiB beyond inputs |",

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ OURS_ALONE = ("--report-api-errors", "no", "--kernel-name-exclude", "kns=_Z")
 # Seconds from the start after which a stage starts nothing more, and what one part may take.
 CHECKED_BY, TIMED_BY, OVER_BY = 190, 330, 440
 PART_SECONDS, KERNEL_SECONDS = 75, 150
+TIME_OVER = "not begun, the time was over"
 started = time.perf_counter()
 
 
@@ -76,7 +78,7 @@ def supervised(names: Sequence[str], until: float, command: Sequence[str] | None
     remaining = list(names)
     while remaining:
         if elapsed() > until:
-            yield from (Result(name, [], "not begun, the time was over") for name in remaining)
+            yield from (Result(name, [], TIME_OVER) for name in remaining)
             return
         process = subprocess.Popen([*command, *remaining], stdout=subprocess.PIPE, text=True, start_new_session=True)
         said: queue.Queue[Result | None] = queue.Queue()
@@ -133,20 +135,22 @@ def sanitizers() -> Iterator[Result]:
         return
     # Tensors of their own: else what is read beyond one still lies in the pool of torch.
     env = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    running = {}
+    running, said = {}, {}
     for tool in SANITIZERS:  # at the same time: most of their work is the processor's
         options = ["--tool", tool, "--error-exitcode", "9", *OURS_ALONE]
         command = [program, *options, sys.executable, gpu_parts.__file__, gpu_parts.SMALL]
-        running[tool] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+        said[tool] = tempfile.TemporaryFile("w+")  # noqa: SIM115  a pipe that nobody reads would stop it
+        running[tool] = subprocess.Popen(command, stdout=said[tool], text=True, env=env, start_new_session=True)
     clock = elapsed()
     for tool, process in running.items():
         try:
-            text, _ = process.communicate(timeout=max(5.0, OVER_BY - elapsed()))
+            process.wait(timeout=max(5.0, OVER_BY - elapsed()))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             yield Result(tool, [], f"stopped after {elapsed() - clock:.0f} s, nothing can be said")
             continue
-        yield verdict(tool, text, process.returncode, elapsed() - clock)
+        said[tool].seek(0)
+        yield verdict(tool, said[tool].read(), process.returncode, elapsed() - clock)
 
 
 def verdict(tool: str, text: str, code: int, seconds: float) -> Result:
@@ -163,7 +167,7 @@ def verdict(tool: str, text: str, code: int, seconds: float) -> Result:
 
 def document(head: list[str], found: Sequence[Result]) -> str:
     """docs/gpu_results.md, as far as is known."""
-    checks = [r for r in found if r.part == gpu_parts.SMALL or r.part.startswith("check: ")]
+    checks = _checks(found)
     times = [r for r in found if r.part.startswith("time: ")]
     others = [r for r in found if r.part in ("compute-sanitizer", *SANITIZERS)]
     wrong = [f"- {r.part.removeprefix('check: ')}: {text}" for r in checks for text in (*r.lines, r.error) if text]
@@ -195,15 +199,14 @@ def document(head: list[str], found: Sequence[Result]) -> str:
 
 
 def failures(found: Sequence[Result]) -> list[str]:
-    """What of our own went wrong; peers may be absent, and a sanitizer may be."""
-    peers = {f"time: {name}" for name in gpu_parts.PEERS}
-    checks = [
-        f"{r.part}: {text}"
-        for r in found
-        if r.part == gpu_parts.SMALL or r.part.startswith("check: ")
-        for text in r.lines
-    ]
-    return checks + [f"{r.part}: {r.error}" for r in found if r.error and r.part not in peers]
+    """What of our own went wrong; peers may be absent, and the time may be over before all is measured."""
+    beside = {f"time: {name}" for name in gpu_parts.PEERS} | {r.part for r in found if r.error == TIME_OVER}
+    checks = [f"{r.part}: {text}" for r in _checks(found) for text in r.lines]
+    return checks + [f"{r.part}: {r.error}" for r in found if r.error and r.part not in beside]
+
+
+def _checks(found: Sequence[Result]) -> list[Result]:
+    return [r for r in found if r.part == gpu_parts.SMALL or r.part.startswith("check: ")]
 
 
 def heading(status: str) -> list[str]:

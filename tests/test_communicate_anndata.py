@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from metaniche.communicate import Analysis
 from metaniche.communicate_anndata import (
@@ -190,6 +191,25 @@ def test_a_sample_that_cannot_be_read_is_left_out_of_signals_and_of_places(joine
     assert cells.notna().any(axis=1).tolist() == (adata.obs[keys.SAMPLE] == good).tolist()
     with pytest.raises(InputError, match="finite"):
         pair_in_tissue(adata[adata.obs[keys.SAMPLE] == bad].copy(), "CXCL12", "CXCR4")
+
+
+def test_a_sample_with_few_expressed_genes_is_left_out_of_matched_pairs(joined):
+    adata, (poor, good) = joined
+    adata.obsm[keys.SPATIAL][0] = 0.0
+    x = adata.X.toarray()
+    x[(adata.obs[keys.SAMPLE] == poor).to_numpy(), 10:] = 0
+    adata.X = sparse.csr_array(x)
+    config = SignalConfig(null_model="matched_pairs", n_permutations=9)
+    table, _, about = communicate_anndata(adata, resource(), config, GRAPH)
+    assert set(table[keys.SAMPLE]) == {good}
+    assert "at least 20 expressed genes" in about["left_out"][poor]
+
+
+def test_a_mistyped_pair_is_named_whatever_else_is_wrong(joined):
+    adata, _ = joined
+    read = samples_of(adata, GRAPH, **PLAIN, typed=False)
+    with pytest.raises(InputError, match="Did you mean 'CXCL12 - CXCR4'"):
+        local_anndata(adata, read, resource(), SignalConfig(), "lee", [("CXCL12", "CXCR")])
 
 
 def test_signals_do_not_ask_which_cells_are_malignant(adata):

@@ -316,6 +316,16 @@ def test_signals_at_their_place_refuse_what_they_cannot_draw(tumours, draw):
         draw(AnnData(adata.X, adata.obs, adata.var, obsm=dict(adata.obsm)), *PAIR, ids[0])
 
 
+@pytest.mark.parametrize("kind", [list, pd.Series, pd.Categorical, pd.Index, lambda ids: dict.fromkeys(ids)])
+def test_samples_may_be_named_in_any_collection(adata, kind):
+    assert len(pl.metastatic_potential(adata, kind(["a", "b"])).axes) == 3
+
+
+def test_samples_whose_ids_are_numbers_may_be_named_by_them(adata):
+    adata.obs["sample_id"] = adata.obs["sample_id"].map({"a": 1, "b": 2}).astype(int)
+    assert len(pl.metastatic_potential(adata, 1).axes) == 2
+
+
 def test_length_scale_is_of_the_recorded_score(tumours):
     adata, ids = tumours
     ends = "caf", "malignant", ids[1]

@@ -109,7 +109,7 @@ def _of_each(
     read: Samples, make: Callable[[PreparedSample, Tell | None], Found]
 ) -> tuple[list[tuple[PreparedSample, Found]], dict[str, str]]:
     """What is made of every sample, with progress, and the samples that are left out with the reason."""
-    kept, left_out, total = [], dict(read.left_out), len(read.prepared)
+    kept, left_out, total = [], {}, len(read.prepared)
     with Progress() as progress:
         for number, sample in enumerate(read.prepared):
             tell = within(progress, number, total, sample.sample_id)
@@ -118,6 +118,7 @@ def _of_each(
                 left_out[sample.sample_id] = found
             else:
                 kept.append((sample, found))
+    left_out |= read.left_out  # what all samples share comes first
     say_left_out(left_out, total + len(read.left_out))
     return kept, left_out
 
@@ -157,8 +158,8 @@ def local_anndata(
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair, NaN where a cell was
-    dropped on reading; `signaling.global_scores` of its samples; and the samples that are left out with the reason, such as a
-    pair that is not measured there. `pairs` None: all that are measured.
+    dropped on reading; `signaling.global_scores` of its samples; and the samples that are left out with the reason. `pairs`
+    None: all that are measured. Raises InputError for a pair that is not.
     """
     chosen = None if pairs is None else _checked_pairs(pairs)
 
@@ -271,8 +272,8 @@ def pair_in_tissue(
         feature_kind=feature_kind or about.get("feature_kind", "counts"),
         typed=False,
     )
-    for why in read.left_out.values():
-        raise InputError(why)
+    if read.left_out:
+        raise InputError(next(iter(read.left_out.values())))
     (sample,) = read.prepared
     pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
     expression = pairs_of(sample, pair, config)

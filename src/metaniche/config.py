@@ -340,8 +340,9 @@ def _loggers(config: DictConfig, folder: Path) -> list:
         import wandb
 
         wandb.finish()  # else the second member would write on in the run of the first
-        whole = loggers["wandb"]["name"]
-        loggers["wandb"] |= {"name": f"{whole}/{folder.name}", "group": whole}
+        given = loggers["wandb"]
+        whole = given.get("name") or config.run_name
+        loggers["wandb"] |= {"name": f"{whole}/{folder.name}", "group": given.get("group") or whole}
     return [instantiate(logger) for logger in loggers.values()]
 
 

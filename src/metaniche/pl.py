@@ -87,7 +87,7 @@ def roc(predictions: pd.DataFrame, highlight: Sequence[str] | None = None) -> Fi
 
 
 def kaplan_meier(predictions: pd.DataFrame, model: str | None = None, time_label: str = "Time") -> Figure:
-    """Kaplan-Meier curves by held-out risk: columns model, patient_id, risk, time, event and optional repeat.
+    """Kaplan-Meier curves by held-out risk: columns model, patient_id, risk, time, event and optional repeat and score.
 
     `model` None: the first one. Groups as in `report.figures.risk_groups`.
     """
@@ -327,7 +327,7 @@ def _known(sample: str | Sequence[str] | None, ids: pd.Series, where: str) -> li
     """The samples asked for, all of which must be there; None: no wish."""
     if sample is None:
         return None
-    wanted = [str(s) for s in (sample if isinstance(sample, (list, tuple, set, pd.Index, np.ndarray)) else [sample])]
+    wanted = [str(s) for s in ([sample] if isinstance(sample, str) or np.isscalar(sample) else sample)]
     known = ids.astype(str).unique()
     absent = [s for s in wanted if s not in known]
     if absent:

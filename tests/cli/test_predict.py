@@ -26,6 +26,15 @@ def test_held_out_samples_are_scored_into_anndata_and_a_flat_table(trained, tmp_
     assert flat[keys.POTENTIAL].notna().sum() == (scored.obs["cell_type"] == "malignant").sum()
 
 
+def test_predictions_may_be_jobs_of_a_multirun(trained, tmp_path):
+    folder, _ = trained
+    source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0]
+    outputs = ",".join(f"{tmp_path}/{name}.h5ad" for name in "ab")
+    status, said = run("predict", folder, "-m", "bundle=runs/tiny/bundle", f"input={source}", f"output={outputs}")
+    assert status == 0, said
+    assert all((tmp_path / f"{name}.h5ad").is_file() for name in "ab")
+
+
 def test_genes_in_another_order_give_the_same_values(trained, tmp_path):
     folder, _ = trained
     source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0]

@@ -209,6 +209,9 @@ def test_changes_asked_for_after_the_end_are_tried(search_in, folds):
     table = more.trials(folds[:1])
     assert (table["state"] == "complete").all()
     assert set(table["optim.lr"].iloc[-2:]) == {0.11, 0.19}
+    running = more.study(folds[0]).ask(more.config.distributions())
+    running.set_user_attr("alive", {"host": "another", "pid": 1, "at": time.time()})
+    assert not more.run(folds[0])  # not yet judged
 
 
 def test_a_trial_that_was_taken_for_killed_does_not_end_its_worker(search_in, folds, caplog):

@@ -36,6 +36,14 @@ def test_orders_that_are_none_are_refused(hearing, small_cohort):
         deletion_curves(hearing, small_cohort[0][:2], range(4))
 
 
+def test_a_network_without_a_signals_term_is_refused(hearing, small_cohort):
+    deaf = copy.deepcopy(hearing)
+    for network in deaf.members:
+        network.families.clear()
+    with pytest.raises(ConfigError, match="whose network hears pairs"):
+        deletion_curves(deaf, small_cohort[0], range(4))
+
+
 def test_shuffled_orders_are_shown_by_their_mean_and_random_ones_with_their_spread():
     table = curve_table("n", [4], np.array([[[2.0, 0.5, 0.1, -0.3, 0.2, 0.0], [4.0, 1.0, 0.2, -0.6, 0.4, 0.0]]]), 2)
     assert table[["n", "curve"]].to_numpy().tolist() == [[4, "deletion"], [4, "insertion"]]

@@ -37,7 +37,7 @@ def test_an_absent_file_gives_no_picture(make_run, part, draw):
 def test_maps_are_png_with_their_rule_and_attention_beside_them(make_run):
     maps = pictures.map_pictures(make_run())
     assert [m.uri[:14] for m in maps] == ["data:image/png"] * 2
-    assert "all 6" in maps[0].caption
+    assert "the 6 with the highest" in maps[0].caption
     assert "had not seen its patient" in maps[0].caption
     assert "not an explanation" in maps[1].caption
     assert "of each malignant cell" in maps[0].caption

@@ -107,7 +107,9 @@ def test_signals_are_compared_within_strata():
     found = differential_communication(both, groups, strata=["niche"], n_permutations=100)
     assert set(found["niche"]) == {"front", "core"}
     assert len(found) == 4
-    assert (found.loc[found["niche"] == "core", "difference"] == 0).all()
+    core = found[found["niche"] == "core"]
+    assert (core["difference"] == 0).all()
+    assert core[["low", "high"]].isna().all(axis=None)  # nothing varies
 
 
 def test_patients_without_a_group_and_signals_of_few_patients_are_left_out():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
@@ -137,8 +137,11 @@ def test_p_of_complexes_is_no_smaller_than_pairs_allow():
     assert (np.concatenate(drawn) <= 0.01).mean() < 0.16
 
 
-@pytest.mark.parametrize(("genes", "n"), [(LEAST_GENES - 1, 10), (40, 0)])
-def test_a_panel_too_small_to_draw_from_is_refused(genes, n):
+@pytest.mark.parametrize(
+    ("genes", "n", "error", "words"),
+    [(LEAST_GENES - 1, 10, InputError, "at least 20 expressed genes, found 19"), (40, 0, ConfigError, "n_random >= 1")],
+)
+def test_a_panel_too_small_to_draw_from_is_refused(genes, n, error, words):
     _, x, graph, types = tissue(4)
-    with pytest.raises(ConfigError, match="at least 20 expressed genes and n_random"):
+    with pytest.raises(error, match=words):
         matched_pairs_null(problem_of(x, graph, [["g1", "g2"]]), x[:, :genes], np.array([[1, 2]]), types, 2, n_random=n)

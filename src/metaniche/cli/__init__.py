@@ -44,9 +44,8 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
         @hydra.main(version_base="1.3", config_path="pkg://metaniche.configs", config_name=name)
         def command(config: DictConfig) -> None:
             _calm_warnings()
-            if (
-                HydraConfig.get().mode == RunMode.MULTIRUN and "run_dir" in config.paths
-            ):  # -m: every job has its own folder
+            of_many = HydraConfig.get().mode == RunMode.MULTIRUN
+            if of_many and "run_dir" in config.get("paths", {}):  # -m: every job has its own folder
                 config.paths.run_dir = HydraConfig.get().runtime.output_dir
             OmegaConf.set_readonly(config, True)
             try:

@@ -31,8 +31,9 @@ class Prediction:
     sites
         Tasks of several sites: a row per unit, a column per site, probabilities.
     train_scale
-        Mean and standard deviation of the risk over the training units, out of fold where that is cheap. `X + network`
-        needs it for survival tasks; without it, the fitted estimator predicts its training units once more.
+        Mean and standard deviation of the risk over the training units, out of fold where that is cheap. Survival tasks need
+        it, to compare risks of different folds and for `X + network`; without it, the fitted estimator predicts its training
+        units once more.
     """
 
     risk: pd.Series

@@ -35,8 +35,8 @@ class CrossValidation:
         logit(risk) minus the logit of the training fold's base rate: an intercept alone would otherwise rank held-out
         units against their own label, since taking a case out lowers the base rate it is predicted with (Parker 2007,
         doi:10.1186/1471-2105-8-326); this removes a part of that bias, not all. For survival `score` is the risk less its
-        mean over the fold's training units, since each fit of a Cox network has a zero of its own; `survival` is a list of
-        probabilities at `grid`.
+        mean over the fold's training units, of whatever model: each fit of a Cox network has a zero of its own. `survival` is
+        a list of probabilities at `grid`.
     folds
         As evaluated.
     targets

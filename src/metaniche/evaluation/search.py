@@ -29,7 +29,7 @@ from metaniche.data.task import Targets
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator, Prediction
-from metaniche.evaluation.heartbeat import BEAT_S, beating, retry_killed, was_killed
+from metaniche.evaluation.heartbeat import BEAT_S, beating, counts, retry_killed
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
 from metaniche.io.digest import table_digest
@@ -53,7 +53,7 @@ class SearchConfig:
         Shaped as the config; at a key that is searched `{choices: [...]}`, or `{low, high}` with `log: true` or `step`
         where wanted; whole numbers where both bounds are whole.
     n_trials
-        Of each outer fold; the first takes the config as it is.
+        Of each outer fold; the first takes the config as it is. `changes` asked for after these come on top.
     changes
         Tried next, one trial each: values at dotted keys of `space` (`{pretrain.epochs: 15}`), in place of the config's. With
         `n_trials` one more than there are changes, each is tried by itself and nothing else is.
@@ -64,7 +64,7 @@ class SearchConfig:
     retries
         How often a trial that was killed is tried again.
     stale_minutes
-        A trial on another machine that has said nothing for so long is taken for killed.
+        A trial on another machine (on Windows on this one, too) that has said nothing for so long is taken for killed.
     """
 
     space: Mapping[str, Any]
@@ -196,11 +196,11 @@ class Search:
             retry_killed(study, self.config.retries, self.config.stale_minutes)
             every = study.get_trials(deepcopy=False)
             in_line = any(t.state == TrialState.WAITING for t in every)  # changes asked for later, and killed ones
-            trials = [t for t in every if not was_killed(t)]
+            trials = [t for t in every if counts(t)]
             done = sum(t.state.is_finished() for t in trials)
             running = sum(t.state == TrialState.RUNNING for t in trials)
             if done + running >= self.config.n_trials and not in_line:
-                return done >= self.config.n_trials
+                return done >= self.config.n_trials and not running
             if progress is not None:
                 progress(done, self.config.n_trials, f"trials of repeat {fold.repeat + 1}, fold {fold.fold + 1}")
             self._trial(study, train)
@@ -263,7 +263,7 @@ class Search:
 
     def _trial(self, study: optuna.Study, train: Targets) -> None:
         trial = study.ask(self._space)
-        with beating(trial, min(BEAT_S, 15 * self.config.stale_minutes)):
+        with beating(trial, max(1.0, min(BEAT_S, 15 * self.config.stale_minutes))):
             try:
                 value, why = self._inner_score(trial, train), None
             except MetanicheError as error:

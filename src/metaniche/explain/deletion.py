@@ -18,6 +18,11 @@ STEPS = 12
 CURVES = ("deletion", "insertion")
 
 
+def hears_neighbours(predictor: Predictor) -> bool:
+    """Whether its networks have a signals term."""
+    return bool(getattr(predictor.members[0], "families", None))
+
+
 @torch.no_grad()
 def deletion_curves(
     predictor: Predictor,
@@ -55,7 +60,7 @@ def deletion_curves(
     `shuffled` (mean over those orders, NaN without any), and of the random orders `random` (mean), `random_low` and
     `random_high` (smallest and largest).
     """
-    if predictor.pairs is None:
+    if predictor.pairs is None or not hears_neighbours(predictor):
         raise ConfigError(
             f"Expected a bundle whose network hears pairs, found {predictor.bundle.architecture} without."
         )

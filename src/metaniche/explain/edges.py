@@ -15,7 +15,7 @@ from metaniche.data.outcome import of_event
 from metaniche.data.sample import PreparedSample
 from metaniche.data.task import Task
 from metaniche.errors import ConfigError
-from metaniche.explain.deletion import CURVES, curve_table
+from metaniche.explain.deletion import CURVES, curve_table, hears_neighbours
 from metaniche.graph import CellGraph
 from metaniche.models import MIL
 from metaniche.predict import Predictor
@@ -24,11 +24,6 @@ SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 Listeners = list[tuple[MIL, Tensor, Tensor]]
 Along = list[tuple[Callable[[Tensor], Tensor], Tensor]]
 ALIKE = 20  # edges of one relation and about one length among which other orders may choose
-
-
-def hears_neighbours(predictor: Predictor) -> bool:
-    """Whether its networks have a signals term."""
-    return bool(getattr(predictor.members[0], "families", None))
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ def kept(build: Callable[..., T]) -> Callable[..., T]:
     """`build(*tensors, *others)`, the last result kept while the last tensor lives and none of them is written to.
 
     Tensors made under `torch.inference_mode` do not tell when they are written to: for them it is built every time. Nor do any
-    others tell of what is written past torch, through `.data` or a numpy array that shares their memory. On a GPU a result is
-    that of a stream, which another need not wait for; and a CUDA graph, which may be replayed on other numbers, builds its own.
+    others tell of what is written past torch, through `.data` or a numpy array that shares their memory. On a GPU
+    every stream builds its own, since none waits for what another is still building; and so does a CUDA graph, which may be
+    replayed on other numbers.
     """
     known = WeakTensorKeyDictionary()
 

@@ -10,7 +10,7 @@ from metaniche.io import keys
 from metaniche.report.run import Run
 from metaniche.report.vocabulary import number
 
-PER_END = 2
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -22,34 +22,33 @@ class Exemplars:
     rule: str
 
 
-def choose_exemplars(run: Run, per_end: int | None = None) -> Exemplars:
-    """Of the samples that the run kept, those of the `per_end` patients of highest and of lowest held-out risk; None: all that
-    an evaluation kept (its `maps`).
+def choose_exemplars(run: Run) -> Exemplars:
+    """The samples that the run kept (see `record.collect_cells`), highest held-out risk first.
 
     Where cells and predictions share no patient, the first ones, in the order of the file.
     """
     owner = run.cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT]
-    per_end = max(PER_END, -(-len(owner) // 2)) if per_end is None else per_end
     risk = _patient_ranks(run)
     order = risk.sort_values(ascending=False, kind="stable").index
     place = pd.Series(range(1, len(order) + 1), order)
     ranked = owner[owner.isin(order)].map(place).sort_values(kind="stable")
     if ranked.empty:
-        return Exemplars(tuple(owner.index[: 2 * PER_END]), {}, "Shown are samples that the run kept.")
-    chosen = _ends(list(ranked.index), per_end)
+        return Exemplars(tuple(owner.index[:FEW]), {}, "Shown are samples that the run kept.")
+    chosen = list(ranked.index)
     outcomes = _outcomes(run)
     titles = {s: f"{owner[s]}: risk rank {ranked[s]} of {len(order)}{outcomes.get(owner[s], '')}" for s in chosen}
-    among = "" if len(ranked) == len(order) else f" among the {len(ranked)} whose cells the evaluation kept"
     told = [
         "patient",
         "rank among all evaluated patients (1 is the highest risk)",
         *(["what happened"] if outcomes else []),
     ]
-    rule = (
-        f"Shown are the patients with the highest and the lowest held-out risk{among} "
-        f"({_ends_words(len(ranked), per_end)}), each by one sample, that with the most malignant cells. Titles give "
-        f"{', '.join(told[:-1])} and {told[-1]}."
+    few = len(ranked) < len(order)
+    who = (
+        f"Of {len(order)} patients the {len(ranked)} with the highest and the lowest held-out risk"
+        if few
+        else "All patients"
     )
+    rule = f"{who}, each by one sample, that with the most malignant cells. Titles give {', '.join(told[:-1])} and {told[-1]}."
     return Exemplars(tuple(chosen), titles, rule)
 
 
@@ -73,11 +72,3 @@ def _outcomes(run: Run) -> dict[str, str]:
     if "y" not in first:
         return {}
     return {p: ", outcome: yes" if y == 1 else ", outcome: no" for p, y in first["y"].dropna().items()}
-
-
-def _ends(ordered: list[str], per_end: int) -> list[str]:
-    return ordered if len(ordered) <= 2 * per_end else [*ordered[:per_end], *ordered[-per_end:]]
-
-
-def _ends_words(total: int, per_end: int) -> str:
-    return f"all {total}" if total <= 2 * per_end else f"{per_end} at each end of {total}"

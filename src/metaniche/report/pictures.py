@@ -78,12 +78,11 @@ def calibration_pictures(run: Run) -> list[Picture]:
         return []
     if "y" not in run.predictions:
         return _conformal_pictures(run)
+    once = "once for each site whose label is known" if "site" in run.predictions else "once"
     caption = (
-        "Each unit counts once, with its probability averaged over repeats. Points: bins of equally many units; bars: "
+        f"Each unit counts {once}, with its probability averaged over repeats. Points: bins of equally many units; bars: "
         "Wilson 95 % intervals; below: how many units got which probability."
     )
-    if "site" in run.predictions:
-        caption = caption.replace("counts once,", "counts once for each site whose label is known,")
     figure = figures.calibration(run.predictions, run.model)
     return [_picture(figure, "Calibration curve of held-out predictions", caption), *_conformal_pictures(run)]
 

@@ -51,9 +51,9 @@ def differential_communication(
     Returns
     -------
     A row per stratum and signal with at least three patients in each group, none where there is no such signal:
-    `difference` (second group less first) with its 95 % interval of Welch's t `low`, `high`, Hedges' g `effect`, `p`, `q`
-    (Benjamini and Hochberg over the table) and how many patients of each group were measured. Smallest p first;
-    attrs["groups"] names the two.
+    `difference` (second group less first) with its 95 % interval of Welch's t `low`, `high` (NaN where neither group varies),
+    Hedges' g `effect`, `p`, `q` (Benjamini and Hochberg over the table) and how many patients of each group were measured.
+    Smallest p first; attrs["groups"] names the two.
 
     Raises
     ------

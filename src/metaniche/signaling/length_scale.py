@@ -50,7 +50,7 @@ def length_profile(
     sender, receiver
         Types that send and receive.
     edges_um
-        Ascending bounds of the rings; the first belongs to the first one.
+        Ascending bounds of the rings; an edge as long as the first bound is in the first ring.
     config
         How a signal is scored (None: the product of the two): any score but mass_action, whose null has no closed form.
 

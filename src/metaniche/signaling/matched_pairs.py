@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, InputError
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_scipy, to_torch
@@ -58,8 +58,8 @@ def matched_pairs_null(
 
     Raises
     ------
-    ConfigError
-        For fewer than LEAST_GENES expressed genes or no random pairs.
+    ConfigError, InputError
+        For no random pairs; for fewer than LEAST_GENES expressed genes.
     """
     x = sparse.csr_array(x)
     mean = np.asarray(x.mean(0)).ravel()
@@ -99,10 +99,12 @@ def matched_pairs_null(
 def _bins(mean: np.ndarray, n_random: int) -> list[np.ndarray]:
     """Columns of the expressed genes by their mean, weakest bin first. One that is silent would make any weak pair special."""
     expressed = np.flatnonzero(mean > 0)
-    if expressed.size < LEAST_GENES or n_random < 1:
-        raise ConfigError(
-            f"Expected at least {LEAST_GENES} expressed genes and n_random >= 1, found {expressed.size} and {n_random}. "
-            "Small panels have no random pairs to compare with: use null_model=positions."
+    if n_random < 1:
+        raise ConfigError(f"Expected n_random >= 1, found {n_random}.")
+    if expressed.size < LEAST_GENES:
+        raise InputError(
+            f"Expected at least {LEAST_GENES} expressed genes, found {expressed.size}. Small panels have no random pairs to "
+            "compare with: use null_model=positions."
         )
     ranked = expressed[np.argsort(mean[expressed], kind="stable")]
     return np.array_split(ranked, min(MOST_BINS, expressed.size // GENES_A_BIN))

@@ -45,6 +45,13 @@ def test_machine_code_for_newer_drivers_is_not_taken(compiler):
     assert cubins.cubin("hilbert", DEFINES, "sm_90", driver=(13, 1))[0] == b"for 13"
 
 
+def test_the_nvrtc_of_an_older_driver_is_taken_where_it_is_installed(compiler, monkeypatch):
+    found = [13]
+    monkeypatch.setattr(compile, "nvrtc_version", lambda: (found[-1], 0))
+    monkeypatch.setattr(compile, "prefer", found.append)
+    assert cubins.cubin("hilbert", DEFINES, "sm_90", driver=(12, 8))[1] == "nvrtc"
+
+
 def test_a_damaged_cache_is_compiled_again(compiler):
     cubins.cubin("hilbert", DEFINES, "sm_90")
     (file,) = cubins.cache_folder().glob("*.cubin")

@@ -58,9 +58,10 @@ def prefer(major: int) -> None:
     """Take the NVRTC of CUDA `major` where it is installed beside a newer one, which cuda-bindings would find first."""
     found = find_spec("nvidia")
     for folder in map(Path, found.submodule_search_locations if found else ()):
-        library = folder / ("cuda_nvrtc" if major < 13 else f"cu{major}") / "lib" / f"libnvrtc.so.{major}"
-        if library.is_file():
-            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # what is loaded is what is found
+        libraries = folder / ("cuda_nvrtc" if major < 13 else f"cu{major}") / "lib"
+        if (libraries / f"libnvrtc.so.{major}").is_file():
+            for library in (*libraries.glob("libnvrtc-builtins.so.*"), libraries / f"libnvrtc.so.{major}"):
+                ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)  # what is loaded is what is found
             return
 
 
