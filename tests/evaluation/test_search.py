@@ -230,6 +230,19 @@ def test_a_trial_that_was_taken_for_killed_does_not_end_its_worker(search_in, fo
     assert search.trials(folds[:1])["state"].tolist() == ["fail", "complete"]
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_of_several_processes_the_last_to_end_finds_all_done(search_in, folds, ends):
+    search = search_in(n_trials=1)
+    elsewhere = search.study(folds[0]).ask(search.config.distributions())
+    elsewhere.set_user_attr("alive", {"host": "another", "pid": 1, "at": time.time()})
+
+    def meanwhile(done, total, text):
+        if ends and text.endswith("fold 2"):
+            search.study(folds[0]).tell(elsewhere.number, 0.5)
+
+    assert search.run_all(folds, meanwhile) == (0 if ends else 1)
+
+
 def test_a_setting_that_cannot_be_trained_is_a_failed_trial_with_its_reason(search_in, folds):
     search = search_in(make=lambda values: Aged(values["model.sign"], fails=values["model.sign"] == -1))
     assert search.run(folds[0])

@@ -65,15 +65,13 @@ def main(config: DictConfig) -> None:
 
     search = Search(asked, make, default, made_with, cohort, targets, run_dir, config.seed)
     log.info("%d folds, %d trials each, %d keys: %s", len(folds), asked.n_trials, len(default), ", ".join(default))
-    complete = []
-    for fold in folds:
-        with Progress() as progress:
-            complete.append(search.run(fold, progress))
+    with Progress() as progress:
+        waiting = search.run_all(folds, progress)
     _write_trials(search, folds, run_dir)
-    if not all(complete):
+    if waiting:
         log.info(
             "Trials of %d of %d folds are still running elsewhere. Call this again when they are done.",
-            complete.count(False), len(folds),
+            waiting, len(folds),
         )  # fmt: skip
     elif config.judge:
         _judge(config, search, folds, started)

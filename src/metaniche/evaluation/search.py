@@ -205,6 +205,12 @@ class Search:
                 progress(done, self.config.n_trials, f"trials of repeat {fold.repeat + 1}, fold {fold.fold + 1}")
             self._trial(study, train)
 
+    def run_all(self, folds: Sequence[Fold], progress: Tell | None = None) -> int:
+        """Make the trials of these folds; of how many others are still at the last. Such folds are looked at once more at the
+        end, so that of several processes the one that ends last finds all done."""
+        waiting = [fold for fold in folds if not self.run(fold, progress)]
+        return sum(not self.run(fold, progress) for fold in waiting)
+
     def best(self, fold: Fold) -> Values:
         """The values with the best inner score. Raises ConfigError where no trial has one."""
         study = self.study(fold)
