@@ -144,17 +144,20 @@ def sanitizers() -> Iterator[Result]:
     clock = elapsed()
     for tool, process in running.items():
         try:
-            process.wait(timeout=max(5.0, OVER_BY - elapsed()))
+            code = process.wait(timeout=max(5.0, OVER_BY - elapsed()))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            yield Result(tool, [], f"stopped after {elapsed() - clock:.0f} s, nothing can be said")
-            continue
+            code = None
         said[tool].seek(0)
-        yield verdict(tool, said[tool].read(), process.returncode, elapsed() - clock)
+        yield verdict(tool, said[tool].read(), code, elapsed() - clock)
 
 
-def verdict(tool: str, text: str, code: int, seconds: float) -> Result:
-    """What a sanitizer found; an error unless it came to its end, found nothing, and the cases were right."""
+def verdict(tool: str, text: str, code: int | None, seconds: float) -> Result:
+    """What a sanitizer found; an error unless it came to its end (code None: it did not), found nothing, and the cases were
+    right."""
+    if code is None:
+        reports = sum("Invalid " in line or "hazard" in line for line in text.splitlines())
+        return Result(tool, [], f"stopped after {seconds:.0f} s, with {reports} reports so far")
     summary = "; ".join(line.lstrip("= ") for line in text.splitlines() if "SUMMARY" in line)
     cases = [result for result in map(_parsed, text.splitlines()) if result]
     wrong = [f for case in cases for f in (*case.lines, case.error) if f]

@@ -258,6 +258,7 @@ CASES = '@result {{"part": "small cases", "lines": {}, "error": ""}}\n'
         (CASES.format('["x differs"]') + MEMCHECK.format(0), 0, False),
         (MEMCHECK.format(0), 1, False),
         (CASES.format("[]"), 0, False),
+        (CASES.format("[]") + MEMCHECK.format(0), None, False),
     ],
 )
 def test_a_sanitizer_is_believed_only_when_the_cases_came_to_their_end(scripts, text, code, clean):
