@@ -7,6 +7,7 @@ import statistics
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -114,16 +115,13 @@ def attention(speed: float, n: int, heads: int, width: int, dtype: torch.dtype, 
 
     gradient = torch.randn(n, heads, width, device="cuda", dtype=dtype)
 
-    def train(inputs):
-        return torch.autograd.grad(edge_attention(*inputs), [x for x in inputs if x.requires_grad], gradient)
-
     def infer(inputs):
         with torch.no_grad():
             return edge_attention(*inputs)
 
     return [
         timed(f"{name} forward", size, infer, sets, forward, speed),
-        timed(f"{name} forward + backward", size, train, sets, forward + backward, speed),
+        timed(f"{name} forward + backward", size, partial(attention_step, gradient), sets, forward + backward, speed),
     ]
 
 
@@ -132,6 +130,11 @@ def attention_inputs(n: int, heads: int, width: int, dtype: torch.dtype, graph: 
     indptr, indices = graph
     bias = torch.randn(indices.numel(), heads, device="cuda", requires_grad=True)
     return q, k, v, indptr, indices, bias, torch.zeros(heads, device="cuda", requires_grad=True)
+
+
+def attention_step(gradient: torch.Tensor, inputs: tuple) -> tuple[torch.Tensor, ...]:
+    """Our attention and the gradients of all that has one."""
+    return torch.autograd.grad(edge_attention(*inputs), [x for x in inputs if x.requires_grad], gradient)
 
 
 def geometric(n: int, heads: int, width: int) -> list[Timing]:
@@ -150,13 +153,12 @@ def geometric(n: int, heads: int, width: int) -> list[Timing]:
         out = scatter(v_j * weight[..., None], rows, dim=0, dim_size=n)
         return torch.autograd.grad(out, (q, k, v, bias), gradient)
 
-    def ours(x):
-        return torch.autograd.grad(edge_attention(*x), [part for part in x if part.requires_grad], gradient)
-
     size, gradient = f"{n / 1e6:g} M x {heads} x {width}", torch.randn(n, heads, width, device="cuda")
     return [
         timed("torch-geometric gather + softmax + scatter, float32, forward + backward", size, run, [inputs]),
-        timed("edge_attention float32 on the same, forward + backward", size, ours, [inputs]),
+        timed(
+            "edge_attention float32 on the same, forward + backward", size, partial(attention_step, gradient), [inputs]
+        ),
     ]
 
 
@@ -190,11 +192,7 @@ def flex(n: int, heads: int, width: int) -> list[Timing]:
 
     given = attention_inputs(n, heads, width, torch.bfloat16, (indptr, indices))
 
-    def ours(x):
-        return torch.autograd.grad(
-            edge_attention(*x), [part for part in x if part.requires_grad], gradient[0].movedim(0, 1)
-        )
-
+    ours = partial(attention_step, gradient[0].movedim(0, 1))
     name = "FlexAttention by distance (no bias, no null slot, the cell itself counted), bfloat16, forward + backward"
     return [
         timed(name, size, run, [None]),

@@ -63,10 +63,8 @@ def ours(speed: float, graphs: list) -> list[gpu_bench.Timing]:
     found.append(timed(f"pair_logits x {HEADS} and weight gradient", size, train, graphs, 2 * (forward + out), speed))
     ptr = torch.arange(0, GENES + 1, 2, device="cuda")
     genes = torch.arange(GENES, device="cuda", dtype=torch.int32)
-    size, made = (
-        f"{n / 1e6:g} M cells x {GENES // 2} complexes",
-        8 * complex_expression(ligand, ptr, genes).values().numel(),
-    )
+    size = f"{n / 1e6:g} M cells x {GENES // 2} complexes"
+    made = 8 * complex_expression(ligand, ptr, genes).values().numel()
     found.append(
         timed("complex_expression", size, lambda x: complex_expression(x, ptr, genes), [ligand], side + made, speed)
     )

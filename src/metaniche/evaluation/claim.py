@@ -9,9 +9,10 @@ from typing import Any
 
 from metaniche.errors import ConfigError
 from metaniche.io.write import write_json
+from metaniche.models.encoder import ABOUT
 
 _IDENTITY = "config.json"
-TRAINED = ("member*", "encoder.json")  # what a run leaves of a network
+TRAINED = ("member*", ABOUT)  # what a run leaves of a network
 
 
 def claim(run_dir: Path, identity: Mapping[str, Any], resume: bool) -> None:

@@ -14,8 +14,8 @@ import torch
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import InputError
-from metaniche.explain.deletion import deletion_curves
-from metaniche.explain.edges import edge_deletion_curves, hears_neighbours
+from metaniche.explain.deletion import deletion_curves, hears_neighbours
+from metaniche.explain.edges import edge_deletion_curves
 from metaniche.explain.pairs import pair_contributions
 from metaniche.explain.states import state_associations
 from metaniche.io import run_files

@@ -187,16 +187,15 @@ class SeedSoil(MIL):
         """A function of a mask of edges (E,) that gives `signals_over` those edges, for many masks of one graph."""
         if not self.hears_pairs:
             return lambda edges: self._look(own, graph.keep(edges))
-        families = {
-            family: (of, self._place(family, graph), listen.amounts(signals, of))
-            for family, listen in self.families.items()
-            for of in [_edges_of(family, graph)]
-        }
+        families = []
+        for family, listen in self.families.items():
+            of, place = _own_edges(family, graph)
+            families.append((listen, self.loudness[family], of, place, listen.amounts(signals, of)))
 
         def heard(edges: Tensor) -> Tensor:
             parts = [
-                self.loudness[f](self.families[f].of_amounts(amounts * edges[place][:, None], of))
-                for f, (of, place, amounts) in families.items()
+                loudness(listen.of_amounts(amounts * edges[place][:, None], of))
+                for listen, loudness, of, place, amounts in families
             ]
             return nn.functional.linear(torch.cat(parts, dim=1), self._slopes)
 
@@ -238,18 +237,13 @@ class SeedSoil(MIL):
         added = own.new_zeros(graph.n_edges, self.of_signals.out_features)
         weights = (self._slopes if self.hears_pairs else self.of_signals.weight).chunk(len(self.families), dim=1)
         for (family, listen), weight in zip(self.families.items(), weights):
-            edges = _edges_of(family, graph)
+            edges, place = _own_edges(family, graph)
             if self.hears_pairs:
                 part = listen.along(signals, edges) * self.loudness[family].factor @ weight.T
             else:
                 part = listen.along(own, edges, weight)
-            added[self._place(family, graph)] += part
+            added[place] += part
         return added
-
-    @staticmethod
-    def _place(family: str, graph: CellGraph) -> Tensor | slice:
-        """Where the edges of a family are among those of the graph."""
-        return graph.is_of(family) if family in graph.relation_names else slice(None)
 
 
 def shared_variance(a: Tensor, b: Tensor) -> Tensor:
@@ -276,8 +270,15 @@ def _range(family: str, contact_um: float, radius_um: float) -> Range:
 
 
 def _edges_of(family: str, graph: CellGraph) -> CellGraph:
-    """Contact and paracrine signals take the edges of that name, all others every edge."""
-    return graph.select(family) if family in graph.relation_names else graph
+    return _own_edges(family, graph)[0]
+
+
+def _own_edges(family: str, graph: CellGraph) -> tuple[CellGraph, Tensor | slice]:
+    """Contact and paracrine signals take the edges of that name, all others every edge; and where these are in the graph."""
+    if family not in graph.relation_names:
+        return graph, slice(None)
+    mine = graph.is_of(family)
+    return graph.keep(mine), mine
 
 
 def _heard_from(graph: CellGraph, senders: Tensor | None) -> CellGraph:

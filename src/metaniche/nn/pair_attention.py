@@ -76,20 +76,20 @@ class PairAttention(nn.Module):
 
     def of_amounts(self, amounts: Tensor, graph: CellGraph) -> Tensor:
         """(N, heads) how much each cell hears when this much (E, heads) comes along its edges."""
-        sent = segment_sum(amounts, graph.indptr)
-        return sent / (1 + sent * torch.exp(-self.null))
+        return _saturated_by(self.null, segment_sum(amounts, graph.indptr))
 
     def bag_under(self, weigh: Tensor, signals: Tensor, graph: CellGraph, kept: Tensor) -> Tensor:
         """(S, heads) `forward` summed over cells with `weigh` (N,), of those pairs alone with a 1 in a row of `kept` (S, P)."""
-        kernel, slots, weights = self._kernel(graph), torch.exp(-self.null), self.weight
+        weights = self.weight
+        kernel = self._kernel(graph).expand(-1, len(weights))
         out = signals.new_zeros(len(kept), len(weights))
-        for head, (weight, slot) in enumerate(zip(weights, slots)):
-            along = kernel[:, head if kernel.shape[1] > 1 else 0].contiguous()
+        for head, (weight, null) in enumerate(zip(weights, self.null)):
             sides = signals, signals, self.ligand, self.receptor
-            problem = LigandReceptor(*sides, graph.indptr, graph.indices, along)
+            problem = LigandReceptor(*sides, graph.indptr, graph.indices, kernel[:, head].contiguous())
+            by_pair = (kept * weight).T
             for start, amounts in received_by_pair(problem):  # some cells by pairs
-                sent = amounts.to(kept.dtype) @ (kept * weight).T
-                out[:, head] += weigh[start : start + len(sent)] @ (sent / (1 + sent * slot))
+                heard = _saturated_by(null, amounts.to(kept.dtype) @ by_pair)
+                out[:, head] += weigh[start : start + len(heard)] @ heard
         return out
 
     def per_mass(self, signals: Tensor, graph: CellGraph) -> Tensor:
@@ -113,3 +113,8 @@ class PairAttention(nn.Module):
     def _kernel(self, graph: CellGraph) -> Tensor:
         """(E, heads or 1)."""
         return self.length(graph.distance_um).exp() if self.length else torch.ones_like(graph.distance_um)[:, None]
+
+
+def _saturated_by(null: Tensor, sent: Tensor) -> Tensor:
+    """What is heard of an amount beside a slot for "no signal"."""
+    return sent / (1 + sent * torch.exp(-null))
