@@ -1,12 +1,14 @@
-"""Mistakes on the command line end in one line of words, whichever library finds them first."""
+"""Mistakes on the command line end in one line of words, whichever library finds them first; --help explains the keys."""
 
+import os
+import subprocess
 from importlib import import_module
 
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from verbs import TINY, run
+from verbs import TINY, command, run
 
 from metaniche.cli import check_complete, explain
 from metaniche.errors import ConfigError
@@ -122,3 +124,22 @@ def test_evaluate_says_how_networks_are_chosen_and_changed(override):
     with pytest.raises(HydraException) as caught:
         composed("evaluate", override)
     assert "networks=[niche_gin]; +model.width=64" in explain(caught.value, "evaluate", [override])
+
+
+@pytest.mark.parametrize("verb", ["prepare", "train", "evaluate", "sweep", "communicate", "predict"])
+def test_help_begins_with_what_the_command_does_and_explains_its_own_keys(tmp_path, verb):
+    status, said = run(verb, tmp_path, "--help")
+    assert status == 0
+    assert said.startswith(f"metaniche-{verb}: ")
+    assert "powered by Hydra" not in said.splitlines()[0]
+    keys = said.split("== Groups")[0]
+    assert "defaults:" not in keys
+    assert verb == "prepare" or " # " in keys
+
+
+def test_help_into_a_pipe_that_closes_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command("predict", "--help"), stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

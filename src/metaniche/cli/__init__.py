@@ -9,6 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import resources
 
 # Large tensors on large pages, a few times faster to come by. torch reads it once, when it is loaded.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -65,10 +66,23 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             except HydraException as error:
                 sys.stderr.write(f"ConfigError: {explain(error, name, sys.argv[1:])}\n")
                 sys.exit(2)
+            except BrokenPipeError:  # of `--help | head`; the last flush at exit would meet it again
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
 
         return worded
 
     return decorate
+
+
+def about(name: str) -> str:
+    """What a command does and its own keys, as its config file words them; $ doubled for Hydra's template of --help."""
+    text = (resources.files("metaniche.configs") / f"{name}.yaml").read_text()
+    lines = [line for line in text.splitlines() if line != "defaults:" and not line.startswith("  - ")]
+    return "\n".join(lines).removeprefix(f"# metaniche-{name}: ").replace("$", "$$")
+
+
+OmegaConf.register_new_resolver("metaniche.about", about, replace=True)
 
 
 def check_complete(config: DictConfig, name: str) -> None:
