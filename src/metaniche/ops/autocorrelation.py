@@ -166,7 +166,9 @@ class _Graph:
         values, self.varies = _checked_values("x", x)
         self.x, self.home, self.runs = values.to(device), x.device, runs
         n = self.x.shape[0]
-        pointer, columns, weight = (t.detach().to(device).contiguous() for t in (indptr, indices, weight_E))
+        weight = weight_E.detach().to(device).contiguous()
+        # Where they lie there already the very tensors: what is kept of a graph is found by them.
+        pointer, columns = indptr.to(device).contiguous(), indices.to(device).contiguous()
         check_rows(pointer, columns.numel())
         if pointer.numel() != n + 1 or columns.dtype != torch.int32 or columns.ndim != 1:
             raise GraphError(

@@ -112,7 +112,7 @@ def _chosen(q: Tensor) -> str:
 def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
-        indptr, indices = dense(indptr, indices)
+        indptr, indices = indptr.contiguous(), indices.contiguous()  # the very tensors: tiles are kept by them
         inputs = *dense(q, k, v), indptr, indices, *dense(bias, null)
         return cuda.forward(*inputs, dropout, seed, tiles_for(q, indptr, indices))
     if chosen == "reference":
@@ -126,7 +126,7 @@ def _forward(q, k, v, indptr, indices, bias, null, dropout, seed):
 def _backward(grad, q, k, v, indptr, indices, bias, null, out, lse, dropout, seed):
     chosen = _chosen(q)
     if chosen == "cuda":
-        indptr, indices = dense(indptr, indices)
+        indptr, indices = indptr.contiguous(), indices.contiguous()
         inputs = *dense(grad, q, k, v), indptr, indices, *dense(bias, null, out, lse)
         tiles = tiles_for(q, indptr, indices), tiles_for(q, *by_sender(indptr, indices)[:2])
         return cuda.backward(*inputs, dropout, seed, *tiles)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from metaniche.ops.expression import Expression, check_indices, check_not_negati
 from metaniche.ops.grouped import grouped
 from metaniche.ops.reference import ligrec as reference
 from metaniche.ops.segment import check_graph
+
+# Cells whose signals by pair are in memory at once, without and with a GPU.
+ROWS_A_BLOCK = 4096, 32_768
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,16 @@ def sent_signal(problem: LigandReceptor, group_P: Tensor | None = None, n_groups
     return _by_group(_sent(problem), group_P, n_groups)
 
 
-def received_by_pair(problem: LigandReceptor, rows: int = 4096) -> Iterator[tuple[int, Tensor]]:
-    """What each cell receives by each pair, in blocks of `rows` cells: (first cell, (rows, P) float32)."""
+def received_by_pair(problem: LigandReceptor, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """What each cell receives by each pair, in blocks of `rows` cells: (first cell, (rows, P) float32).
+
+    None: 4096 cells on the CPU, 32768 on a GPU, whatever the number of pairs.
+    """
     return _by_pair(_received(problem), rows)
 
 
-def sent_by_pair(problem: LigandReceptor, rows: int = 4096) -> Iterator[tuple[int, Tensor]]:
-    """What each cell sends by each pair, in blocks of `rows` cells: (first cell, (rows, P) float32)."""
+def sent_by_pair(problem: LigandReceptor, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    """What each cell sends by each pair, in blocks as those of `received_by_pair`: (first cell, (rows, P) float32)."""
     return _by_pair(_sent(problem), rows)
 
 
@@ -145,7 +152,7 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
             f"found {n_types} and {type_N.numel()} types."
         )
     # Whatever the device: with a type out of range, edges would be counted for other types.
-    check_indices(type_N.cpu(), n_types, "type_N")
+    check_indices(type_N, n_types, "type_N", on_any_device=True)
     chosen = choose("type_pair_sums", check.device, check.unable())
     if chosen == "reference":
         return reference.type_pair_sums(check, type_N, n_types)
@@ -259,33 +266,40 @@ def _by_group(signal: Signal, group_P: Tensor | None, n_groups: int | None) -> T
     if n_groups is None:
         n_groups = int(group_P.max()) + 1 if group_P.numel() else 0
     check_indices(group_P, n_groups, "group_P")
-    return _rows(signal, group_P, n_groups, 0, signal.n_cells)
+    return _rows(signal, group_P, n_groups)(0, signal.n_cells)
 
 
-def _by_pair(signal: Signal, rows: int) -> Iterator[tuple[int, Tensor]]:
+def _by_pair(signal: Signal, rows: int | None) -> Iterator[tuple[int, Tensor]]:
+    rows = ROWS_A_BLOCK[signal.device.type == "cuda"] if rows is None else rows
     if rows < 1:
         raise GraphError(f"Expected blocks of at least one row, found {rows}.")
     n_pairs = signal.near_P.numel()
     slot_P = torch.arange(n_pairs, dtype=torch.int32, device=signal.device)
     # Native code would make CSR rows of dense ones again for every block.
-    signal = replace(signal, far=signal.far.sparse(), near=signal.near.sparse())
+    sums = _rows(replace(signal, far=signal.far.sparse(), near=signal.near.sparse()), slot_P, n_pairs)
 
     def blocks() -> Iterator[tuple[int, Tensor]]:
         for first in range(0, signal.n_cells, rows):
-            yield first, _rows(signal, slot_P, n_pairs, first, min(rows, signal.n_cells - first))
+            yield first, sums(first, min(rows, signal.n_cells - first))
 
     return blocks()
 
 
-def _rows(signal: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> Tensor:
+def _rows(signal: Signal, slot_P: Tensor, n_slots: int) -> Callable[[int, int], Tensor]:
+    """A function of a first row and a count: (count, n_slots) float32 sums of these rows over the pairs of each slot."""
     chosen = choose("ligrec_signal", signal.device, signal.unable())
     if chosen == "reference":
-        return reference.signal(signal, slot_P, n_slots, first, count)
+        return partial(reference.signal, signal, slot_P, n_slots)
     if chosen == "cuda":
-        return cuda.signal(signal, slot_P, n_slots, first, count)
-    out = torch.empty(count, n_slots)
-    native().ligrec_signal(*signal.native(slot_P), first, out)
-    return out
+        return cuda.signal(signal, slot_P, n_slots)
+    given = signal.native(slot_P)
+
+    def sums(first: int, count: int) -> Tensor:
+        out = torch.empty(count, n_slots)
+        native().ligrec_signal(*given, first, out)
+        return out
+
+    return sums
 
 
 def _check_hill(half_saturation: float, exponent: float) -> None:

@@ -3,6 +3,7 @@ import torch
 from simt.cases import edge_attention as rows
 from simt.cases import edge_attention_tiles as cases
 
+from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as op
 from metaniche.ops.cuda import edge_attention_tiles as tiles
 from metaniche.ops.edge_attention import edge_attention as public
@@ -119,6 +120,20 @@ def test_heads_that_do_not_fill_their_lanes_go_by_rows(of_any_size):
         (1, 128, torch.float32, False),  # too many channels for the registers
     ):
         assert (tiles.chosen(torch.zeros(70, heads, width, dtype=dtype), *graph) is not None) == fits
+
+
+def test_steps_on_one_graph_share_its_tiles_and_its_transpose(simt, on_gpu, of_any_size, monkeypatch):
+    near = cases.graph(70, 12)
+    grad, (q, k, v, indptr, indices, bias, null) = rows.problem(near, 4, 16, torch.float32, "cpu")
+    made = []
+    monkeypatch.setattr(tiles, "tiling", lambda *given, of=tiles.tiling: made.append(given) or of(*given))
+    with simt(), on_gpu("edge_attention"):
+        for _ in range(3):
+            out = public(q.requires_grad_(), k, v, indptr, indices, bias, null)
+            out.backward(grad)
+    (_, senders), (_, receivers) = made  # once by receiver and once by sender
+    assert senders is indices
+    assert receivers is by_sender(indptr, indices).receivers
 
 
 def test_the_public_op_takes_the_tiles_that_pay(simt, on_gpu, of_any_size):

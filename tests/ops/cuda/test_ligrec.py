@@ -24,7 +24,7 @@ def test_every_order_of_threads_gives_the_same_bits(simt, score):
     results = []
     for seed in SEEDS:
         with simt(seed):
-            results.append((op.signal(x, slot, 3, 0, 11), *op.type_pair_sums(x, types, 2)))
+            results.append((op.signal(x, slot, 3)(0, 11), *op.type_pair_sums(x, types, 2)))
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other))
 
 
@@ -48,6 +48,17 @@ def test_the_public_ops_run_it(simt, on_gpu, score, sparse):
     for own, other in zip(found, run(), strict=True):
         assert own.dtype == other.dtype
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-4)
+
+
+def test_what_all_blocks_of_rows_share_is_laid_out_once(simt, on_gpu, monkeypatch):
+    x = cases.problem("cpu", "product")
+    ligand, receptor = (cases.dense(side).float() for side in (x.far, x.near))
+    given = public.LigandReceptor(ligand, receptor, x.far_P, x.near_P, x.indptr, x.indices, x.weight_E)
+    laid_out = []
+    monkeypatch.setattr(op, "fitting", lambda side, of=op.fitting: laid_out.append(side) or of(side))
+    with simt(), on_gpu("ligrec"):
+        assert len(list(public.received_by_pair(given, rows=2))) == 6
+    assert len(laid_out) == 1
 
 
 def test_a_gene_that_no_pair_names_takes_no_room():

@@ -71,7 +71,7 @@ def check_signal(x, groups, first=0):
     slot = torch.arange(pairs, dtype=torch.int32) * 7 % max(groups - 1, 1)
     receivers, _, signal = every_edge_and_pair(x)
     by_slot = torch.zeros(n, groups, dtype=torch.float64).index_add_(1, slot.long(), summed(receivers, n, signal))
-    found = op.signal(x, slot.to(x.device), groups, first, n - first)
+    found = op.signal(x, slot.to(x.device), groups)(first, n - first)
     assert torch.allclose(found.cpu().double(), by_slot[first:], rtol=1e-5, atol=1e-5)
 
 
@@ -138,12 +138,12 @@ def nothing_at_all(device):
     x = problem(device, "product", pairs=2)
     empty = torch.zeros(0, dtype=torch.int32, device=device)
     none = Signal(x.far, x.near, empty, empty, x.indptr, x.indices, x.weight_E, None, 1.0)
-    assert (op.signal(none, empty, 2, 0, 11) == 0).all()
+    assert (op.signal(none, empty, 2)(0, 11) == 0).all()
     sums, edges = op.type_pair_sums(none, torch.zeros(11, dtype=torch.int32, device=device), 1)
     assert sums.shape == (1, 1, 0)
     assert edges.item() == x.indices.numel()
     lonely = Signal(x.far, x.near, x.far_P, x.near_P, torch.zeros_like(x.indptr), empty, x.weight_E[:0], None, 1.0)
-    assert (op.signal(lonely, empty.new_zeros(2), 1, 0, 11) == 0).all()
+    assert (op.signal(lonely, empty.new_zeros(2), 1)(0, 11) == 0).all()
     assert (op.type_pair_sums(lonely, torch.zeros(11, dtype=torch.int32, device=device), 2)[0] == 0).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -113,21 +114,24 @@ def by_near_gene(far: Side, near: Side) -> tuple[Tensor, Tensor, Tensor]:
     return ptr, far.gene_P[order], order.to(torch.int32)
 
 
-def signal(x: Signal, slot_P: Tensor, n_slots: int, first: int, count: int) -> Tensor:
-    """(count, n_slots) float32 sums over the senders and the pairs of each slot, of the rows from `first` on."""
+def signal(x: Signal, slot_P: Tensor, n_slots: int) -> Callable[[int, int], Tensor]:
+    """A function of a first row and a count: (count, n_slots) float32 sums over the senders and the pairs of each slot."""
     pairs = x.near_P.numel()
     if pairs == 0:
-        return torch.zeros(count, n_slots, device=x.device)
+        return lambda _, count: torch.zeros(count, n_slots, device=x.device)
     slot_ptr, order = grouped(slot_P, n_slots)
     far, near = fitting(side(x.far, x.far_P[order])), side(x.near, x.near_P[order])
     how, hill = _how(x, far)
     share = min(32, power_of_two(-(-pairs // max(n_slots, 1))))
     graph = x.indptr.contiguous(), x.indices.contiguous(), x.weight_E.detach().contiguous()
-    out = torch.empty(count, n_slots, device=x.device)
-    sizes = *_sizes(far, near), n_slots, x.indices.numel(), first, count, share
-    given = *far.rows, *near.rows, *by_near_gene(far, near), slot_ptr, *graph
-    launch(SIGNAL, how, count, *given, *sizes, *hill, out)
-    return out
+    given = *far.rows, *near.rows, *by_near_gene(far, near), slot_ptr, *graph, *_sizes(far, near)
+
+    def sums(first: int, count: int) -> Tensor:
+        out = torch.empty(count, n_slots, device=x.device)
+        launch(SIGNAL, how, count, *given, n_slots, x.indices.numel(), first, count, share, *hill, out)
+        return out
+
+    return sums
 
 
 def type_pair_sums(x: Signal, type_N: Tensor, n_types: int) -> tuple[Tensor, Tensor]:
