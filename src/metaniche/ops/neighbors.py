@@ -104,13 +104,13 @@ def check_cells(pos_um: Tensor, sample_ptr: Tensor) -> None:
             "Expected `sample_ptr` to be int64 of shape (S + 1,), "
             f"found {sample_ptr.dtype} of {tuple(sample_ptr.shape)}."
         )
-    n = pos_um.shape[0]
-    if sample_ptr[0] != 0 or sample_ptr[-1] != n or (sample_ptr.diff() < 0).any():
-        raise GraphError(f"Expected `sample_ptr` to ascend from 0 to the {n} cells, found {sample_ptr.tolist()[:8]}.")
+    n, ptr = pos_um.shape[0], sample_ptr.cpu()
+    if ptr[0] != 0 or ptr[-1] != n or (ptr.diff() < 0).any():
+        raise GraphError(f"Expected `sample_ptr` to ascend from 0 to the {n} cells, found {ptr.tolist()[:8]}.")
     if n > np.iinfo(np.int32).max:
         raise GraphError(f"Expected fewer than 2**31 cells in one call, found {n}. Search sample by sample.")
-    bad = torch.nonzero(~torch.isfinite(pos_um).all(dim=1)).flatten()
-    if bad.numel():
+    if not torch.isfinite(pos_um).all():
+        bad = torch.nonzero(~torch.isfinite(pos_um).all(dim=1)).flatten()
         raise GraphError(
             f"Expected finite `pos_um`, found {bad.numel()} cells with NaN or infinite coordinates "
             f"(first: {bad[:3].tolist()}). Drop these cells before building a graph."

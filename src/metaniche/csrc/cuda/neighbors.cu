@@ -6,6 +6,9 @@
 
 namespace metaniche {
 
+// Neighbours of a row that are sorted in shared memory; longer rows are sorted where they are written.
+constexpr i32 STAGED = 32;
+
 // The lanes of a row. All lanes of a warp take the same turns, those whose row has nothing left too: so they always
 // meet. Lanes beyond the last row do the same as its own and write nothing.
 struct Team {
@@ -64,18 +67,19 @@ __device__ __forceinline__ void visit_around(const CellList& cells, const Ring& 
         }
 }
 
-// Puts the columns of one row in ascending order, their lengths with them: a bitonic network for any length, in which
-// the entries beyond the end would be larger than all others and stay where they are. `most`: of the warp's rows.
-__device__ __forceinline__ void sort_row(i32* columns, float* lengths, i32 n, i32 most, const Team& team) {
+template <class T>
+__device__ __forceinline__ void swap(T& a, T& b) {
+    const T held = a;
+    a = b;
+    b = held;
+}
+
+// Sorts the n entries of one row by a bitonic network for any length, in which the entries beyond the end would be larger
+// than all others and stay where they are. order(a, b) swaps entries a < b where b is the smaller. `most`: of the warp's rows.
+template <class Order>
+__device__ __forceinline__ void sort_row(i32 n, i32 most, const Team& team, Order&& ordered) {
     const auto order = [&](i32 a, i32 b) {
-        if (b < n && columns[b] < columns[a]) {
-            const i32 column = columns[a];
-            const float length = lengths[a];
-            columns[a] = columns[b];
-            lengths[a] = lengths[b];
-            columns[b] = column;
-            lengths[b] = length;
-        }
+        if (b < n) ordered(a, b);
     };
     // The lower entry of the t-th pair of entries that lie `apart` (a power of two).
     const auto lower = [](i32 t, i32 apart) { return 2 * t - (t & (apart - 1)); };
@@ -140,18 +144,40 @@ radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i
     const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
     const i64 first = indptr[ids[i]];
     const i32 most = team.most(indptr[ids[i] + 1] - first);
-    i64 at = first;
+    __shared__ u64 staged[THREADS / LANES * STAGED];  // the neighbour's number above its place in the cell list
+    u64* const entry = staged + threadIdx.x / LANES * STAGED;
+    const bool stages = most <= STAGED;
+    i32 n_found = 0;
     visit_around(cells, ring, sample[i], i, team, [&](i64 j, bool near) {
         const u32 votes = team.votes(near);
         if (near && team.writes) {
-            const i64 place = at + __popc(votes & team.below);
-            columns[place] = ids[j];
-            lengths[place] = float(cells.distance(i, j));
+            const i32 place = n_found + __popc(votes & team.below);
+            if (stages) {
+                entry[place] = u64(ids[j]) << 32 | u64(j);
+            } else {
+                columns[first + place] = ids[j];
+                lengths[first + place] = float(cells.distance(i, j));
+            }
         }
-        at += __popc(votes);
+        n_found += __popc(votes);
     });
     __syncwarp();
-    sort_row(columns + first, lengths + first, team.writes ? i32(at - first) : 0, most, team);
+    if (!team.writes) n_found = 0;
+    if (stages) {
+        sort_row(n_found, most, team, [&](i32 a, i32 b) {
+            if (entry[b] < entry[a]) swap(entry[a], entry[b]);
+        });
+        for (i32 t = team.at; t < n_found; t += LANES) {
+            columns[first + t] = i32(entry[t] >> 32);
+            lengths[first + t] = float(cells.distance(i, i64(entry[t] & 0xffffffffu)));
+        }
+    } else {
+        sort_row(n_found, most, team, [&](i32 a, i32 b) {
+            if (columns[first + b] >= columns[first + a]) return;
+            swap(columns[first + a], columns[first + b]);
+            swap(lengths[first + a], lengths[first + b]);
+        });
+    }
 }
 
 // Of rows longer than `most` the entries of smallest hash(seed, i, j), counted within the sample `start` says.

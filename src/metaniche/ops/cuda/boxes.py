@@ -17,12 +17,12 @@ def sample_of(sample_ptr: Tensor, n: int) -> Tensor:
 
 
 @kept
-def boxes(pos: Tensor, sample_ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest coordinates, (S, D) float64 each; 0 for a sample without cells. `pos` (N, D) float32.
+def boxes(pos: Tensor, sample_ptr: Tensor) -> Tensor:
+    """(2, S, D) float64 lowest and highest coordinates; 0 for a sample without cells. `pos` (N, D) float32.
 
     A search asks for them several times, for the sides of its bins and for the bins themselves.
     """
     # In two steps: few samples of many cells would leave most of a GPU idle.
     bounds, of_sample = pieces(sample_ptr, len(pos))
     low, high = (segment_max(segment_max(x, bounds), of_sample).double() for x in (-pos, pos))
-    return -low, high
+    return torch.stack((-low, high))

@@ -74,9 +74,9 @@ def cell_list(pos: Tensor, sample_ptr: Tensor, sides: np.ndarray) -> CellList:
     """Bins of at least `sides` (S,) micrometres for each sample; no bin has a capacity."""
     (n, dim), samples = pos.shape, sample_ptr.numel() - 1
     sample = sample_of(sample_ptr, n)
-    low, high = (x.cpu().numpy() for x in boxes(pos, sample_ptr))
+    low, high = boxes(pos, sample_ptr).cpu().numpy()
     side, bins, base, total = _grids(low, high - low, sides)
-    grids = tuple(torch.from_numpy(x).to(pos.device) for x in (low, side, bins, base))
+    grids = _together((low, side, bins, base), pos.device)
     keys = sample_ptr.new_empty(n)
     how = defines(dim, dense=True)
     launch(BIN_KEYS, how, blocks_for(n, THREADS), pos, sample, *grids, n, samples, keys)
@@ -94,6 +94,13 @@ def cell_list(pos: Tensor, sample_ptr: Tensor, sides: np.ndarray) -> CellList:
     return CellList(axes, order.int(), sample, sample_ptr, side, grids, occupied, starts, dense)
 
 
+def _together(arrays: tuple[np.ndarray, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """The arrays of 8-byte numbers on the device, in one copy."""
+    whole = torch.from_numpy(np.concatenate([x.ravel().view(np.int64) for x in arrays])).to(device)
+    parts = whole.split([x.size for x in arrays])
+    return tuple(part.view(torch.from_numpy(x).dtype).view(x.shape) for part, x in zip(parts, arrays))
+
+
 def offsets(degree: Tensor) -> Tensor:
     return torch.cat((degree.new_zeros(1), degree.cumsum(0)))
 
@@ -105,8 +112,8 @@ def edges_of(indptr: Tensor) -> tuple[Tensor, Tensor]:
 
 def fitting_sides(pos: Tensor, sample_ptr: Tensor, wanted: float) -> np.ndarray:
     """(S,) sides of bins that hold about `wanted` cells each; axes thinner than a bin count as one bin."""
-    low, high = boxes(pos, sample_ptr)
-    extents = np.sort((high - low).cpu().numpy(), axis=1)
+    low, high = boxes(pos, sample_ptr).cpu().numpy()
+    extents = np.sort(high - low, axis=1)
     sizes = sample_ptr.diff().cpu().numpy()
     return np.array([_fitting_side(extent, n, wanted) for extent, n in zip(extents, sizes)])
 

@@ -32,7 +32,14 @@ _BOUNDS = (
 )
 
 COUNT = Kernel(SOURCE, "radius_count", (*SEARCH, *_BOUNDS, Array("degree", torch.int64, ("n",))), THREADS, registers=72)
-FILL = Kernel(SOURCE, "radius_fill", (*SEARCH, *_BOUNDS, INDPTR, Scalar("edges"), *EDGES), THREADS, registers=80)
+FILL = Kernel(
+    SOURCE,
+    "radius_fill",
+    (*SEARCH, *_BOUNDS, INDPTR, Scalar("edges"), *EDGES),
+    THREADS,
+    registers=80,
+    shared=8 << 10,
+)
 THIN = Kernel(
     SOURCE,
     "thin_rows",

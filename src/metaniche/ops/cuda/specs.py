@@ -6,7 +6,6 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from numbers import Integral, Real
 
 import torch
@@ -71,41 +70,61 @@ class Kernel:
     shared: int = 0
 
     @cached_property
-    def scalars(self) -> tuple[str, ...]:
-        return tuple(a.name for a in self.arguments if isinstance(a, Scalar))
+    def _numbers(self) -> tuple[tuple[int, Scalar], ...]:
+        return tuple((at, a) for at, a in enumerate(self.arguments) if isinstance(a, Scalar))
+
+    @cached_property
+    def _arrays(self) -> tuple[tuple[int, Array, tuple[tuple[str, int], ...]], ...]:
+        """The place of each array, its spec, and its size as names with what is added to each."""
+        return tuple(
+            (at, a, tuple((name.removesuffix("+1"), int(name.endswith("+1"))) for name in a.size))
+            for at, a in enumerate(self.arguments)
+            if isinstance(a, Array)
+        )
 
     def check(self, defines: Defines, arguments: Sequence[Argument]) -> None:
         """Raise KernelError unless the arguments are what the kernel will read and write."""
         if len(arguments) != len(self.arguments):
             raise KernelError(f"Expected {len(self.arguments)} arguments of {self.name}, found {len(arguments)}.")
         known = dict(defines)
-        for spec, given in zip(self.arguments, arguments):
-            if isinstance(spec, Scalar):
-                self._check_scalar(spec, given)
-                known[spec.name] = given
-        devices = {x.device for x in arguments if isinstance(x, Tensor)}
-        if len(devices) > 1:
-            raise KernelError(f"Expected the tensors of {self.name} on one device, found {sorted(map(str, devices))}.")
-        for spec, given in zip(self.arguments, arguments):
-            if isinstance(spec, Array):
-                self._check_array(spec, given, known)
+        for at, spec in self._numbers:
+            self._check_scalar(spec, arguments[at])
+            known[spec.name] = arguments[at]
+        first = None
+        for at, spec, size in self._arrays:
+            self._check_array(spec, arguments[at], size, known)
+            first = arguments[at].device if first is None else first
+            if arguments[at].device != first:
+                raise KernelError(
+                    f"Expected the tensors of {self.name} on one device, found {first} and {arguments[at].device}."
+                )
 
     def _check_scalar(self, spec: Scalar, given: Argument) -> None:
+        if type(given) is (float if spec.ctype in ("f32", "f64") else int):
+            return
         kinds = Integral if spec.ctype in ("i64", "u64") else Real
         if not isinstance(given, kinds) or isinstance(given, bool):
             raise KernelError(f"Expected `{spec.name}` of {self.name} to be {spec.ctype}, found {given!r}.")
 
-    def _check_array(self, spec: Array, given: Argument, known: Defines) -> None:
-        where = f"`{spec.name}` of {self.name}"
+    def _check_array(self, spec: Array, given: Argument, names: tuple[tuple[str, int], ...], known: Defines) -> None:
         if not isinstance(given, Tensor):
-            raise KernelError(f"Expected {where} to be a tensor, found {type(given).__name__}.")
+            raise KernelError(f"Expected {self._where(spec)} to be a tensor, found {type(given).__name__}.")
         dtype = spec.dtype if isinstance(spec.dtype, torch.dtype) else VALUES[known[spec.dtype or "VALUE"]]
         if given.dtype != dtype or not given.is_contiguous():
             layout = "contiguous" if given.is_contiguous() else "strided"
-            raise KernelError(f"Expected {where} to be {dtype} and contiguous, found {given.dtype} and {layout}.")
-        size = prod(known[n.removesuffix("+1")] + n.endswith("+1") for n in spec.size)
+            raise KernelError(
+                f"Expected {self._where(spec)} to be {dtype} and contiguous, found {given.dtype} and {layout}."
+            )
+        size = 1
+        for name, more in names:
+            size *= known[name] + more
         if given.numel() != size:
-            raise KernelError(f"Expected {where} to have {size} elements, found {given.numel()}.")
+            raise KernelError(f"Expected {self._where(spec)} to have {size} elements, found {given.numel()}.")
         align = dtype.itemsize * (known["VEC"] if spec.vector else 1)
         if given.data_ptr() % align:
-            raise KernelError(f"Expected {where} at an address divisible by {align}, found {given.data_ptr():#x}.")
+            raise KernelError(
+                f"Expected {self._where(spec)} at an address divisible by {align}, found {given.data_ptr():#x}."
+            )
+
+    def _where(self, spec: Array) -> str:
+        return f"`{spec.name}` of {self.name}"
