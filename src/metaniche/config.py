@@ -306,6 +306,11 @@ def device_of_trainer(config: DictConfig) -> str:
 def trainer_factory(config: DictConfig):
     """folder, epochs -> a Trainer of `config.trainer` with the config's callbacks and loggers writing into that folder."""
     check_targets(config)
+    if config.trainer.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"Expected a GPU for trainer.accelerator={config.trainer.accelerator}, found none that torch {torch.__version__} "
+            "can use. trainer=cpu trains without one; metaniche-doctor says what is missing."
+        )
     precision = str(config.trainer.get("precision", "32-true"))
     if "mixed" not in precision and precision not in ("32-true", "32", "bf16", "16"):
         raise ConfigError(
@@ -351,6 +356,8 @@ def _callbacks(config: DictConfig, folder: Path) -> list:
     for callback, key in (("checkpoint", "dirpath"), ("history", "folder")):
         if callback in callbacks:
             callbacks[callback][key] = str(folder)
+    if "progress" in callbacks and config.members > 1:
+        callbacks["progress"]["label"] = f"{folder.name} of {config.members}"
     return [instantiate(callback) for callback in callbacks.values()]
 
 

@@ -36,6 +36,11 @@ __all__ = [
     "signal_edges",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 RINGS_UM = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0)
 
 

@@ -23,7 +23,7 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
 
     from metaniche.graph import GraphConfig, build_graph
     from metaniche.io import keys
-    from metaniche.io.coordinates import check_coordinates, resolve_um_per_unit
+    from metaniche.io.coordinates import check_coordinates, positions_um, resolve_um_per_unit
     from metaniche.io.matrices import check_compressed
     from metaniche.io.record import own_record
     from metaniche.io.settings import build
@@ -42,7 +42,7 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
         check_coordinates(adata[codes == code], where=f"adata, sample {sample}", um_per_unit=scale)
     order = np.argsort(codes, kind="stable")
     pointer = torch.from_numpy(np.concatenate(([0], np.cumsum(np.bincount(codes)))))
-    pos = torch.from_numpy((np.asarray(adata.obsm[keys.SPATIAL])[order] * scale).astype(np.float32))
+    pos = torch.from_numpy(positions_um(adata, scale)[order])
     stored = None
     if settings.builder == "stored" and keys.CONNECTIVITIES in adata.obsp:
         check_compressed(adata.obsp[keys.CONNECTIVITIES], where="adata", key=f"obsp[{keys.CONNECTIVITIES!r}]")

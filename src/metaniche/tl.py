@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from metaniche.graph import GraphConfig
     from metaniche.signaling import Resource, SignalConfig
 
+__all__ = ["clones", "communicate", "compete", "local_association", "metastatic_potential", "relays"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def metastatic_potential(
     adata: AnnData,

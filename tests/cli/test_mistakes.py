@@ -6,11 +6,12 @@ from importlib import import_module
 
 import hydra
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from verbs import TINY, command, run
 
-from metaniche.cli import check_complete, explain
+from metaniche.cli import check_complete, explain, verb
 from metaniche.errors import ConfigError
 
 
@@ -70,6 +71,13 @@ def test_a_command_that_cannot_run_says_what_to_type(tmp_path, overrides, words)
         ("evaluate", "n_boot=0", "n_boot to be a whole number of at least 1"),
         ("evaluate", "networks=[] baselines=false", "Nothing to evaluate"),
         ("evaluate", "task=node_positive task.clinical=[agee]", "Did you mean 'age'?"),
+        ("evaluate", "task.positive=[0,1]", "expected units of both outcomes, found all 12 labels are 1"),
+        pytest.param(
+            "train",
+            "trainer=gpu",
+            "Expected a GPU for trainer.accelerator=gpu, found none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
+        ),
     ],
 )
 def test_a_wrong_value_ends_in_words(tmp_path_factory, verb, override, words, monkeypatch, caplog):
@@ -117,6 +125,31 @@ def test_an_unknown_option_comes_with_the_options():
     said = explain(caught.value, "train", ["model=gatv"])
     assert "gatv2_mil" in said
     assert "provider" not in said
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("tnbc_mibi", "settings are key=value. Did you mean experiment=tnbc_mibi or data=tnbc_mibi?"),
+        ("recurrence", "Did you mean task=recurrence?"),
+        ("no-such", "settings are key=value. metaniche-evaluate --help"),
+    ],
+)
+def test_a_name_without_its_key_comes_with_the_key(override, words):
+    with pytest.raises(HydraException) as caught:
+        composed("evaluate", override)
+    assert words in explain(caught.value, "evaluate", [override])
+
+
+def test_an_interrupted_command_says_that_it_can_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hydra, "main", lambda **_: lambda _: interrupted)
+    with pytest.raises(SystemExit) as caught:
+        verb("train")(lambda _: None)()
+    assert caught.value.code == 130
+    assert "the same command, metaniche-train, goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("override", ["model=niche_gin", "model.width=64"])

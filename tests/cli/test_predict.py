@@ -71,9 +71,33 @@ def test_cell_types_under_other_names_are_named_by_a_table(trained, tmp_path):
     for command in (known, (*other, f"type_aliases={tmp_path}/good.csv")):
         status, said = run(*command)
         assert status == 0, said
-    one, two = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("known", "other"))
+    given = ", ".join(f"{new}: {old}" for old, new in names.items())
+    status, said = run(*other[:-1], f"output={tmp_path}/typed.h5ad", f"type_aliases={{{given}}}")
+    assert status == 0, said
+    one, *others = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("known", "other", "typed"))
     assert one[keys.POTENTIAL].notna().any()
-    pd.testing.assert_series_equal(one[keys.POTENTIAL], two[keys.POTENTIAL])
+    for two in others:
+        pd.testing.assert_series_equal(one[keys.POTENTIAL], two[keys.POTENTIAL])
+
+
+def test_a_file_that_is_refused_does_not_stop_the_others_of_its_folder(trained, tmp_path):
+    folder, _ = trained
+    source = sorted((folder / "runs/tiny/held_out").glob("*.h5ad"))[0]
+    (tmp_path / "in").mkdir()
+    good = anndata.read_h5ad(source)
+    for name in ("a", "b", "c"):
+        sample = good.copy()
+        sample.obs["sample_id"] = sample.obs["patient_id"] = name
+        if name == "a":
+            sample.obsm["spatial"][0] = float("nan")
+        sample.write_h5ad(tmp_path / "in" / f"{name}.h5ad")
+    status, said = run("predict", folder, "bundle=runs/tiny/bundle", f"input={tmp_path}/in", f"output={tmp_path}/out")
+    assert status == 2
+    assert "Traceback" not in said
+    assert "1 files of" in said
+    assert "'a.h5ad'" in said
+    assert set(pd.read_parquet(tmp_path / "out/units.parquet")["unit_id"]) == {"b", "c"}
+    assert (tmp_path / "out/c.h5ad").exists()
 
 
 def test_a_patient_with_two_files_has_one_risk(trained, tmp_path):

@@ -89,7 +89,7 @@ def test_absent_columns_and_empty_labels_are_named(small_cohort):
         make_targets(Task("t", "t", label="ploidy", positive=(1,)), patients, table)
     with pytest.raises(InputError, match=r"Expected sex in \['q'\] \(1\) or \['r'\] \(0\), found sex: 'f', 'm'"):
         make_targets(Task("t", "t", label="sex", positive=("q",), negative=("r",)), patients, table)
-    with pytest.raises(InputError, match=r"event 0 or 1, found .*event: '2'"):
+    with pytest.raises(InputError, match=r"event 0 or 1, found .*event: '2'.* task\.time="):
         make_targets(Task("c", "c", kind="cox", time="time", event="event"), patients.assign(event=2), table)
 
 
@@ -109,6 +109,37 @@ def test_who_is_left_out_is_said(small_cohort):
     targets = make_targets(Task("t", "t", label="metastasis", positive=(1,)), patients, table, group="sex")
     assert targets.described() == "11 patients with a label, 1 left out (no usable metastasis): 'p0'"
     assert targets.groups["p1"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "words"),
+    [
+        (
+            Task("t", "t", label="metastasis", positive=(1,)),
+            {"metastasis": 1},
+            "both outcomes, found all 12 labels are 1",
+        ),
+        (Task("c", "c", kind="cox", time="time", event="event"), {"event": 0}, "no event among 12 units"),
+        (Task("t", "t", label="metastasis", positive=(1,)), {}, None),
+    ],
+)
+def test_labels_that_teach_nothing_are_refused(small_cohort, task, values, words):
+    _, patients, table = small_cohort
+    targets = make_targets(task, patients.assign(**values), table)
+    if words is None:
+        targets.check_learnable()
+        return
+    with pytest.raises(InputError, match=words):
+        targets.check_learnable()
+
+
+def test_a_task_of_sites_is_refused_only_where_no_site_has_both(small_cohort):
+    _, patients, table = small_cohort
+    task = Task("s", "s", kind="sites", sites=("liver", "lung"))
+    both = patients.assign(liver=[0, 1] * 6, lung=0)
+    make_targets(task, both, table).check_learnable()
+    with pytest.raises(InputError, match="site liver: all 12 labels are 0.*; site lung"):
+        make_targets(task, both.assign(liver=0), table).check_learnable()
 
 
 def test_targets_of_some_patients(small_cohort):

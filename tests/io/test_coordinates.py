@@ -3,7 +3,13 @@ import pytest
 from slide import make_slide
 
 from metaniche.errors import InputError
-from metaniche.io.coordinates import check_coordinates, nearest_distances, resolve_um_per_unit, unit_suspicions
+from metaniche.io.coordinates import (
+    check_coordinates,
+    nearest_distances,
+    positions_um,
+    resolve_um_per_unit,
+    unit_suspicions,
+)
 
 
 def test_units_come_from_the_config_or_the_sample():
@@ -68,3 +74,15 @@ def test_visium_with_the_right_pixel_size_or_already_in_micrometres_passes():
         check_coordinates(slide, where="s", um_per_unit=1.0)
     slide.obsm["spatial"] = grid * 100.0
     check_coordinates(slide, where="s", um_per_unit=1.0)
+
+
+def test_a_third_coordinate_that_is_the_same_for_all_is_no_dimension():
+    slide = make_slide()
+    plane = positions_um(slide, 0.5)
+    for height, dimensions in ((np.full(60, 7.0), 2), (np.arange(60.0), 3)):
+        raised = make_slide()
+        raised.obsm["spatial"] = np.column_stack([slide.obsm["spatial"], height])
+        found = positions_um(raised, 0.5)
+        assert found.shape == (60, dimensions)
+        assert np.array_equal(found[:, :2], plane)
+    assert plane.dtype == np.float32

@@ -113,3 +113,12 @@ def test_one_split_is_not_called_cross_validation(make_run):
 def test_no_figure_no_headline(make_run):
     assert headline(make_run(table=lambda t: t.assign(auroc=np.nan)[["model", "kind", "auroc"]])) is None
     assert headline(make_run(table=lambda t: t.iloc[:0])) is None
+
+
+def test_of_one_split_with_few_patients_no_figure_stands_first(make_run):
+    few = {"table": lambda t: t.assign(n_patients=3), "lead": 0.36}
+    said = headline(make_run(splits=[{"train": ["a"], "test": ["b"]}], **few))
+    assert said.verdict == "not compared"
+    assert said.result.startswith("Only 3 patients were held out: too few")
+    assert "AUROC" not in said.result
+    assert "AUROC" in headline(make_run(**few)).result  # each was held out in turn

@@ -1,9 +1,10 @@
 from types import SimpleNamespace
 
 import pandas as pd
+import pytest
 import torch
 
-from metaniche.training.history import EpochHistory, collect_history
+from metaniche.training.history import EpochHistory, collect_history, overfitted
 
 
 def trainer(epoch):
@@ -37,3 +38,22 @@ def test_members_are_averaged(tmp_path):
     history = pd.read_csv(tmp_path / "history.csv")
     assert history["epoch"].tolist() == [0, 1, 2]
     assert (history["train_loss"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([0.9, 0.42, 0.5, 1.87], "from 0.42 (epoch 2) to 1.87"),
+        ([0.9, 0.42, 0.5], None),
+        ([0.9, 0.42], None),
+        ([], None),
+    ],
+)
+def test_a_loss_of_held_out_patients_that_ends_well_above_its_lowest_is_said(losses, words):
+    said = overfitted(pd.DataFrame({"epoch": range(len(losses)), "val_loss": losses}))
+    assert (words is None) == (said is None)
+    assert words is None or words in said
+
+
+def test_without_held_out_patients_nothing_is_said():
+    assert overfitted(pd.DataFrame({"epoch": [0, 1], "train_loss": [1.0, 2.0]})) is None

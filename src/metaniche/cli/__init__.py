@@ -66,6 +66,11 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
             except HydraException as error:
                 sys.stderr.write(f"ConfigError: {explain(error, name, sys.argv[1:])}\n")
                 sys.exit(2)
+            except KeyboardInterrupt:
+                sys.stderr.write(
+                    f"Stopped. What is written stays: the same command, metaniche-{name}, goes on from it.\n"
+                )
+                sys.exit(130)
             except BrokenPipeError:  # of `--help | head`; the last flush at exit would meet it again
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
@@ -96,6 +101,14 @@ def check_complete(config: DictConfig, name: str) -> None:
 def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     """What is wrong with the command line; an unknown key comes with the nearest one that there is."""
     if isinstance(error, OverrideParseException):
+        if re.fullmatch(r"[\w./-]+", error.override):
+            groups = [
+                f"{group}={error.override}" for group in ("experiment", "task", "data") if _has(group, error.override)
+            ]
+            hint = f"Did you mean {' or '.join(groups)}? " if groups else ""
+            return (
+                f"Cannot read `{error.override}`: settings are key=value. {hint}metaniche-{name} --help lists the keys."
+            )
         return (
             f"Cannot read `{error.override}`. A value that holds a space, =, a comma, a bracket or a quote needs quotes of its "
             f"own inside those of the shell: 'key=\"a b=c.h5ad\"'."
@@ -110,6 +123,10 @@ def explain(error: HydraException, name: str, overrides: Sequence[str]) -> str:
     others = [o for o in overrides if "=" in o and o.lstrip("+~").split("=")[0].replace("/", ".") != key]
     known = _known_keys(name, others) or _known_keys(name, [])
     return f"Unknown key `{key}`. {nearest(key, known)}metaniche-{name} --help lists the keys."
+
+
+def _has(group: str, choice: str) -> bool:
+    return (resources.files("metaniche.configs") / group / f"{choice}.yaml").is_file()
 
 
 def _known_keys(name: str, overrides: list[str]) -> list[str]:

@@ -65,6 +65,7 @@ def main(config: DictConfig) -> None:
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
+    targets.check_learnable()
     networks = [network_of(config, name, cohort) for name in config.networks]
     networks[:1] = [replace(n, cells_dir=run_dir / "cells" / _digest(config, n, cohort)) for n in networks[:1]]
     simple = baselines_of(config, cohort, task)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from metaniche.cli import verb
 from metaniche.data.applicability import check_floor
+from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.manifest import read_table
 from metaniche.io.read import read_sample
@@ -53,11 +54,22 @@ def main(config: DictConfig) -> None:
         return
     groups = _groups(_jobs(source, output))
     output.mkdir(parents=True, exist_ok=True)
-    units = []
+    units, refused = [], []
     for number, group in enumerate(groups, 1):
-        log.info("%d/%d %s", number, len(groups), ", ".join(job.source.name for job in group))
-        units.append(_score(predictor, group, options, scoring))
-    write_parquet(pd.concat(units).reset_index(), output / UNITS)
+        names = [job.source.name for job in group]
+        log.info("%d/%d %s", number, len(groups), ", ".join(names))
+        try:
+            units.append(_score(predictor, group, options, scoring))
+        except InputError as error:
+            log.error("Not scored: %s", error)
+            refused += names
+    if units:
+        write_parquet(pd.concat(units).reset_index(), output / UNITS)
+    if refused:
+        raise InputError(
+            f"{len(refused)} files of {source} were not scored, for the reasons above: {listed(refused)}. What the others "
+            f"give is in {output}; correct these and score them by themselves."
+        )
 
 
 def check_output(source: Path, output: Path, of_folder: bool, overwrite: bool) -> None:
@@ -187,10 +199,12 @@ def _patients(path: str | None) -> pd.DataFrame | None:
     return None if path is None else read_table(Path(path), ids=(keys.PATIENT,))
 
 
-def _aliases(path: str | None) -> dict[str, str] | None:
-    if path is None:
+def _aliases(given: str | DictConfig | None) -> dict[str, str] | None:
+    if given is None:
         return None
-    table = read_table(Path(path), ids=("found", "trained"))
+    if isinstance(given, DictConfig):
+        return {str(found): str(trained) for found, trained in given.items()}
+    table = read_table(Path(given), ids=("found", "trained"))
     return dict(zip(table["found"], table["trained"]))
 
 

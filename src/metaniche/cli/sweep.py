@@ -54,6 +54,7 @@ def main(config: DictConfig) -> None:
     cohort, task = open_cohort(config), read_task(config)
     targets = cohort.targets(task, config.group)
     log.info("%s", targets.described())
+    targets.check_learnable()
     folds = patient_folds(targets, config.scheme, config.n_folds, config.n_repeats, config.seed)
     run_dir = Path(config.paths.run_dir)
     asked_of_trials = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_TRIALS}

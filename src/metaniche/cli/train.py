@@ -37,7 +37,7 @@ from metaniche.report import build_report
 from metaniche.training.calibrate import with_novelty
 from metaniche.training.fit import FitConfig, fit_bundle
 from metaniche.training.fit_encoder import fit_encoder
-from metaniche.training.history import collect_history
+from metaniche.training.history import collect_history, overfitted
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def main(config: DictConfig) -> None:
         return
     targets = cohort.targets(read_task(config), config.group)
     log.info("%s", targets.described())
+    targets.check_learnable()
     train, held_out = hold_out(targets, share, seed)
     log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
     device = device_of_trainer(config)
@@ -114,7 +115,9 @@ def _describe(
     """The run's record, what held-out patients say, and the report."""
     train, held_out = split
     trained = predictor.bundle
-    collect_history(run_dir)
+    history = collect_history(run_dir)
+    if history is not None and (doubt := overfitted(history)):
+        log.warning("Overfitted: %s", doubt)
     if held_out is not None:
         samples = cohort.of(held_out.patients)
         # The temperature was fitted on these very patients: their figures are of the network as it was before.

@@ -23,7 +23,7 @@ from metaniche.data.task import Targets, Task, make_targets
 from metaniche.errors import InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.io import keys
-from metaniche.io.coordinates import resolve_um_per_unit
+from metaniche.io.coordinates import positions_um, resolve_um_per_unit
 from metaniche.io.digest import sample_digest
 from metaniche.io.guards import named_categories
 from metaniche.io.manifest import PATH
@@ -130,7 +130,7 @@ def prepare_sample(cohort: Cohort, sample_id: str, graph: GraphConfig) -> tuple[
     """
     adata, config = cohort.read_checked(sample_id), cohort.config
     scale = adata.uns[keys.UNS][keys.UM_PER_UNIT]
-    pos_um = torch.from_numpy(np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64) * scale).float()
+    pos_um = torch.from_numpy(positions_um(adata, scale))
     pointer = torch.tensor([0, adata.n_obs])
     order = hilbert_order(pos_um, pointer)
     rows = order.numpy()

@@ -144,6 +144,15 @@ class Targets:
                 found.append(f"{where}all {len(known)} labels are {known.iloc[0]:g}: only the base rate can be learned")
         return found
 
+    def check_learnable(self) -> None:
+        """Raise InputError where the labels teach nothing: one class alone, fewer than two events, no site with both."""
+        gaps = self.gaps()
+        if gaps and len(gaps) >= len(self.task.sites or ("y",)):
+            raise InputError(
+                f"Task {self.task.name!r}: expected units of both outcomes, found {'; '.join(gaps)}. Check "
+                f"{_wanted_values(self.task)}, or take another cohort."
+            )
+
     def described(self) -> str:
         """How many units have a label, and which ones were left out."""
         units = f"{len(self.table)} {self.task.level}s with a label"
@@ -204,9 +213,16 @@ def make_targets(
     if table.empty:
         raise InputError(
             f"Task {task.name!r}: no {task.level} has a usable label. Expected {_wanted_values(task)}, "
-            f"found {_found_values(source[wanted])}. Set the task's values, e.g. task.positive=[...] and task.negative=[...]."
+            f"found {_found_values(source[wanted])}. {_HOW_TO_SAY[task.is_survival]}"
         )
     return Targets(task, table, left_out, patients[group] if group else None)
+
+
+# Of a label, and of a time with its event.
+_HOW_TO_SAY = (
+    "Set the task's values, e.g. task.positive=[...] and task.negative=[...].",
+    "Correct the table, or name other columns: task.time=..., task.event=....",
+)
 
 
 def _wanted_values(task: Task) -> str:

@@ -86,6 +86,13 @@ def check_coordinates(adata: AnnData, *, where: object, um_per_unit: float, feat
         _check_pixels(adata, xy, where, um_per_unit)
 
 
+def positions_um(adata: AnnData, um_per_unit: float) -> np.ndarray:
+    """(N, 2 or 3) float32 micrometres. A third coordinate that is the same for all cells is no dimension of the tissue."""
+    xy = np.asarray(adata.obsm[keys.SPATIAL], dtype=np.float64)
+    flat = xy.shape[1] == 3 and len(xy) and np.ptp(xy[:, 2]) == 0
+    return ((xy[:, :2] if flat else xy) * um_per_unit).astype(np.float32)
+
+
 def nearest_distances(xy: np.ndarray) -> np.ndarray:
     """Distance to the nearest other cell, in units of `xy`, of about PROBE evenly drawn cells."""
     probe = xy[:: max(1, len(xy) // PROBE)]

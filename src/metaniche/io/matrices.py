@@ -121,7 +121,8 @@ def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
 
 def _check_counts(block: np.ndarray, where: object, key: str) -> None:
     fix = (
-        "Put raw counts in X or layers['counts']; where there are only normalised values, set feature_kind: intensity."
+        "Put raw counts in X or layers['counts']. Where there are only normalised values, a cohort and signals take "
+        "feature_kind=intensity; a bundle that was trained on counts takes counts alone."
     )
     if block.min() < 0:
         found = f"a negative value ({block.min()})"

@@ -11,6 +11,8 @@ from metaniche.report.run import Run
 from metaniche.report.vocabulary import is_blank, metrics_of, number, p_value, with_interval
 
 SMALL_COHORT = 100
+# Of one split: with fewer held-out patients a figure says nothing, not even with its interval.
+FEWEST = 10
 _NAMES = {"network": "The graph network", "fused": "The network fused with another model"}
 
 
@@ -68,6 +70,11 @@ def headline(run: Run) -> Headline | None:
     metric, row = primary_metric(run), run.row(run.model)
     if metric is None or row is None or is_blank(row[metric.column]):
         return None
+    n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
+    if _one_split(run) and not is_blank(n) and int(n) < FEWEST:
+        result = f"Only {int(n)} patients were held out: too few to say how well {run.model} does on others."
+        words = "metaniche-evaluate holds every patient out in turn; the figures below are there to be complete."
+        return Headline("not compared", result, words, tuple(_cautions(run, row, metric)))
     name = _NAMES.get(row["kind"], "The model")
     result = f"{name} ({run.model}) reaches {metric.label} {with_interval(row, metric.column)} on held-out patients."
     baseline, clinical = best_baseline(run, metric), clinical_model(run, metric)
@@ -91,6 +98,10 @@ def headline(run: Run) -> Headline | None:
         for how in dict.fromkeys(standing.values())
     ]
     return Headline(verdict, result, " ".join(words), tuple(_cautions(run, row, metric)))
+
+
+def _one_split(run: Run) -> bool:
+    return bool(run.splits) and len(run.splits) == 1
 
 
 def _first(rows: pd.DataFrame, metric: Metric) -> pd.Series:
@@ -153,6 +164,6 @@ def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
     if not is_blank(n) and int(n) < SMALL_COHORT:
         cautions.append(f"{int(n)} patients are few: expect another cohort to give another figure.")
     if run.info.get("folds") or run.splits:
-        how = "one split of" if run.splits and len(run.splits) == 1 else "cross-validation within"
+        how = "one split of" if _one_split(run) else "cross-validation within"
         cautions.append(f"All figures come from {how} this cohort; nothing here was tested on another one.")
     return cautions

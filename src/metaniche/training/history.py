@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from metaniche.io.run_files import HISTORY
 from metaniche.io.write import write_csv
 
+OVERFITTED = 1.25  # times the lowest loss of held-out patients
+
 
 class EpochHistory(Callback):
     """Appends epoch, losses, learning rate and seconds to `folder/history.csv`.
@@ -47,8 +49,26 @@ class EpochHistory(Callback):
         write_csv(rows, self.path, index=False)
 
 
-def collect_history(run_dir: Path) -> None:
-    """Mean over members of their histories, as `run_dir/history.csv`; nothing where there are none."""
+def collect_history(run_dir: Path) -> pd.DataFrame | None:
+    """Mean over members of their histories, also as `run_dir/history.csv`; None where there are none."""
     parts = [pd.read_csv(p) for p in sorted(run_dir.glob(f"member*/{HISTORY}"))]
-    if parts:
-        write_csv(pd.concat(parts).groupby("epoch", as_index=False).mean(), run_dir / HISTORY, index=False)
+    if not parts:
+        return None
+    mean = pd.concat(parts).groupby("epoch", as_index=False).mean()
+    write_csv(mean, run_dir / HISTORY, index=False)
+    return mean
+
+
+def overfitted(history: pd.DataFrame) -> str | None:
+    """In words, where the loss of held-out patients ends well above its lowest: training longer made it worse there.
+
+    It chooses nothing: weights are those of the last epoch, else the held-out patients would no longer be held out.
+    """
+    loss = history.get("val_loss", pd.Series(dtype=float)).dropna()
+    if loss.empty or loss.iloc[-1] <= OVERFITTED * loss.min():
+        return None
+    best = int(history.loc[loss.idxmin(), "epoch"]) + 1
+    return (
+        f"the loss of held-out patients rose from {loss.min():.2f} (epoch {best}) to {loss.iloc[-1]:.2f}: the network is surer "
+        "than it should be. Fewer epochs (trainer.max_epochs), chosen by metaniche-sweep, or calibrate= and members= help."
+    )

@@ -14,9 +14,13 @@ log = logging.getLogger(__name__)
 
 
 class EpochProgress(Callback):
-    """Shows epochs done, the losses, and the time left; only the first process of a distributed run speaks."""
+    """Shows epochs done, the losses, and the time left; only the first process of a distributed run speaks.
 
-    def __init__(self) -> None:
+    `label` stands before every line: which of several networks it is.
+    """
+
+    def __init__(self, label: str = "") -> None:
+        self.label = f"{label}  " if label else ""
         self._progress: Progress | None = None
         self._started = 0.0
 
@@ -27,17 +31,22 @@ class EpochProgress(Callback):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
         self._progress.start()
-        self._task = self._progress.add_task("training", total=trainer.max_epochs, completed=trainer.current_epoch)
+        self._task = self._progress.add_task(
+            f"{self.label}training", total=trainer.max_epochs, completed=trainer.current_epoch
+        )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         losses = "  ".join(f"{k} {float(v):.4f}" for k, v in sorted(trainer.callback_metrics.items()))
         if self._progress is not None:
-            self._progress.update(self._task, completed=trainer.current_epoch + 1, description=f"training  {losses}")
+            self._progress.update(
+                self._task, completed=trainer.current_epoch + 1, description=f"{self.label}training  {losses}"
+            )
         else:
             elapsed = time.monotonic() - self._started
-            log.info("epoch %d/%d  %s  %.0f s", trainer.current_epoch + 1, trainer.max_epochs, losses, elapsed)
+            done = trainer.current_epoch + 1
+            log.info("%sepoch %d/%d  %s  %.0f s", self.label, done, trainer.max_epochs, losses, elapsed)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

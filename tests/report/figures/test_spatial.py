@@ -78,3 +78,21 @@ def test_without_types_or_malignancy_the_rest_is_other_cells():
     )
     figure = spatial_map(cells)
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["other cells"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.002, 0.004], (0.0, 0.1)),
+        ([0.5, 0.5], (0.45, 0.55)),
+        ([0.99, 1.0], (0.9, 1.0)),
+        ([-3.0, -2.99], (-3.045, -2.945)),  # no share
+        ([0.1, 0.9], (0.1, 0.9)),
+    ],
+)
+def test_what_is_practically_equal_is_not_spread_over_all_colours(values, expected):
+    cells = pd.DataFrame(
+        {"sample_id": "s", "x_um": np.arange(200.0), "y_um": 0.0, "metaniche_potential": np.repeat(values, 100)}
+    )
+    (panel, *_) = spatial_map(cells).axes
+    assert panel.collections[-1].get_clim() == pytest.approx(expected, abs=2e-3)

@@ -21,6 +21,8 @@ _WORDS = {keys.POTENTIAL: "Metastatic potential (malignant cells)", keys.ATTENTI
 _COLORS = {keys.POTENTIAL: colormaps["viridis"]}
 # Without its palest end, so that no cell vanishes on white.
 _OTHER = ListedColormap(colormaps["BuPu"](np.linspace(0.2, 1, 256)))
+# A scale that spans less would show what is practically equal in all its colours.
+_LEAST_SPAN = {keys.POTENTIAL: 0.1, keys.ATTENTION: 0.5}
 _PANEL_IN = 4.1
 
 
@@ -45,7 +47,8 @@ def spatial_map(
     titles
         sample_id -> panel title.
     limits
-        Ends of the colour scale; None: the 1st and 99th percentile of what is drawn.
+        Ends of the colour scale; None: the 1st and 99th percentile of what is drawn, and apart by 0.1 at least for the
+        metastatic potential, by 0.5 for attention.
     label
         Of the colour scale; None: the words for `value`.
     """
@@ -59,8 +62,7 @@ def spatial_map(
         valued &= shown[keys.MALIGNANT].fillna(False).astype(bool)
     if not valued.any():
         return said(f"No map: no cell of the chosen samples has `{value}`.", 9.4)
-    low, high = limits or np.percentile(shown.loc[valued, value], (1, 99))
-    norm = Normalize(low, high if high > low else low + 1e-6)
+    norm = Normalize(*(limits or _ends(shown.loc[valued, value].to_numpy(float), _LEAST_SPAN.get(value, 1e-6))))
     tints = type_tints(shown[~valued])
     columns = min(2, len(samples))
     heights = _row_heights(shown, samples, columns)
@@ -105,6 +107,18 @@ def _panel(
     axes.invert_yaxis()
     axes.set_title(plain(title, 52), fontsize=9)
     scale_bar(axes, np.ptp(x) if len(x) else 1.0)
+
+
+def _ends(values: np.ndarray, least: float) -> tuple[float, float]:
+    """The 1st and 99th percentile, moved apart to `least` and, where all values are shares, kept within 0 and 1."""
+    low, high = np.percentile(values, (1, 99))
+    missing = max(least - (high - low), 0.0)
+    low, high = low - missing / 2, high + missing / 2
+    if values.min() >= 0 and low < 0:
+        low, high = 0.0, high - low
+    if values.max() <= 1 < high:
+        low, high = low - (high - 1), 1.0
+    return float(low), float(high)
 
 
 def _row_heights(cells: pd.DataFrame, samples: list[str], columns: int) -> list[float]:
