@@ -3,8 +3,9 @@ import pytest
 import torch
 from tissue import make_sample
 
+from metaniche.data import sampling
 from metaniche.data.batch import Bag, Piece
-from metaniche.data.sampling import EpochSampler, SamplingConfig, WholeBags, WindowBatches, cut_window
+from metaniche.data.sampling import EpochSampler, SamplingConfig, WholeBags, WindowBatches, Windows
 from metaniche.errors import ConfigError
 
 
@@ -65,10 +66,9 @@ def test_every_patient_gives_the_same_number_of_cells_whatever_its_size():
 
 def test_a_window_holds_the_nearest_cells_of_its_centre():
     piece = make_bags(1, n_cells=200)[0].pieces[0]
-    graph = cut_window(piece, 30, np.random.default_rng(0)).graph
+    graph = Windows(piece).cut(30, np.random.default_rng(0)).graph
     graph.validate()
     everywhere, window = piece.graph.pos_um, graph.pos_um
-    radius = torch.cdist(window, window).min(1).values.new_tensor(0)
     gaps = torch.cdist(window, window).max(1).values
     centre = window[gaps.argmin()]
     radius = (window - centre).norm(dim=1).max()
@@ -76,11 +76,23 @@ def test_a_window_holds_the_nearest_cells_of_its_centre():
     assert inside <= 60
 
 
+def test_a_large_piece_is_searched_by_a_tree_and_gives_the_same_windows(monkeypatch):
+    bags = make_bags(3, n_cells=200)
+    scanned = WindowBatches(bags, CONFIG, seed=1)[0]
+    monkeypatch.setattr(sampling, "SCANNED_CELLS", 199)
+    built = []
+    monkeypatch.setattr(sampling, "cKDTree", lambda x, of=sampling.cKDTree: built.append(len(x)) or of(x))
+    batches = WindowBatches(bags, CONFIG, seed=1)
+    assert torch.equal(batches[0].graph.pos_um, scanned.graph.pos_um)
+    batches[1]
+    assert built == [200] * 3  # one for each piece, at its first window
+
+
 def test_a_window_is_centred_on_a_labelled_cell_where_cells_have_labels():
     piece = make_bags(1, n_cells=200)[0].pieces[0]
     piece.labels[17] = 1.0
     for seed in range(5):
-        window = cut_window(piece, 10, np.random.default_rng(seed))
+        window = Windows(piece).cut(10, np.random.default_rng(seed))
         assert torch.isfinite(window.labels).sum() == 1
 
 

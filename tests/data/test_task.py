@@ -138,7 +138,7 @@ def test_a_task_of_sites_is_refused_only_where_no_site_has_both(small_cohort):
     task = Task("s", "s", kind="sites", sites=("liver", "lung"))
     both = patients.assign(liver=[0, 1] * 6, lung=0)
     make_targets(task, both, table).check_learnable()
-    with pytest.raises(InputError, match="site liver: all 12 labels are 0.*; site lung"):
+    with pytest.raises(InputError, match=r"site liver: all 12 labels are 0.*; site lung"):
         make_targets(task, both.assign(liver=0), table).check_learnable()
 
 

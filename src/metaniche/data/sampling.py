@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from metaniche.data.batch import Bag, Batch, Piece, collate
 from metaniche.errors import ConfigError
+
+SCANNED_CELLS = 50_000  # of a piece that every window looks through; a larger one gets a tree
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class WindowBatches(Dataset):
                 f"{world} processes. Raise it, or use fewer devices (trainer.devices, trainer.num_nodes)."
             )
         self.bags, self.config, self.seed, self.rank, self.world = bags, config, seed, rank, world
+        self._windows: dict[tuple[int, int], Windows] = {}
         self.per_step = min(config.batch_size, len(bags)) // world * world or world
         self.steps = -(-len(bags) // self.per_step)
 
@@ -71,7 +77,9 @@ class WindowBatches(Dataset):
     def _draw(self, bag: Bag, rng: np.random.Generator) -> Bag:
         pieces = []
         for _ in range(self.config.windows):
-            pieces.append(cut_window(bag.pieces[rng.integers(len(bag.pieces))], self.config.window_cells, rng))
+            number = int(rng.integers(len(bag.pieces)))
+            windows = self._windows.setdefault((bag.index, number), Windows(bag.pieces[number]))
+            pieces.append(windows.cut(self.config.window_cells, rng))
             if len(bag.pieces) == 1 and pieces[0].graph.n_cells == bag.pieces[0].graph.n_cells:
                 break  # the window is the whole bag: once is enough
         return Bag(bag.index, pieces, bag.target, bag.clinical)
@@ -106,17 +114,34 @@ class EpochSampler(Sampler[int]):
         return self.steps
 
 
-def cut_window(piece: Piece, n_cells: int, rng: np.random.Generator) -> Piece:
-    """A random candidate cell (a labelled one where cells have labels) and the cells nearest to it, with their graph."""
-    if piece.graph.n_cells <= n_cells:
-        return piece
-    eligible = torch.isfinite(piece.labels)
-    if not eligible.any():
-        eligible = piece.candidates if piece.candidates.any() else torch.ones_like(piece.candidates)
-    eligible = eligible.nonzero().squeeze(1)
-    centre = eligible[int(rng.integers(eligible.numel()))]
-    pos_um = piece.graph.pos_um
-    distance = (pos_um - pos_um[centre]).square().sum(1)
-    cells = torch.topk(distance, n_cells, largest=False).indices.sort().values
-    columns = (column if name == "graph" else column[cells] for name, column in zip(piece._fields, piece))
-    return Piece(*columns)._replace(graph=piece.graph.subgraph(cells))
+class Windows:
+    """Windows of one piece of tissue."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+
+    def cut(self, n_cells: int, rng: np.random.Generator) -> Piece:
+        """A random candidate cell (a labelled one where cells have labels) and the cells nearest to it, with their graph."""
+        piece, pos_um = self.piece, self.piece.graph.pos_um
+        if piece.graph.n_cells <= n_cells:
+            return piece
+        centre = pos_um[self._centres[int(rng.integers(self._centres.numel()))]]
+        if self._tree is None:
+            nearest = torch.topk((pos_um - centre).square().sum(1), n_cells, largest=False).indices
+        else:
+            nearest = torch.from_numpy(self._tree.query(centre.numpy(), n_cells)[1])
+        cells = nearest.sort().values
+        columns = (column if name == "graph" else column[cells] for name, column in zip(piece._fields, piece))
+        return Piece(*columns)._replace(graph=piece.graph.subgraph(cells))
+
+    @cached_property
+    def _centres(self) -> Tensor:
+        labelled, candidates = torch.isfinite(self.piece.labels), self.piece.candidates
+        if not labelled.any():
+            labelled = candidates if candidates.any() else torch.ones_like(candidates)
+        return labelled.nonzero().squeeze(1)
+
+    @cached_property
+    def _tree(self) -> cKDTree | None:
+        graph = self.piece.graph
+        return cKDTree(graph.pos_um.numpy()) if graph.n_cells > SCANNED_CELLS else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
+from metaniche.io.digest import table_digest
 from metaniche.io.wording import listed, nearest
 
 LEVELS = ("patient", "sample", "cell")
@@ -120,6 +122,11 @@ class Targets:
     def patients(self) -> np.ndarray:
         """Unique patient ids, sorted."""
         return np.unique(self.table["patient_id"].to_numpy(str))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the labels, whatever the order of the units."""
+        return table_digest(self.table.sort_index())
 
     def of(self, patients: Sequence[str]) -> Targets:
         """The targets of these patients only."""

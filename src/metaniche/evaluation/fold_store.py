@@ -68,7 +68,7 @@ def fold_key(
         "code": code_digest(Path(__file__).parents[1]),
         "estimator": text,
         "task": asdict(targets.task),
-        "targets": table_digest(targets.table.sort_index()),
+        "targets": targets.digest,
         "groups": None if targets.groups is None else table_digest(targets.groups.to_frame("group").sort_index()),
         "clinical": None if clinical is None else table_digest(clinical.sort_index()),
         "fold": asdict(fold),

@@ -144,8 +144,8 @@ def fit_bundle(
     """
     task = targets.task
     _warn_of_gaps(targets)
-    train = [s for s in samples if s.patient_id in set(targets.patients)]
-    held_out = [s for s in samples if val_targets is not None and s.patient_id in set(val_targets.patients)]
+    sides = [set() if labels is None else set(labels.patients) for labels in (targets, val_targets)]
+    train, held_out = ([s for s in samples if s.patient_id in side] for side in sides)
     features = Features.fit(train, config.features, seed)
     clinical = _fit_clinical(config, targets, patients)
     pairs = fit_pairs(config, train)
