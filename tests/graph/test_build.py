@@ -1,4 +1,7 @@
 import logging
+import subprocess
+import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from scipy import sparse
 
 from metaniche.errors import ConfigError, GraphError
 from metaniche.graph import GraphConfig, build_graph, concat, estimate_memory
+from metaniche.ops import radius_neighbors
 
 POS = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 200
 PTR = torch.tensor([0, 120, 200])
@@ -56,12 +60,41 @@ def test_memory_is_estimated_within_a_factor_and_said_before_a_large_build(monke
     pos = torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) * 800
     graph = build_graph(pos, torch.tensor([0, 3000]), config)
     stored = sum(t.numel() * t.element_size() for t in graph.tensors().values())
-    assert stored < estimate_memory(3000, pos, config) < 3 * stored  # edges are held twice
+    assert 2 * stored < estimate_memory(3000, pos, config) < 5 * stored
     assert estimate_memory(2_000_000, 4e8, config) > 100 * estimate_memory(2_000, 4e5, config)
     monkeypatch.setattr("metaniche.graph.build.LARGE_BYTES", 1)
     with caplog.at_level(logging.WARNING):
         build_graph(POS, PTR, config)
     assert "GB of memory" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The peak is what Linux says of a process.")
+@pytest.mark.parametrize("most", [None, 24])
+def test_building_takes_no_more_memory_than_estimated(most):
+    measured = f"""if True:
+        from pathlib import Path
+        import torch
+        from metaniche.graph import GraphConfig, build_graph, estimate_memory
+
+        config, n = GraphConfig(radius_um=100.0, max_paracrine={most}), 60_000
+        pos = torch.rand(n, 2, generator=torch.Generator().manual_seed(0)) * 2400
+        peak = lambda: 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+        build_graph(pos[:100], torch.tensor([0, 100]), config)
+        before = peak()
+        build_graph(pos, torch.tensor([0, n // 2, n]), config)
+        print((peak() - before) / estimate_memory(n, pos, config))
+    """
+    found = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    assert 0.3 < float(found.stdout) <= 1.05
+
+
+def test_all_neighbours_are_searched_once_and_some_are_merged_in_order():
+    near_and_far = GraphConfig(contact_um=15, radius_um=60, max_paracrine=10**6)
+    everyone = GraphConfig(contact_um=15, radius_um=60, max_paracrine=None)
+    with mock.patch("metaniche.graph.build.radius_neighbors", wraps=radius_neighbors) as calls:
+        one, two = (build_graph(POS, PTR, config).tensors() for config in (everyone, near_and_far))
+    assert calls.call_count == 3
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 EVERYONE = {

@@ -15,7 +15,8 @@ from metaniche.graph.cellgraph import CellGraph, kept_pointers, rows_of
 from metaniche.ops import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
 
 BUILDERS = ("radius", "knn", "delaunay", "stored")
-EDGE_BYTES = 4 + 4 + 1  # sender, distance, relation
+# Of an edge at most: 9 for sender, distance and relation, the others while edges are searched, merged and checked (measured).
+EDGE_BYTES = 30
 DELAUNAY_DEGREE = 6  # the mean in the plane; a stored graph is taken to be as dense
 LARGE_BYTES = 1_000_000_000
 
@@ -105,7 +106,7 @@ def build_graph(
 
 
 def estimate_memory(n_cells: int, area: float | Tensor, config: GraphConfig) -> int:
-    """Bytes that the graph of `n_cells` is expected to take, without building it.
+    """Bytes that building the graph of `n_cells` is expected to take at most, without building it; it keeps a third of them.
 
     `area` is the tissue area in um^2, or the cell positions (N, 2 or 3) in micrometres, whose occupied 100 um
     squares then stand for it. Density is taken as even, so clustered tissue needs more.
@@ -120,8 +121,8 @@ def estimate_memory(n_cells: int, area: float | Tensor, config: GraphConfig) -> 
         degree = contact + min(paracrine, config.max_paracrine or np.inf)
     else:
         degree = min(reachable, config.k if config.builder == "knn" else DELAUNAY_DEGREE)
-    # Cells: position, row pointer, Hilbert order; edges are held twice while they are sorted.
-    return int(n_cells * (12 + 8 + 8) + 2 * n_cells * min(degree, max(n_cells - 1, 0)) * EDGE_BYTES)
+    # Cells: position, row pointer, Hilbert order.
+    return int(n_cells * (12 + 8 + 8 + min(degree, max(n_cells - 1, 0)) * EDGE_BYTES))
 
 
 def _occupied_area(pos_um: Tensor) -> float:
@@ -132,6 +133,8 @@ def _occupied_area(pos_um: Tensor) -> float:
 
 def _radius(pos_um: Tensor, sample_ptr: Tensor, config: GraphConfig) -> Neighbors:
     """All contact and the kept paracrine neighbours in one CSR."""
+    if config.max_paracrine is None:
+        return radius_neighbors(pos_um, sample_ptr, config.radius_um)
     near = radius_neighbors(pos_um, sample_ptr, config.contact_um)
     far = radius_neighbors(
         pos_um,
@@ -146,16 +149,23 @@ def _radius(pos_um: Tensor, sample_ptr: Tensor, config: GraphConfig) -> Neighbor
 
 def _merged(near: Neighbors, far: Neighbors) -> Neighbors:
     """Two CSR of the same rows and disjoint columns as one, columns ascending."""
-    rows = torch.cat([rows_of(indptr) for indptr, _, _ in (near, far)])
-    cols = torch.cat((near[1], far[1]))
-    order = torch.from_numpy(np.lexsort((cols.numpy(), rows.numpy())))
-    return near[0] + far[0], cols[order], torch.cat((near[2], far[2]))[order]
+    first, second = (rows_of(indptr).mul_(indptr.numel()).add_(columns) for indptr, columns, _ in (near, far))
+    places = torch.searchsorted(second, first) + torch.arange(len(first), device=first.device)
+    of_far = torch.ones(len(first) + len(second), dtype=torch.bool, device=first.device)
+    of_far[places] = False
+    columns, distance = (
+        ours.new_empty(len(of_far)).masked_scatter_(of_far, theirs).index_copy_(0, places, ours)
+        for ours, theirs in zip(near[1:], far[1:])
+    )
+    return near[0] + far[0], columns, distance
 
 
 def _within(found: Neighbors, radius_um: float) -> Neighbors:
     """The neighbours that are no farther than `radius_um`."""
     indptr, indices, distance = found
     keep = distance <= torch.tensor(radius_um, dtype=torch.float32)
+    if bool(keep.all()):
+        return found
     return kept_pointers(indptr, keep), indices[keep], distance[keep]
 
 
