@@ -110,7 +110,9 @@ def test_cells_stay_within_their_type():
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_the_weight_of_the_way_back(symmetric):
+@pytest.mark.parametrize("rows", [3, 1024])
+def test_the_weight_of_the_way_back(symmetric, rows, monkeypatch):
+    monkeypatch.setattr(nulls, "ROWS_AT_ONCE", rows)
     given = problem(6, symmetric=symmetric)
     dense = sparse.csr_array(
         (given.weight_E.numpy(), given.indices.numpy(), given.indptr.numpy()), shape=(8, 8)

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,6 +250,37 @@ def test_pairs_of_which_a_subunit_is_missing_are_not_measured(tissue, resource):
 def test_memory_grows_with_what_it_is_made_of():
     base = dict(n_cells=1000, n_edges=15000, nnz=10**5, n_types=10, n_pairs=500)
     assert all(estimate_memory(**base | {k: 10 * v}) > estimate_memory(**base) for k, v in base.items())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="The peak is what Linux says of a process.")
+def test_communicate_takes_no_more_memory_than_estimated():
+    measured = """if True:
+        from pathlib import Path
+        import numpy as np
+        import pandas as pd
+        import torch
+        from scipy import sparse
+        from metaniche.graph import GraphConfig, build_graph
+        from metaniche.signaling import Resource, communicate, estimate_memory
+
+        n, genes = 20_000, [f"G{i}" for i in range(20)]
+        kinds = ["ecm", "secreted", "non_protein", "ev", None]
+        resource = Resource(pd.DataFrame({"ligand": genes[:10], "receptor": genes[10:], "signaling_type": kinds * 2}), "-")
+        x = sparse.csr_array(sparse.random(n, 20, 0.1, random_state=0, dtype=np.float32, format="csr"))
+        types = pd.Categorical(np.array(["a", "b"])[np.arange(n) % 2])
+        pos = torch.rand(n, 2, generator=torch.Generator().manual_seed(0)) * 1400
+        pointer = lambda of: torch.tensor([0, of])
+        capped = GraphConfig(radius_um=70.0, max_paracrine=120)  # some edges lead one way only
+        communicate(x[:99], genes, types[:99], build_graph(pos[:99] / 20, pointer(99), capped), resource)
+        graph = build_graph(pos, pointer(n), capped)
+        peak = lambda what: 1024 * int(Path("/proc/self/status").read_text().split(what)[1].split()[0])
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak("VmRSS:")
+        communicate(x, genes, types, graph, resource)
+        print((peak("VmHWM:") - before) / estimate_memory(n, graph.n_edges, x.nnz, 2, 10))
+    """
+    found = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True)
+    assert 0.3 < float(found.stdout) <= 1.2  # the code itself takes some megabytes
 
 
 def test_two_samples_of_the_same_cells_in_another_order_say_the_same(tissue, resource):

@@ -32,6 +32,7 @@ NULLS = ("positions", "labels")
 # What reaches a cell is summed in float32, in the order of its neighbours: sums that differ by less are the same.
 ROUNDING = 1e-6
 PAIRS_A_BLOCK = 256
+ROWS_AT_ONCE = 1024
 
 
 class SignalNull(NamedTuple):
@@ -227,11 +228,16 @@ def weight_of_reverse(problem: LigandReceptor) -> Tensor:
     indptr, receivers, edges = by_sender(problem.indptr, problem.indices)
     if torch.equal(indptr, problem.indptr) and torch.equal(receivers, problem.indices):
         return problem.weight_E[edges]
-    n = problem.indptr.numel() - 1
-    row = rows_of(problem.indptr)
-    there, back = row * n + problem.indices, problem.indices.long() * n + row
-    place = torch.searchsorted(there, back).clamp(max=max(there.numel() - 1, 0))
-    return torch.where(there[place] == back, problem.weight_E[place], 0.0)
+    n, weight = problem.indptr.numel() - 1, torch.zeros_like(problem.weight_E)
+    for first in range(0, n, ROWS_AT_ONCE):
+        rows = slice(first, first + ROWS_AT_ONCE + 1)
+        here, back = (slice(*pointers[rows][[0, -1]].tolist()) for pointers in (problem.indptr, indptr))
+        asked = rows_of(problem.indptr[rows]) * n + problem.indices[here]
+        there = torch.cat((rows_of(indptr[rows]) * n + receivers[back], indptr.new_tensor([n * n])))  # above all others
+        place = torch.searchsorted(there, asked)
+        found = (there[place] == asked).nonzero()[:, 0]
+        weight[here.start + found] = problem.weight_E[edges[back][place[found]]]
+    return weight
 
 
 def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:

@@ -105,13 +105,14 @@ def communicate(
     device = graph.pos_um.device
     types = type_codes(cell_types, device)
     expression = pair_expression(x, features, resource, config.complexes, device)
-    parts = list(by_signaling_type(expression, graph, config))
-    _check_reach(parts, graph, config)
+    pairs_of_kind = {kind: expression.select(mine).names for kind, mine in expression.by_signaling_type()}
+    n_kinds = len(pairs_of_kind)
+    _check_reach(list(pairs_of_kind), graph, config)
     tables, sent, received = [], [], []
-    for number, (kind, part, problem) in enumerate(parts):
+    for number, (kind, part, problem) in enumerate(by_signaling_type(expression, graph, config)):
         if progress is not None:
-            progress(number, len(parts), f"{part.n_pairs} {kind} pairs")
-        tell = progress and partial(inside, progress, number, len(parts), kind)
+            progress(number, n_kinds, f"{part.n_pairs} {kind} pairs")
+        tell = progress and partial(inside, progress, number, n_kinds, kind)
         tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
         groups = part.pairs["pathway"].fillna(kind)
         codes, names = pd.factorize(groups, sort=True)
@@ -120,7 +121,7 @@ def communicate(
             of_groups = signal(problem, group_P, len(names)).numpy(force=True)
             side.append(pd.DataFrame(of_groups, columns=list(names)))
     if progress is not None:
-        progress(len(parts), len(parts), "done")
+        progress(n_kinds, n_kinds, "done")
     table = pd.concat(tables, ignore_index=True)
     if config.null_model != "none":
         table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
@@ -136,8 +137,8 @@ def communicate(
         "n_permutations": config.n_permutations,
         "half_saturation": config.half_saturation if config.score in ("hill", "mass_action") else None,
         "min_share": config.min_share,
-        "decays": {kind: f"{config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind, _, _ in parts},
-        "signaling_types": {kind: part.names for kind, part, _ in parts},
+        "decays": {kind: f"{config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind in pairs_of_kind},
+        "signaling_types": pairs_of_kind,
         "n_cells": graph.n_cells,
         "n_untyped": graph.n_cells - n_typed,
         "n_tested": len(table),
@@ -150,22 +151,23 @@ def communicate(
 def estimate_memory(n_cells: int, n_edges: int, nnz: int, n_types: int, n_pairs: int) -> int:
     """Bytes that `communicate` is expected to take at most, beside its arguments.
 
-    The ligands and receptors of the pairs (at most every stored value, twice, 12 bytes each), three weights per edge and
-    its transposed graph, blocks of 4,096 cells by pairs, and some thirty numbers for every two types and pair: in tables,
-    and in the rows made of them.
+    The ligands and receptors of the pairs (at most every stored value, twice, 12 bytes each), six numbers per edge of one
+    signaling type at a time and its transposed graph, blocks of 4,096 cells by pairs, and some thirty numbers for every two
+    types and pair: in tables, and in the rows made of them.
     """
     tables = 30 * 8 * n_types**2 * n_pairs
-    return 4 * 12 * nnz + n_edges * (3 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables
+    return 4 * 12 * nnz + n_edges * (6 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables
 
 
-def _check_reach(parts: Sequence[tuple], graph: CellGraph, config: SignalConfig) -> None:
+def _check_reach(kinds: Sequence[str], graph: CellGraph, config: SignalConfig) -> None:
     """InputError where no edge carries any signal; a warning where those of a signaling type carry none."""
-    silent = [kind for kind, _, problem in parts if not problem.indices.numel()]
+    nearest = graph.distance_um.min()[None] if graph.n_edges else graph.distance_um  # no weight grows with distance
+    silent = [kind for kind in kinds if not bool((config.decay(kind).weights(nearest) > 0).any())]
     if not silent:
         return
     shortest = f"the shortest edge is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there is no edge"
     rules = ", ".join(f"{kind}: {config.decay(kind).kind} {config.decay(kind).length_um:g} um" for kind in silent)
-    if len(silent) == len(parts):
+    if len(silent) == len(kinds):
         raise InputError(
             f"Expected edges that carry a signal, found none: {shortest} ({rules}). Check the units of the coordinates; "
             "for spots take signaling=spots and graph=spots, or longer decays."
