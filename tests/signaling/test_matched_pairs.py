@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,8 @@ from scipy import stats
 
 from metaniche.errors import ConfigError, InputError
 from metaniche.graph import GraphConfig, build_graph
-from metaniche.signaling import Resource, SignalConfig
+from metaniche.ops import type_pair_sums
+from metaniche.signaling import Resource, SignalConfig, matched_pairs
 from metaniche.signaling.expression import pair_expression
 from metaniche.signaling.matched_pairs import LEAST_GENES, matched_pairs_null
 from metaniche.signaling.scoring import signal_problem
@@ -64,7 +67,19 @@ def test_the_same_seed_draws_the_same_pairs():
     two = null_of(x, graph, types, pair, n_random=30, seed=4).p
     np.testing.assert_array_equal(one, two)
     assert np.allclose(one * 31, np.round(one * 31))
-    assert told == [(0, 1, "random pairs of two bins of genes")]
+    assert told == [(0, 1, "random pairs of genes")]
+
+
+def test_random_pairs_of_many_bins_take_one_pass_and_their_blocks_do_not_matter(monkeypatch):
+    _, x, graph, types = tissue(4)
+    pairs = [[f"g{k}", f"g{399 - k}"] for k in range(0, 60, 2)]
+    with mock.patch.object(matched_pairs, "type_pair_sums", wraps=type_pair_sums) as passes:
+        whole = null_of(x, graph, types, pairs, n_random=30)
+    assert passes.call_count == 2  # the pairs themselves, and all random ones
+    for at_once in (1, 100):
+        monkeypatch.setattr(matched_pairs, "PAIRS_AT_ONCE", at_once)
+        for one, two in zip(whole, null_of(x, graph, types, pairs, n_random=30)):
+            np.testing.assert_array_equal(one, two)
 
 
 def test_a_pair_of_which_a_gene_is_silent_stands_out_from_none():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from metaniche.signaling.nulls import SignalNull
 
 MOST_BINS, GENES_A_BIN, LEAST_GENES = 20, 10, 20
 SMALLEST = 1e-12
+PAIRS_AT_ONCE = 8192  # random pairs; T^2 sums of each are held
 
 
 def matched_pairs_null(
@@ -73,24 +75,24 @@ def matched_pairs_null(
     genes, rng = to_torch(x, device), np.random.default_rng(seed)
     expected, variance, p = (np.empty_like(score) for _ in range(3))
     combined = bins[0] * len(by_bin) + bins[1]
-    values = np.unique(combined)
-    for done, value in enumerate(values):
+    blocks = list(_blocks(_drawn(combined, by_bin, n_random, rng)))
+    for done, block in enumerate(blocks):
         if progress is not None:
-            progress(done, len(values), "random pairs of two bins of genes")
-        here = np.flatnonzero(combined == value)
-        far, near = _random_pairs(*(by_bin[number] for number in divmod(value, len(by_bin))), n_random, rng)
-        lig, rec = (torch.from_numpy(side).to(device, torch.int32) for side in (far, near))
-        drawn = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=lig, rec_P=rec)
-        random = type_pair_sums(drawn, type_N, n_types)[0].numpy(force=True) / np.maximum(
-            mean[far] * mean[near], SMALLEST
-        )
-        for pair in here:
-            other = (far != genes_P[pair, 0]) | (near != genes_P[pair, 1])
-            of_others = random[:, :, other]
-            expected[:, :, pair] = of_others.mean(-1) * scale[pair]
-            variance[:, :, pair] = of_others.var(-1) * scale[pair] ** 2
-            reached = of_others >= (score[:, :, pair] / scale[pair] * (1 - 1e-12))[..., None]
-            p[:, :, pair] = (reached.sum(-1) + 1) / (other.sum() + 1)
+            progress(done, len(blocks), "random pairs of genes")
+        _, fars, nears = zip(*block)
+        lig, rec = (torch.from_numpy(np.concatenate(sides)).to(device, torch.int32) for sides in (fars, nears))
+        of_block = replace(problem, ligand_NL=genes, receptor_NR=genes, lig_P=lig, rec_P=rec)
+        sums = type_pair_sums(of_block, type_N, n_types)[0].numpy(force=True)
+        ends = np.cumsum([len(far) for far in fars])
+        for (here, far, near), of_bins in zip(block, np.split(sums, ends[:-1], axis=2)):
+            random = of_bins / np.maximum(mean[far] * mean[near], SMALLEST)
+            for pair in here:
+                other = (far != genes_P[pair, 0]) | (near != genes_P[pair, 1])
+                of_others = random[:, :, other]
+                expected[:, :, pair] = of_others.mean(-1) * scale[pair]
+                variance[:, :, pair] = of_others.var(-1) * scale[pair] ** 2
+                reached = of_others >= (score[:, :, pair] / scale[pair] * (1 - 1e-12))[..., None]
+                p[:, :, pair] = (reached.sum(-1) + 1) / (other.sum() + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, (score - expected) / np.sqrt(variance), np.nan)
     return SignalNull(score, expected, variance, z, p)
@@ -108,6 +110,28 @@ def _bins(mean: np.ndarray, n_random: int) -> list[np.ndarray]:
         )
     ranked = expressed[np.argsort(mean[expressed], kind="stable")]
     return np.array_split(ranked, min(MOST_BINS, expressed.size // GENES_A_BIN))
+
+
+def _drawn(
+    combined: np.ndarray, by_bin: list[np.ndarray], n_random: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """(tests, far, near) of every two bins that hold a test."""
+    for value in np.unique(combined):
+        bins = (by_bin[number] for number in divmod(value, len(by_bin)))
+        yield np.flatnonzero(combined == value), *_random_pairs(*bins, n_random, rng)
+
+
+def _blocks(drawn: Iterator[tuple[np.ndarray, ...]]) -> Iterator[list[tuple[np.ndarray, ...]]]:
+    """So many of them at once that a pass over the edges is worth it."""
+    block, n_pairs = [], 0
+    for of_bins in drawn:
+        if block and n_pairs + len(of_bins[1]) > PAIRS_AT_ONCE:
+            yield block
+            block, n_pairs = [], 0
+        block.append(of_bins)
+        n_pairs += len(of_bins[1])
+    if block:
+        yield block
 
 
 def _sides(problem: LigandReceptor) -> tuple[tuple[Tensor, np.ndarray], tuple[Tensor, np.ndarray]]:
