@@ -7,7 +7,14 @@ from scipy import sparse
 
 from metaniche.errors import InputError
 from metaniche.io import matrices
-from metaniche.io.matrices import TARGET_COUNTS, check_compressed, check_matrix, has_negative, log_normalised
+from metaniche.io.matrices import (
+    TARGET_COUNTS,
+    all_finite,
+    check_compressed,
+    check_matrix,
+    has_negative,
+    log_normalised,
+)
 
 COUNTS = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 50).map(float))
 FORMS = (np.asarray, sparse.csr_matrix, sparse.csc_array, lambda x: x.astype(np.int64), np.asfortranarray)
@@ -38,6 +45,16 @@ def test_intensities_may_be_fractions_and_negative():
     assert has_negative(x)
     assert has_negative(sparse.csr_matrix(x))
     assert not has_negative(np.abs(x))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_none_hides_no_negative_one(bad):
+    x = np.array([[bad, -1.0]], np.float32)
+    for form in (np.asarray, sparse.csr_matrix):
+        assert has_negative(form(x))
+        assert not has_negative(form(x[:, :1]))
+        assert not all_finite(form(x))
+        assert all_finite(form(x[:, 1:]))
 
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix])

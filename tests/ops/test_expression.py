@@ -45,6 +45,7 @@ def test_requests_that_do_not_fit_are_refused():
         ((x, PTR, GENES.long()), "genes"),
         ((x, torch.tensor([0, 0, 6]), GENES), "subunit"),
         ((-x, PTR, GENES, "geometric_mean"), "negative"),
+        ((x.clone().fill_(torch.nan), PTR, GENES, "geometric_mean"), "finite"),
         ((x.to_sparse_coo(), PTR, GENES), "sparse_csr"),
     ):
         with pytest.raises(GraphError, match=words):

@@ -191,6 +191,7 @@ def test_tensors_that_do_not_fit_are_refused():
         ({"ligand_NL": x.ligand_NL[:-1]}, "same cells"),
         ({"ligand_NL": x.ligand_NL.long()}, "ligand_NL"),
         ({"ligand_NL": -x.ligand_NL, "half_saturation": 1.0}, "negative"),
+        ({"ligand_NL": x.ligand_NL / 0, "half_saturation": 1.0}, "finite"),
         ({"half_saturation": 0.0}, "half saturation"),
     ):
         with pytest.raises(GraphError, match=words):

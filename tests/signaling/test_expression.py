@@ -40,6 +40,8 @@ def test_pairs_are_selected_and_sides_stay():
     ("x", "genes", "words"),
     [
         (-X, GENES, "z-scores"),
+        (np.where(X == 9, np.nan, X), GENES, "finite"),
+        (np.where(X == 5, np.inf, X), GENES, "finite"),
         (X, GENES[:-1], "a name for each of 5 columns"),
         (X, ["B", "B", "A", "D", "C"], "1 repeated"),
         (X, ["b", "unused", "a", "d", "c"], "found none"),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -160,3 +161,18 @@ def test_a_panel_too_small_to_draw_from_is_refused(genes, n, error, words):
     _, x, graph, types = tissue(4)
     with pytest.raises(error, match=words):
         matched_pairs_null(problem_of(x, graph, [["g1", "g2"]]), x[:, :genes], np.array([[1, 2]]), types, 2, n_random=n)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_signal_that_is_none_has_no_p(bad):
+    _, x, graph, types = tissue(2)
+    pairs = [["g10", "g70"], ["g11", "g71"]]
+    problem = problem_of(x, graph, pairs)
+    ligand = problem.ligand_NL.to_dense()
+    ligand[0, problem.lig_P[0]] = bad
+    genes = np.array([[GENES.index(gene) for gene in pair] for pair in pairs])
+    found = matched_pairs_null(replace(problem, ligand_NL=ligand.to_sparse_csr()), x, genes, types, 2, n_random=20)
+    none = ~np.isfinite(found.score)
+    assert none[..., 0].any()
+    assert np.isnan(found.p[none]).all()
+    assert np.isfinite(found.p[..., 1]).all()

@@ -141,3 +141,21 @@ def test_a_score_that_is_not_separable_asks_for_permutations(null):
 def test_settings_that_mean_nothing_are_refused(null, n, stop):
     with pytest.raises(ConfigError, match="Expected null in"):
         nulls.permutation_null(problem(), TYPES, 3, null, n, stop_after=stop)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("null", ["positions", "labels"])
+@pytest.mark.parametrize("n_permutations", [0, 30])
+def test_a_signal_that_is_none_has_no_p(null, bad, n_permutations):
+    given = problem(9)
+    ligand = given.ligand_NL.to_dense().numpy()
+    ligand[0, 0] = bad
+    broken = replace(given, ligand_NL=to_torch(ligand))
+    if n_permutations:
+        found = nulls.permutation_null(broken, TYPES, 3, null, n_permutations)
+    else:
+        found = {"positions": nulls.position_null, "labels": nulls.label_null}[null](broken, TYPES, 3)
+    none = ~np.isfinite(found.score)
+    assert none.any()
+    assert np.isnan(found.p[none]).all()
+    assert np.isfinite(found.p[..., 1]).all()  # the pair of the other ligand

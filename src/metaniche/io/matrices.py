@@ -86,8 +86,13 @@ def library_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sp
 
 def has_negative(matrix: object) -> bool:
     """Whether any value is below zero."""
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    return any(float(block.min()) < 0 for block in _blocks(values))
+    # Smallest values are NaN where any is: that comparison would hide the others.
+    return any(bool((block < 0).any()) for block in _blocks(_stored(matrix)))
+
+
+def all_finite(matrix: object) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(bool(np.isfinite(block).all()) for block in _blocks(_stored(matrix)))
 
 
 def _values(matrix: object, where: object, key: str) -> np.ndarray:
@@ -99,7 +104,7 @@ def _values(matrix: object, where: object, key: str) -> np.ndarray:
         fix = f"Convert it: adata.{key} = scipy.sparse.csr_array(adata.{key})."
         raise refusal(where, expected=f"{key} as CSR, CSC or dense", found=matrix.format.upper(), fix=fix)
     check_compressed(matrix, where=where, key=key)
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    values = _stored(matrix)
     if values.dtype.kind not in "biuf":
         raise refusal(
             where,
@@ -108,6 +113,10 @@ def _values(matrix: object, where: object, key: str) -> np.ndarray:
             fix=f"Convert it: adata.{key} = adata.{key}.astype('float32').",
         )
     return values
+
+
+def _stored(matrix: object) -> np.ndarray:
+    return matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:

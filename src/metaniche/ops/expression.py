@@ -93,7 +93,8 @@ def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "min
     Raises
     ------
     GraphError
-        On a complex without subunits, a gene that is not there, or negative expression under a geometric mean.
+        On a complex without subunits, a gene that is not there, or expression that is negative or not finite under
+        a geometric mean.
 
     Sources: Efremova et al. 2020, doi:10.1038/s41596-020-0292-x; Jin et al. 2021, doi:10.1038/s41467-021-21246-9.
     """
@@ -140,11 +141,14 @@ def type_counts(type_N: Tensor, n_types: int) -> Tensor:
 
 
 def check_not_negative(x: Expression, name: str) -> None:
-    """GraphError when any value is below 0."""
-    if x.values.device.type == "cpu" and x.values.numel() and x.values.amin() < 0:
+    """GraphError when any value is below 0, NaN or infinite; values are looked at on the CPU only."""
+    if x.values.device.type != "cpu" or not x.values.numel():
+        return
+    low, high = (float(bound) for bound in torch.aminmax(x.values.detach()))
+    if not 0 <= low <= high < float("inf"):  # NaN passes through
         raise GraphError(
-            f"Expected `{name}` not to be negative here, found {float(x.values.amin()):.3g}. "
-            "Pass counts or log-normalised counts, not z-scores."
+            f"Expected `{name}` not to be negative here and to be finite, found values from {low:.3g} to {high:.3g}. "
+            "Pass counts or log-normalised counts, not z-scores, and leave out what was not measured."
         )
 
 

@@ -88,7 +88,8 @@ def received_signal(problem: LigandReceptor, group_P: Tensor | None = None, n_gr
     Raises
     ------
     GraphError
-        When shapes, dtypes or indices do not fit together, or expression is negative with `half_saturation`.
+        When shapes, dtypes or indices do not fit together, or expression is negative or not finite with
+        `half_saturation`.
 
     Source: mass action and Hill function as in Jin et al. 2021, doi:10.1038/s41467-021-21246-9.
     """

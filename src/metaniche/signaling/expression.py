@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from metaniche.errors import InputError
-from metaniche.io.matrices import has_negative
+from metaniche.io.matrices import all_finite, has_negative
 from metaniche.io.wording import listed, nearest
 from metaniche.ops import complex_expression
 from metaniche.signaling.csr import to_torch
@@ -82,7 +82,7 @@ def pair_expression(
     Parameters
     ----------
     x
-        (N, G) expression, 0 or above: log-normalised counts, or intensities.
+        (N, G) expression, finite and 0 or above: log-normalised counts, or intensities.
     features
         Names of the G columns.
     complexes
@@ -91,12 +91,17 @@ def pair_expression(
     Raises
     ------
     InputError
-        When no pair is measured, the names are not one per column or not unique, or a value is negative.
+        When no pair is measured, the names are not one per column or not unique, or a value is negative or
+        not finite.
     """
     if len(features) != x.shape[1]:
         raise InputError(f"Expected a name for each of {x.shape[1]} columns, found {len(features)} names.")
     if len(set(features)) != len(features):
         raise InputError(f"Expected unique feature names, found {len(features) - len(set(features))} repeated.")
+    if not all_finite(x):
+        raise InputError(
+            "Expected finite expression, found NaN or infinite values. Not measured is not zero: drop those cells or genes."
+        )
     if has_negative(x):
         raise InputError(
             "Expected expression of 0 or above, found negative values. Scores of scaled expression mean nothing: give "

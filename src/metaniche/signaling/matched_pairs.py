@@ -93,6 +93,8 @@ def matched_pairs_null(
                 variance[:, :, pair] = of_others.var(-1) * scale[pair] ** 2
                 reached = of_others >= (score[:, :, pair] / scale[pair] * (1 - 1e-12))[..., None]
                 p[:, :, pair] = (reached.sum(-1) + 1) / (other.sum() + 1)
+    # No comparison with NaN holds: a signal that is none would look like the largest.
+    p = np.where(np.isfinite(score) & np.isfinite(variance), p, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, (score - expected) / np.sqrt(variance), np.nan)
     return SignalNull(score, expected, variance, z, p)

@@ -43,7 +43,7 @@ class SignalNull(NamedTuple):
     variance: np.ndarray
     z: np.ndarray
     p: np.ndarray
-    """Of a signal at least as large; 1 where the null leaves no choice."""
+    """Of a signal at least as large; 1 where the null leaves no choice, NaN where a signal is not finite."""
 
 
 def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
@@ -150,6 +150,8 @@ def judged_by_draws(
     variance = np.maximum(second / done - mean**2, 0.0)
     variance = np.where(variance <= (ROUNDING * score) ** 2, 0.0, variance)
     p = np.where(reached >= stop_after, reached / drawn, (reached + 1) / (drawn + 1))
+    # No comparison with NaN holds: a signal that is none would look like the largest.
+    p = np.where(np.isfinite(second), p, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(variance > 0, -mean / np.sqrt(variance), np.nan)
     return SignalNull(score, score + mean, variance, z, p)

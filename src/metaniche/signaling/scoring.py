@@ -81,8 +81,8 @@ def communicate(
     Parameters
     ----------
     x
-        (N, G) expression of 0 or above, cells as in `graph`: log-normalised counts (see `io.matrices.log_normalised`) or
-        intensities.
+        (N, G) finite expression of 0 or above, cells as in `graph`: log-normalised counts (see
+        `io.matrices.log_normalised`) or intensities.
     cell_types
         (N,) types; cells without one neither send nor receive in the table.
     graph
@@ -91,7 +91,8 @@ def communicate(
     Raises
     ------
     InputError
-        When no pair is measured, shapes do not fit, expression is negative or fewer than four cells have a type.
+        When no pair is measured, shapes do not fit, expression is negative or not finite, or fewer than four cells have
+        a type.
     """
     config = config or SignalConfig()
     if x.shape[0] != graph.n_cells or len(cell_types) != graph.n_cells:
@@ -124,7 +125,8 @@ def communicate(
         progress(n_kinds, n_kinds, "done")
     table = pd.concat(tables, ignore_index=True)
     if config.null_model != "none":
-        table["q"] = false_discovery_control(table["p"]) if len(table) else np.nan
+        tested = table["p"].notna()
+        table.loc[tested, "q"] = false_discovery_control(table.loc[tested, "p"]) if tested.any() else np.nan
     order = "score" if config.null_model == "none" else "p"
     table = table.sort_values(order, ascending=order == "p", kind="stable", ignore_index=True)[list(COLUMNS)]
     about = {
