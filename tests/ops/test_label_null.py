@@ -51,6 +51,7 @@ def test_permutations_agree_with_all_of_them():
     null = cluster_means_permutations(x, types, n_types, lig, rec, 20000)
     error = (null.p_value - exact).abs()
     assert (error <= 5 * (exact * (1 - exact) / 20000).sqrt() + 1e-4).all()
+    assert torch.equal(null.p_value, (null.reached.double() + 1) / 20001)
 
 
 def test_the_closed_form_agrees_with_permutations():

@@ -173,7 +173,7 @@ def cluster_means_permutations(
     enough = 2**31 - 1 if stop_after is None else stop_after
     score, reached, drawn = count(scale, type_N, factor, lig_P, rec_P, n_permutations, seed % 2**64, enough)
     stopped = reached >= enough
-    p_value = torch.where(stopped, reached / drawn.double(), (reached + 1.0) / (drawn + 1.0))
+    p_value = torch.where(stopped, reached / drawn.double(), (reached.double() + 1) / (drawn.double() + 1))
     empty = n == 0
     for field in (score, p_value):
         field[:, empty] = torch.nan
