@@ -193,6 +193,36 @@ def test_what_has_no_statistic_is_nan(backend):
             assert found.z.isnan().all()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_no_permutation_changes_has_p_1(backend, dtype):
+    """Every cell the neighbour of every other (bivariate: also its own); variances are what rounding left."""
+    x = make_values(12, 5, dtype=dtype)
+    all_of_them = torch.ones(12, 12, dtype=torch.bool)
+    with use_backend(backend):
+        found = []
+        for near in (all_of_them ^ torch.eye(12, dtype=torch.bool), all_of_them):
+            ptr = torch.cat((torch.zeros(1, dtype=torch.int64), near.sum(1).cumsum(0)))
+            graph = ptr, near.nonzero()[:, 1].int(), torch.full((int(near.sum()),), 0.1)
+            loops = near is all_of_them
+            found += [bivariate_moran(x, x, PAIRS, *graph)] if loops else [moran(x, *graph), geary(x, *graph)]
+    for null in found:
+        assert (null.variance == 0).all()
+        assert null.z.isnan().all()
+        assert (null.p == 1).all()
+        assert null.statistic.isfinite().all()
+
+
+def test_p_is_never_0():
+    n = 3000
+    ring = torch.arange(n + 1) * 2, torch.tensor([[(i - 1) % n, (i + 1) % n] for i in range(n)]).int().flatten()
+    wave = torch.sin(torch.arange(n, dtype=torch.float64) * (2 * torch.pi / n))[:, None]
+    graph = *ring, torch.ones(2 * n)
+    for found in (moran(wave, *graph), geary(wave, *graph), bivariate_moran(wave, wave, PAIRS * 0, *graph)):
+        assert found.z.abs() > 40
+        assert 0 < found.p < 1e-300
+
+
 def test_repeated_edges_add_up():
     x = make_values(6, 3)
     one = torch.tensor([0, 1, 2, 3, 4, 4, 4]), torch.tensor([1, 2, 3, 0]).int(), torch.full((4,), 2.0)
@@ -212,6 +242,7 @@ def test_the_callers_graph_is_left_alone():
 _, GRAPH = make_graph(6)
 X = make_values(6, 2)
 LOOPS = make_graph(6, loops=True, density=1.0)[1]
+CANCELS = torch.tensor([0, 1, 2, 3, 3]), torch.full((3,), 3).int(), torch.tensor([0.1, 0.2, -0.3], dtype=torch.float64)
 PAIRS = torch.tensor([[0, 1]])
 
 
@@ -226,6 +257,7 @@ PAIRS = torch.tensor([[0, 1]])
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2][:-1]), "weight_E"),
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2] * torch.inf), "weight_E"),
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2] * 0), "sum to 0"),
+        (lambda: moran(X[:4], *CANCELS), "sum to 0"),
         (lambda: moran(X, *LOOPS), "self edges"),
         (lambda: geary(X, *LOOPS), "self edges"),
         (lambda: bivariate_moran(X, X.float(), PAIRS, *GRAPH), "one dtype"),

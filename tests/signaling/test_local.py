@@ -23,7 +23,7 @@ from metaniche.signaling.local import (
 N_PAIRS = PAIRS_AT_ONCE + 3
 
 
-def tissue(seed, n=60, order=None, constant=False, rare=False):
+def tissue(seed, n=60, order=None, constant=False, rare=False, radius=60.0):
     """Expression of more pairs than a block holds, the graph and its weights; `order` names the cells anew."""
     rng = np.random.default_rng(seed)
     pos = rng.random((n, 2)) * np.sqrt(n / 0.004)
@@ -35,7 +35,7 @@ def tissue(seed, n=60, order=None, constant=False, rare=False):
         x[:, 0] = np.arange(n) == 7
     pos, x = (pos, x) if order is None else (pos[order], x[order])
     graph = build_graph(
-        torch.from_numpy(pos).float(), torch.tensor([0, n]), GraphConfig(radius_um=60.0, max_paracrine=None)
+        torch.from_numpy(pos).float(), torch.tensor([0, n]), GraphConfig(radius_um=radius, max_paracrine=None)
     )
     pairs = pd.DataFrame({"ligand": names[:N_PAIRS], "receptor": [f"R{i % 2}" for i in range(N_PAIRS)]})
     return pair_expression(x, names, Resource(pairs, "invented")), graph, torch.exp(-graph.distance_um / 30)
@@ -156,6 +156,16 @@ def test_a_gene_that_does_not_vary_has_no_association(statistic):
     table = global_association(*given_, statistic)
     assert (table["value"].notna() == varies).all()
     assert (table["p"].notna() == varies).all()
+
+
+@pytest.mark.parametrize("statistic", ["moran", "lee"])
+def test_where_every_cell_hears_all_cells_alike_p_is_1(statistic):
+    expression, graph, _ = tissue(4, n=15, radius=1e4)
+    assert graph.n_edges == 15 * 14
+    table = global_association(expression, graph, torch.ones(graph.n_edges), statistic, self_weight=1.0)
+    assert (table["variance"] == 0).all()
+    assert table["z"].isna().all()
+    assert (table["p"] == 1).all()
 
 
 def test_a_neighbourhood_without_one_side_has_a_cosine_of_0():

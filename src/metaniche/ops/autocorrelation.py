@@ -14,15 +14,20 @@ from metaniche.errors import GraphError
 from metaniche.ops.backend import native
 from metaniche.ops.cuda import autocorrelation as cuda
 from metaniche.ops.neighbors import CPU, runner
+from metaniche.ops.pearson import SMALLEST
 from metaniche.ops.reference import autocorrelation as reference
 from metaniche.ops.segment import check_rows
+
+# Of the terms that a variance or a sum of weights is the difference of: no more than rounding leaves of one that is 0.
+ROUNDING = 1e-12
 
 
 class Autocorrelation(NamedTuple):
     """Statistic, its exact mean and variance when all permutations are equally likely, z-score and two-sided p.
 
-    All (G,) or (P,) float64 where x is; p is that of a normal with these moments. A gene without variance has no
-    statistic: NaN. So has the variance of fewer than four cells (bivariate: two).
+    All (G,) or (P,) float64 where x is; p is that of a normal with these moments, and never 0. A gene without variance
+    has no statistic: NaN. So has the variance of fewer than four cells (bivariate: two). A statistic that no permutation
+    changes, as where every cell is the neighbour of every other, has variance 0, z NaN and p 1.
     """
 
     statistic: Tensor
@@ -52,7 +57,7 @@ def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     Raises
     ------
     GraphError
-        When shapes, dtypes or values do not fit, on self edges, and when the weights sum to 0.
+        When shapes, dtypes or values do not fit, on self edges, and when the weights sum to 0 but for rounding.
     """
     graph = _graph(x_NG, indptr, indices, weight_E)
     graph.refuse_self_edges()
@@ -65,7 +70,8 @@ def moran(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     peaked = (n**2 - n) * s1 - 2 * n * s2 + 6 * s0**2
     falling = (n - 1) * (n - 2) * (n - 3) * s0**2
     variance = (spread - kurtosis * peaked) / falling - expected**2 if n > 3 else torch.full_like(cross, math.nan)
-    return _scored(n / s0 * cross / squares, expected, variance)
+    terms = n * (n**2 * s1 + n * s2 + 3 * s0**2) + kurtosis * (n**2 * s1 + 2 * n * s2 + 6 * s0**2)
+    return _scored(n / s0 * cross / squares, expected, variance, terms / falling if n > 3 else terms)
 
 
 def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Autocorrelation:
@@ -81,15 +87,17 @@ def geary(x_NG: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> Au
     squares = graph.of_those_that_vary(squares)
     n, s0, s1, s2 = graph.n, graph.s0, graph.s1, graph.s2
     kurtosis = n * fourths / squares**2
-    variance = torch.full_like(cross, math.nan)
+    variance, terms = torch.full_like(cross, math.nan), torch.zeros_like(cross)
     if n > 3:
         close = (n - 1) * s1 * (n**2 - 3 * n + 3 - (n - 1) * kurtosis)
         shared = (n - 1) * s2 * (n**2 + 3 * n - 6 - (n**2 - n + 2) * kurtosis) / 4
         far = s0**2 * (n**2 - 3 - (n - 1) ** 2 * kurtosis)
-        variance = (close - shared + far) / (n * (n - 2) * (n - 3) * s0**2)
+        falling = n * (n - 2) * (n - 3) * s0**2
+        variance = (close - shared + far) / falling
+        terms = n**2 * (n * s1 + s0**2 + (s1 + n * s2 / 4 + s0**2) * kurtosis) / falling
     # w (x_i - x_j)^2 summed over edges: the squares around every cell less twice the cross products.
     statistic = (n - 1) / (2 * s0) * (around - 2 * cross) / squares
-    return _scored(statistic, torch.ones_like(cross), variance)
+    return _scored(statistic, torch.ones_like(cross), variance, terms)
 
 
 def bivariate_moran(
@@ -138,14 +146,20 @@ def bivariate_moran(
     lag_sum, lag_squares, x_squares = lags[a].unbind(1)
     x_squares, y_squares = graph.of_those_that_vary(x_squares, a), _or_nan(y_squares, y_varies)[b]
     scale = n / graph.s0 / (x_squares * y_squares).sqrt()
-    spread = (lag_squares - lag_sum**2 / n).clamp(min=0) * y_squares
-    variance = scale**2 * spread / (n - 1) if n > 1 else torch.full_like(cross, math.nan)
-    return _scored(scale * cross, torch.zeros_like(cross), variance)
+    spread = (lag_squares - lag_sum**2 / n).clamp(min=0)
+    shuffled = scale**2 * y_squares / max(n - 1, 1)
+    variance = shuffled * spread if n > 1 else torch.full_like(cross, math.nan)
+    # No sum of squared lags is larger.
+    terms = shuffled * x_squares * graph.sum_of_squared_weights()
+    return _scored(scale * cross, torch.zeros_like(cross), variance, terms)
 
 
-def _scored(statistic: Tensor, expected: Tensor, variance: Tensor) -> Autocorrelation:
-    z = (statistic - expected) / variance.sqrt()
-    return Autocorrelation(statistic, expected, variance, z, torch.erfc(z.abs() / math.sqrt(2)))
+def _scored(statistic: Tensor, expected: Tensor, variance: Tensor, terms: Tensor) -> Autocorrelation:
+    """`terms`: how large what the variance is the difference of may be."""
+    fixed = variance <= ROUNDING * terms
+    z = torch.where(fixed, math.nan, (statistic - expected) / variance.sqrt())
+    p = torch.where(fixed, 1.0, torch.erfc(z.abs() / math.sqrt(2)).clamp(min=SMALLEST))
+    return Autocorrelation(statistic, expected, torch.where(fixed, 0.0, variance), z, p)
 
 
 def _graph(x: Tensor, indptr: Tensor, indices: Tensor, weight_E: Tensor) -> _HostGraph | _CudaGraph:
@@ -184,12 +198,15 @@ class _Graph:
             )
         self.n, self.csr, self.weight = n, (pointer, columns), weight
         self.s0 = self.sum_of_weights()
-        if self.s0 == 0:
+        if abs(self.s0) <= ROUNDING * float(weight.abs().sum(dtype=torch.float64)):
             raise GraphError(f"Expected weights that do not sum to 0, found {columns.numel()} edges that do.")
 
     def of_those_that_vary(self, squares: Tensor, columns: Tensor | slice = slice(None)) -> Tensor:
         """Sums of squares of these columns of x; NaN where there is nothing but what rounding left of a constant."""
         return _or_nan(squares, self.varies[columns])
+
+    def sum_of_squared_weights(self) -> float:
+        return float(self.weight.double().square().sum())
 
     @property
     def s2(self) -> float:

@@ -17,6 +17,7 @@ from metaniche.errors import ConfigError, GraphError
 from metaniche.graph import CellGraph
 from metaniche.io.wording import listed
 from metaniche.ops import bivariate_moran
+from metaniche.ops.pearson import SMALLEST
 from metaniche.signaling.csr import to_scipy
 from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.signal_config import SignalConfig
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 STATISTICS = ("moran", "lee", "cosine")
 ASSOCIATION = ("ligand", "receptor", "value", "expected", "variance", "z", "p")
 PAIRS_AT_ONCE = 16
+# Of the largest value that a sum may have: no more than rounding leaves of one that is 0.
+ROUNDING = 1e-12
 COSINE_FLOOR = float(np.finfo(np.float32).eps)
 
 
@@ -166,8 +169,9 @@ def global_association(
     doi:10.1111/j.1538-4632.1985.tb00849.x), whose z-scores are not cut off; L is Lee's (2001, doi:10.1007/s101090100064).
 
     The null of these two holds the ligand and permutes the receptor over all cells, all orders alike; mean and variance
-    are exact, p is two-sided and that of a normal with these moments. It is valid where one of the two does not lie in
-    patches of its own; where both do, p is too small. What a cell has of both sides itself, as in any tissue of several
+    are exact, p is two-sided and that of a normal with these moments, never 0. Where no order changes the value z is NaN
+    and p 1. It is valid where one of the two does not lie in patches of its own; where both do, p is too small. What a
+    cell has of both sides itself, as in any tissue of several
     types, counts as association in L (and in R with a `self_weight`).
 
     Parameters and errors as in `local_association`; choose pairs with `expression.select`.
@@ -219,9 +223,13 @@ def _global_lee(weight: sparse.csr_array, x: np.ndarray, y: np.ndarray) -> np.nd
     reach = (weight.T @ (weight @ x)) * scale
     value, expected = (y * reach).sum(0), y.mean(0) * reach.sum(0)
     variance = ((reach - reach.mean(0)) ** 2).sum(0) * ((y - y.mean(0)) ** 2).sum(0) / max(n - 1, 1)
+    # `reach` is at most this long.
+    longest = float((weight.data**2).sum()) * scale * np.sqrt((x**2).sum(0))
+    fixed = ((reach - reach.mean(0)) ** 2).sum(0) <= (ROUNDING * longest) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = (value - expected) / np.sqrt(variance)
-    return np.stack((value, expected, variance, z, erfc(np.abs(z) / np.sqrt(2))), 1)
+        z = np.where(fixed, np.nan, (value - expected) / np.sqrt(variance))
+    p = np.where(fixed, 1.0, np.maximum(erfc(np.abs(z) / np.sqrt(2)), SMALLEST))
+    return np.stack((value, expected, np.where(fixed, 0.0, variance), z, p), 1)
 
 
 def _standardised(x: np.ndarray, clip: float) -> np.ndarray:
