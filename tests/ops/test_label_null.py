@@ -66,6 +66,54 @@ def test_the_closed_form_agrees_with_permutations():
     assert (closed / drawn)[tail].log().abs().median() < 0.1
 
 
+def most_in_one_type(n, outside, draw, pairs=150, seed=0):
+    """All cells but a few are of type 0; ligands and receptors are columns of their own."""
+    rng = np.random.default_rng(seed)
+    types = torch.zeros(n, dtype=torch.int32)
+    types[torch.from_numpy(rng.choice(n, outside, replace=False))] = 1
+    x = torch.from_numpy(draw(rng, (n, 2 * pairs)).astype(np.float32))
+    return x, types, 2, *torch.arange(2 * pairs, dtype=torch.int32).split(pairs)
+
+
+def lognormal(rng, shape):
+    return rng.lognormal(0, 1.5, shape)
+
+
+def counts(rng, shape):
+    return rng.poisson(rng.lognormal(-1, 1.5, shape))
+
+
+def standardised(rng, shape):
+    x = lognormal(rng, shape)
+    return (x - x.mean(0)) / x.std(0)
+
+
+@pytest.mark.parametrize(
+    ("n", "outside", "draw"),
+    [(200, 2, lognormal), (200, 5, lognormal), (1000, 20, lognormal), (500, 25, counts), (500, 10, standardised)],
+)
+def test_a_type_of_nearly_all_cells_is_not_found_by_chance(n, outside, draw):
+    """The law of its mean ends where the other cells express nothing, and no value lies beyond."""
+    args = [most_in_one_type(n, outside, draw, seed=seed) for seed in range(4)]
+    p = torch.cat([cluster_means_null(*given).p_value[0, 0] for given in args])
+    assert p.min() > 1e-6
+    assert (p < 1e-3).double().mean() < 2e-3
+    assert (p < 0.05).double().mean() < 0.06
+    drawn = cluster_means_permutations(*args[0], 400).p_value[0, 0]
+    assert (cluster_means_null(*args[0]).p_value[0, 0] > drawn / 4 - 5e-3).all()
+
+
+def test_what_only_a_type_of_nearly_all_cells_expresses_is_as_likely_as_no_event():
+    n, outside, expressing = 2000, 100, 40
+    x = torch.zeros(n, 1)
+    x[:expressing] = 1.0
+    types = (torch.arange(n) >= n - outside).int()
+    pair = torch.zeros(1, dtype=torch.int32)
+    p = cluster_means_null(x, types, 2, pair, pair).p_value[0, 0, 0]
+    exact = np.prod([(n - outside - i) / (n - i) for i in range(expressing)])
+    assert 0.5 < p / exact < 2
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(4, 30), st.integers(1, 40), st.integers(1, 4), st.integers(0, 9), st.sampled_from([None, 1, 3]))
 def test_native_and_reference_count_the_same(n, genes, n_types, seed, stop_after):
