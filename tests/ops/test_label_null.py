@@ -206,6 +206,30 @@ def test_a_type_without_cells_is_nan_and_a_constant_gene_says_nothing():
         assert (null.p_value[:3, :3] == 1).all()
 
 
+@pytest.mark.parametrize("form", [torch.Tensor.contiguous, torch.Tensor.to_sparse_csr])
+@pytest.mark.parametrize("offset", [2.0**12, 2.0**18, -(2.0**18)])
+def test_how_far_from_0_all_of_a_gene_lies_changes_nothing(form, offset):
+    x, types, n_types, lig, rec = problem(3000, 4, 3, 6, density=1.0)
+    x = (x * 8).round() / 8  # kept by float32 beside the offset
+    x[types == 1] += 0.5
+    near = cluster_means_null(form(x + 8), types, n_types, lig, rec)
+    far = cluster_means_null(form(x + offset), types, n_types, lig, rec)
+    torch.testing.assert_close(far.score, near.score + 2 * (offset - 8), rtol=1e-12, atol=0)
+    torch.testing.assert_close(far.mean, near.mean + 2 * (offset - 8), rtol=1e-12, atol=0)
+    torch.testing.assert_close(far[2:], near[2:], rtol=1e-6, atol=1e-9)
+    assert (near.p_value < 1e-3).any()
+
+
+def test_genes_whose_sum_is_the_same_in_every_cell_say_nothing_together():
+    x, types, n_types, *_ = problem(50, 2)
+    x[:, 1] = 7 - (x[:, 0] * 8).round() / 8
+    x[:, 0] = 7 - x[:, 1]
+    null = cluster_means_null(x, types, n_types, *torch.tensor([[0], [1]], dtype=torch.int32))
+    same = torch.arange(n_types)
+    assert (null.p_value[same, same] == 1).all()
+    assert (null.variance[same, same] == 0).all()
+
+
 def test_one_type_has_nothing_to_permute():
     x, types, _, lig, rec = problem(20)
     types = torch.zeros_like(types)

@@ -17,6 +17,7 @@ from metaniche.ops.cuda.by_gene import by_gene
 from metaniche.ops.expression import Expression, check_indices, type_counts
 from metaniche.ops.ligrec import pairs_by_gene
 from metaniche.ops.neighbors import CPU, runner
+from metaniche.ops.offsets import without_offsets
 from metaniche.ops.pearson import pearson3_tail
 from metaniche.ops.reference import label_null as reference
 
@@ -24,6 +25,8 @@ PAIRS_A_BLOCK = 256
 GENES_A_PANEL = 32
 LARGEST = 2**15 - 1
 MAX_TYPES = 2**8
+# Of the terms that a variance is the difference of: no more than rounding leaves of one that is 0.
+ROUNDING = 1e-13
 # Above this share of the cells, adding up all of them is faster than those that express a gene.
 EXPRESSED_BY_MANY = 0.15
 
@@ -73,7 +76,7 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
     cells are of the type and few cells hold most of the expression, that law would end below values which permutations
     reach: there it is the gamma law of what the other cells express, with two of the moments. Such p-values are too large
     rather than too small: of lognormal expression (sigma 1.5) with 2 % of 1000 cells outside the cluster 1.6 % are below
-    0.05.
+    0.05. A gene of which every value lies far from 0 is summed from its least value, in a copy of the expression.
 
     Parameters
     ----------
@@ -97,12 +100,14 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
     """
     x = _checked(x_NG, type_N, n_types, lig_P, rec_P)
     n = type_counts(type_N, n_types).double().cpu().numpy()
+    x, offset_G = without_offsets(x, torch.cat((lig_P, rec_P)))
     power_G3, sum_TG, cross_P3 = _raw_moments(x, type_N, n_types, lig_P, rec_P)
     lig, rec = lig_P.cpu().numpy(), rec_P.cpu().numpy()
     genes, cross = _central_moments(power_G3, cross_P3, x.shape[0], lig, rec)
     mean_TG = sum_TG / np.where(n > 0, n, np.nan)[:, None]
     # How far a score may lie above its mean: with the least expression there is in all other cells.
     low, beyond = min(0.0, float(x.values.amin()) if x.values.numel() else 0.0), x.shape[0] / np.maximum(n, 1) - 1
+    offset_P = (offset_G[lig_P.long()] + offset_G[rec_P.long()]).cpu().numpy()
     fields = [np.empty((n_types, n_types, len(lig))) for _ in range(4)]
     for first in range(0, len(lig), PAIRS_A_BLOCK):
         block = slice(first, first + PAIRS_A_BLOCK)
@@ -111,11 +116,11 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
         score = mean_TG[:, None, lig[block]] + mean_TG[None, :, rec[block]]
         away = score - (left[:, 0] + right[:, 0])
         most = (left[:, 0] - low) * beyond[:, None, None] + (right[:, 0] - low) * beyond[None, :, None]
-        results = score, variance, *_tails(away, variance, third, score, most)
+        results = score + offset_P[block], variance, *_tails(away, variance, third, most)
         for field, result in zip(fields, results):
             field[..., block] = result
     score, *others = fields
-    fields = score, genes[lig, 0] + genes[rec, 0], *others
+    fields = score, genes[lig, 0] + genes[rec, 0] + offset_P, *others
     return MomentNull(*(torch.from_numpy(field).to(x.values.device) for field in fields))
 
 
@@ -295,12 +300,12 @@ def _raw_moments(x, type_N, n_types, lig_P, rec_P):
 
 
 def _central_moments(power_G3, cross_P3, n_cells, lig, rec):
-    """(G, 3) mean, m2 and m3 of the genes, and (P, 3) m11, m21 and m12 of the pairs."""
+    """(G, 4) mean, m2, m3 and mean square of the genes, and (P, 3) m11, m21 and m12 of the pairs."""
     mean, square, cube = power_G3.T / n_cells
     m2 = square - mean**2
     # What rounding leaves of a constant gene is no variance.
-    m2[m2 <= 1e-13 * square] = 0.0
-    genes = np.stack((mean, m2, cube - 3 * mean * square + 2 * mean**3), axis=1)
+    m2[m2 <= ROUNDING * square] = 0.0
+    genes = np.stack((mean, m2, cube - 3 * mean * square + 2 * mean**3, square), axis=1)
     xy, xxy, xyy = cross_P3.T / n_cells
     x, y, xx, yy = mean[lig], mean[rec], square[lig], square[rec]
     m21 = xxy - 2 * x * xy - y * xx + 2 * x**2 * y
@@ -310,7 +315,7 @@ def _central_moments(power_G3, cross_P3, n_cells, lig, rec):
 
 def _moments_of_sums(left, right, cross, n, n_cells):
     """(T, T, P) variance and third central moment of the sums of two cluster means; see `cluster_means_null`."""
-    (_, x2, x3), (_, y2, y3), (m11, m21, m12) = left.T, right.T, cross.T
+    (_, x2, x3, xx), (_, y2, y3, yy), (m11, m21, m12) = left.T, right.T, cross.T
     n = np.where(n > 0, n, np.nan)
     second = (n_cells - n) / (n * (n_cells - 1))
     third = (n_cells - n) * (n_cells - 2 * n) / (n**2 * (n_cells - 1) * (n_cells - 2))
@@ -321,17 +326,18 @@ def _moments_of_sums(left, right, cross, n, n_cells):
     same = np.arange(len(n))
     variance[same, same] = (x2 + y2 + 2 * m11) * second[:, None]
     skew[same, same] = (x3 + y3 + 3 * m21 + 3 * m12) * third[:, None]
-    return variance, skew
+    # What rounding leaves of a difference of equal numbers is no variance.
+    terms = xx * second[a] + yy * second[b] + 2 * np.sqrt(xx * yy) / (n_cells - 1)
+    return np.where(variance <= ROUNDING * terms, 0.0, variance), skew
 
 
-def _tails(away, variance, third, score, most):
+def _tails(away, variance, third, most):
     """Skewness and p-value; a score that no permutation changes has skewness 0 and p-value 1.
 
     A cluster of more than half of the cells makes the law end above its mean, where the sum over the other cells is least. A
     gamma law of that sum starts at its least value; one with a larger skewness would start above values that are seen.
     """
-    scale = np.finfo(np.float64).eps * 64 * np.square(score)
-    fixed = variance <= scale
+    fixed = variance == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(fixed, 0.0, third / variance**1.5)
         z, end = away / np.sqrt(variance), most / np.sqrt(variance)
