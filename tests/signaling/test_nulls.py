@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from metaniche.errors import ConfigError
+from metaniche.errors import ConfigError, GraphError
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling import nulls
 from metaniche.signaling.csr import to_torch
@@ -135,6 +135,15 @@ def test_the_blocks_of_cells_that_are_summed_at_once_do_not_matter(null, monkeyp
 def test_a_score_that_is_not_separable_asks_for_permutations(null):
     with pytest.raises(ConfigError, match="n_permutations"):
         null(replace(problem(), half_saturation=1.0), TYPES, 3)
+
+
+@pytest.mark.parametrize("null", [nulls.position_null, nulls.label_null])
+def test_graphs_that_the_moments_do_not_hold_for_are_refused(null):
+    given = problem(full=True)
+    with pytest.raises(GraphError, match="out of order"):
+        null(replace(given, indices=given.indices.view(8, 7).flip(1).flatten().contiguous()), TYPES, 3)
+    with pytest.raises(GraphError, match="own neighbour"):
+        null(replace(given, indices=torch.arange(7).int().repeat(8)), TYPES, 3)
 
 
 @pytest.mark.parametrize(("null", "n", "stop"), [("cells", 10, 5), ("labels", 0, 5), ("labels", 10, 0)])

@@ -91,7 +91,7 @@ def _null(score_E, indptr, indices, type_N, n_types, whole) -> EdgeNull:
             f"Expected a floating-point score for each of the {indices.numel()} edges, "
             f"found {tuple(score_E.shape)} {score_E.dtype}."
         )
-    _check_rows_ascend(indptr, indices)
+    check_rows_ascend(indptr, indices)
     score = score_E.detach().to(torch.float64).contiguous()
     n = type_counts(type_N, n_types).double().cpu().numpy()
     run = {"reference": reference.edge_sums, "cpu": _native_sums, "cuda": cuda.edge_sums}
@@ -118,7 +118,7 @@ def _steps(six: list[float], n_types: int) -> np.ndarray:
     return np.where(np.eye(n_types, dtype=bool), 2.0 if mutual else 1.0, 1.0)
 
 
-def _check_rows_ascend(indptr: Tensor, indices: Tensor) -> None:
+def check_rows_ascend(indptr: Tensor, indices: Tensor) -> None:
     """GraphError on self-loops and on columns that do not ascend; values are looked at on the CPU only."""
     if indices.device.type != "cpu" or not indices.numel():
         return

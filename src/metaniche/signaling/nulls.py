@@ -22,6 +22,7 @@ from metaniche.graph import rows_of
 from metaniche.io.progress import Tell
 from metaniche.ops import LigandReceptor, received_by_pair, sent_by_pair, type_pair_sums
 from metaniche.ops.by_sender import by_sender
+from metaniche.ops.edge_null import check_rows_ascend
 from metaniche.ops.expression import type_counts
 from metaniche.ops.pearson import upper_tail
 from metaniche.ops.permutation_moments import PairSums, of_type_pairs, permutation_moments
@@ -65,9 +66,10 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     moments are then those of `permutation_moments`. The tail is that of a gamma variable, an approximation.
 
     `problem` holds sparse expression (see `PairExpression`). Costs a few passes of `type_pair_sums`; memory is
-    O(T^2 (P + L + R)). Raises ConfigError for scores that are not separable.
+    O(T^2 (P + L + R)). Raises ConfigError for scores that are not separable, GraphError for a graph with self edges or
+    whose columns do not ascend within each row.
     """
-    _check_separable(problem)
+    _check(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
     n = type_counts(type_N, n_types).double().numpy(force=True)
     sent, received = (
@@ -86,9 +88,9 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
 
 def label_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> SignalNull:
     """Signals between types when types are permuted over all cells; mean and variance are exact, as in
-    `ops.edge_scores_null`, for every pair at once. Raises ConfigError for scores that are not separable.
+    `ops.edge_scores_null`, for every pair at once. Raises as `position_null`.
     """
-    _check_separable(problem)
+    _check(problem)
     score, _ = type_pair_sums(problem, type_N, n_types)
     n = type_counts(type_N, n_types).double().numpy(force=True)
     of_pairs = PairSums(*(part[None, None, :] for part in _sums_of_pairs(problem)))
@@ -297,9 +299,10 @@ def _squared(x: Tensor) -> Tensor:
     return map_values(x, x.values() ** 2)
 
 
-def _check_separable(problem: LigandReceptor) -> None:
+def _check(problem: LigandReceptor) -> None:
     if problem.half_saturation is not None:
         raise ConfigError(
             "Expected a score that is a product of a ligand and a receptor term for closed-form moments, found mass "
             "action saturated per edge. Give n_permutations, or take score=hill."
         )
+    check_rows_ascend(problem.indptr, problem.indices)
