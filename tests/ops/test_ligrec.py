@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import gradcheck
 
 from metaniche.errors import GraphError
 from metaniche.ops.ligrec import (
@@ -177,6 +178,25 @@ def test_no_cells_no_edges_no_pairs():
     assert type_pair_sums(x, types, 2)[0].shape == (2, 2, 0)
     assert (sent_signal(bare) == 0).all()
     assert (type_pair_sums(bare, types, 1)[0] == 0).all()
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0, 4.0])
+def test_the_slope_of_saturation_holds_at_0_and_far_out(exponent):
+    half = 0.7
+    x = torch.tensor([[0.0, 1e-3, 0.3, 0.7, 2.0, 1e3]], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(hill(x, half, exponent).sum(), x)
+    assert slope[0, 0] == (1 / half if exponent == 1 else 0)
+    assert gradcheck(lambda above: hill(above, half, exponent), x.detach()[:, 1:].requires_grad_())
+    huge = torch.tensor([[3e38]], requires_grad=True)
+    assert torch.autograd.grad(hill(huge, half, exponent).sum(), huge)[0].isfinite().all()
+    assert hill(huge, half, exponent) == 1
+
+
+def test_weights_have_no_gradient_on_any_backend():
+    x = problem()
+    given_ = replace(x, weight_E=x.weight_E.clone().requires_grad_())
+    assert not received_signal(given_).requires_grad
+    assert not type_pair_sums(given_, torch.zeros(12, dtype=torch.int32), 1)[0].requires_grad
 
 
 def test_tensors_that_do_not_fit_are_refused():

@@ -167,12 +167,18 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
 
 
 def hill(x_NG: Tensor, half_saturation: float, exponent: float = 1.0) -> Tensor:
-    """`x^n / (K^n + x^n)` of every value, dense or torch.sparse_csr: saturation of one side, which is separable."""
+    """`x^n / (K^n + x^n)` of every value, dense or torch.sparse_csr: saturation of one side, which is separable.
+
+    Differentiable in the values; at 0 the slope is that of the right side (infinite for an exponent below 1).
+    """
     _check_hill(half_saturation, exponent)
     x = Expression.of(x_NG, "x_NG")
     check_not_negative(x, "x_NG")
-    # 1 / (1 + (K / x)^n) stays finite for any x >= 0.
-    values = 1 / (1 + (half_saturation / x.values) ** exponent)
+    # Powers of at most 1, of values and in their slopes; what `where` leaves out must be finite, too.
+    low = x.values <= half_saturation
+    rising = (torch.where(low, x.values, half_saturation) / half_saturation) ** exponent
+    falling = (half_saturation / torch.where(low, half_saturation, x.values)) ** exponent
+    values = torch.where(low, rising / (1 + rising), 1 / (1 + falling))
     if x.ptr is None:
         return values
     return torch.sparse_csr_tensor(x_NG.crow_indices(), x_NG.col_indices(), values, x_NG.shape, check_invariants=False)

@@ -57,7 +57,7 @@ def _edges(x: Signal, rows: Tensor) -> tuple[Tensor, Tensor]:
 def _summed(x: Signal, rows: Tensor, edge: Tensor, row: Tensor, key: Tensor, n_keys: int) -> Tensor:
     """(n_keys, P) signals of the edges, summed by key; keys come in runs of n_keys / len(rows) for each row."""
     far, near = take_rows(x.far, x.indices[edge].long()), take_rows(x.near, rows)[:, x.near_P.long()]
-    weight = x.weight_E[edge].double()[:, None]
+    weight = x.weight_E.detach()[edge].double()[:, None]
     far_P = x.far_P.long()
     if x.half_saturation is None:
         around = torch.zeros(n_keys, far.shape[1], dtype=torch.float64, device=x.device).index_add_(
