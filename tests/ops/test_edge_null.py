@@ -154,6 +154,8 @@ def test_graphs_that_do_not_fit_are_refused():
     loop[0] = 0
     for args, words in (
         ((score[:-1], indptr, indices, types, n_types), "score for each"),
+        ((score.clone().fill_(torch.nan), indptr, indices, types, n_types), "finite"),
+        ((score / 0, indptr, indices, types, n_types), "finite"),
         ((score, indptr, indices, types + 1, n_types), "type_N"),
         ((score, indptr, indices + 7, types, n_types), "senders"),
         ((score, indptr, indices.flip(0), types, n_types), "ascend|own neighbour"),

@@ -63,7 +63,8 @@ def edge_scores_null(score_E: Tensor, indptr: Tensor, indices: Tensor, type_N: T
     Raises
     ------
     GraphError
-        When shapes, dtypes or indices do not fit together, on self-loops, and for fewer than 4 cells.
+        When shapes, dtypes or indices do not fit together, on scores that are not finite, on self-loops, and for fewer
+        than 4 cells.
 
     Sources: Daniels 1944, doi:10.2307/2332112; Mantel 1967.
     """
@@ -92,6 +93,10 @@ def _null(score_E, indptr, indices, type_N, n_types, whole) -> EdgeNull:
             f"found {tuple(score_E.shape)} {score_E.dtype}."
         )
     check_rows_ascend(indptr, indices)
+    if not bool(torch.isfinite(score_E).all()):
+        raise GraphError(
+            f"Expected finite scores, found {int((~torch.isfinite(score_E)).sum())} NaN or infinite ones. Drop their edges."
+        )
     score = score_E.detach().to(torch.float64).contiguous()
     n = type_counts(type_N, n_types).double().cpu().numpy()
     run = {"reference": reference.edge_sums, "cpu": _native_sums, "cuda": cuda.edge_sums}
