@@ -137,6 +137,26 @@ def test_a_score_that_is_not_separable_asks_for_permutations(null):
         null(replace(problem(), half_saturation=1.0), TYPES, 3)
 
 
+def test_expression_that_is_the_same_throughout_each_type_leaves_no_choice():
+    of_type = np.array([0.1, 0.7, 1.1])[TYPES.numpy()][:, None]
+    given = replace(
+        problem(4, full=True), ligand_NL=to_torch(of_type * [1, 3]), receptor_NR=to_torch(of_type * [0.3, 1])
+    )
+    found = nulls.position_null(given, TYPES, 3)
+    assert np.isnan(found.z).all()
+    assert (found.p == 1).all()
+    assert (found.variance == 0).all()
+
+
+@pytest.mark.parametrize("null", [nulls.position_null, nulls.label_null])
+@pytest.mark.parametrize("scale", [1e-24, 1e24])
+def test_the_scale_of_the_weights_changes_no_p(null, scale):
+    given = problem(3, symmetric=True)
+    one, other = (null(replace(given, weight_E=given.weight_E * by), TYPES, 3) for by in (1.0, scale))
+    for part, power in (("score", 1), ("mean", 1), ("variance", 2), ("z", 0), ("p", 0)):
+        np.testing.assert_allclose(getattr(other, part) / scale**power, getattr(one, part), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("null", [nulls.position_null, nulls.label_null])
 def test_graphs_that_the_moments_do_not_hold_for_are_refused(null):
     given = problem(full=True)

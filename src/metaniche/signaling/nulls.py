@@ -73,7 +73,7 @@ def position_null(problem: LigandReceptor, type_N: Tensor, n_types: int) -> Sign
     score, _ = type_pair_sums(problem, type_N, n_types)
     n = type_counts(type_N, n_types).double().numpy(force=True)
     sent, received = (
-        [sums_by_type(values, type_N, n_types) for values in (x, _squared(x))]
+        [sums_by_type(x, type_N, n_types), sum(sums_by_type(part, type_N, n_types) for part in _squared(x))]
         for x in (problem.ligand_NL, problem.receptor_NR)
     )
     lig, rec = problem.lig_P.numpy(force=True), problem.rec_P.numpy(force=True)
@@ -207,6 +207,7 @@ def _between(edges: PairSums, x: list[np.ndarray], y: list[np.ndarray], n: np.nd
 
 def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) -> PairSums:
     """Sums (T, T) over the weights of the edges from sender type to receiver type; the last two on the diagonal only."""
+    problem, largest = _of_largest_weight(problem)
     plain = problem.weights_alone()
     total, squares, mutual = (
         type_pair_sums(replace(plain, weight_E=w), type_N, n_types)[0][..., 0]
@@ -224,7 +225,18 @@ def _edges_between_types(problem: LigandReceptor, type_N: Tensor, n_types: int) 
         rows += (own @ r**2).T  # of the sender's type, and the receiver's own
         columns += own @ c**2
         across += (own * (r * c).T).sum(1).diag()
-    return PairSums(*(part.numpy(force=True) for part in (total, squares, mutual, rows, columns, across)))
+    return _as_weighted(largest, total, squares, mutual, rows, columns, across)
+
+
+def _of_largest_weight(problem: LigandReceptor) -> tuple[LigandReceptor, float]:
+    """The problem with weights as shares of the largest one, which it was: squares of small ones are 0 in float32."""
+    largest = float(problem.weight_E.abs().amax()) if problem.weight_E.numel() else 0.0
+    return (replace(problem, weight_E=problem.weight_E / largest), largest) if largest else (problem, 1.0)
+
+
+def _as_weighted(largest: float, total: Tensor, *others: Tensor) -> PairSums:
+    """The sums of weights that are `largest` times as large."""
+    return PairSums(*(part.numpy(force=True) for part in (total * largest, *(part * largest**2 for part in others))))
 
 
 def weight_of_reverse(problem: LigandReceptor) -> Tensor:
@@ -253,9 +265,9 @@ def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:
         return sums_within_types(within_cells(ligand, receptor, problem.lig_P, problem.rec_P), type_N, n_types)
 
     ligand, receptor = problem.ligand_NL, problem.receptor_NR
-    squared_ligand, squared_receptor = _squared(ligand), _squared(receptor)
-    xy, xxy = together(ligand, receptor), together(squared_ligand, receptor)
-    xyy, xxyy = together(ligand, squared_receptor), together(squared_ligand, squared_receptor)
+    ligands, receptors = _squared(ligand), _squared(receptor)
+    xy, xxy = together(ligand, receptor), sum(together(part, receptor) for part in ligands)
+    xyy, xxyy = (sum(together(x, part) for part in receptors for x in of_x) for of_x in ((ligand,), ligands))
     return PairSums(
         total=x * y - xy,
         squares=xx * yy - xxyy,
@@ -268,6 +280,7 @@ def _pairs_of_cells(problem, type_N, n_types, sent, received) -> PairSums:
 
 def _sums_of_pairs(problem: LigandReceptor) -> PairSums:
     """Sums (P,) over all edges of the signal of each pair."""
+    problem, largest = _of_largest_weight(problem)
     n_pairs, device = problem.lig_P.numel(), problem.lig_P.device
     one_type = torch.zeros(problem.indptr.numel() - 1, dtype=torch.int32, device=device)
     total, rows, columns, across = torch.zeros(4, n_pairs, dtype=torch.float64, device=device)
@@ -277,8 +290,8 @@ def _sums_of_pairs(problem: LigandReceptor) -> PairSums:
             sums += values.sum(0)
     square = replace(
         problem,
-        ligand_NL=_squared(problem.ligand_NL),
-        receptor_NR=_squared(problem.receptor_NR),
+        ligand_NL=_squared(problem.ligand_NL)[0],
+        receptor_NR=_squared(problem.receptor_NR)[0],
         weight_E=problem.weight_E**2,
     )
     squares = type_pair_sums(square, one_type, 1)[0][0, 0]
@@ -292,11 +305,14 @@ def _sums_of_pairs(problem: LigandReceptor) -> PairSums:
         own = torch.arange(product.shape[1], dtype=torch.int32, device=device)
         mutually = replace(both_ways, ligand_NL=product, receptor_NR=product, lig_P=own, rec_P=own)
         mutual[block] = type_pair_sums(mutually, one_type, 1)[0][0, 0]
-    return PairSums(*(part.numpy(force=True) for part in (total, squares, mutual, rows, columns, across)))
+    return _as_weighted(largest, total, squares, mutual, rows, columns, across)
 
 
-def _squared(x: Tensor) -> Tensor:
-    return map_values(x, x.values() ** 2)
+def _squared(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Squares in float32, and what rounding took from them: with both a gene that does not vary has no variance."""
+    exact = x.values().double() ** 2
+    rounded = exact.float()
+    return map_values(x, rounded), map_values(x, (exact - rounded).float())
 
 
 def _check(problem: LigandReceptor) -> None:
