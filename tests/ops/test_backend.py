@@ -241,3 +241,19 @@ def test_the_backward_pass_runs_on_the_backend_of_the_forward(backend, monkeypat
     assert x.grad is not None
     assert set(said) == {backend}
     assert len(said) > 2
+
+
+def test_a_second_backward_pass_raises_instead_of_giving_zeros():
+    floats = torch.rand(2, 2, dtype=torch.float64, requires_grad=True)
+    ptr, indices, pair = torch.tensor([0, 1, 2]), torch.tensor([1, 0]).int(), torch.tensor([0, 1]).int()
+    q, none = floats.view(2, 1, 2), torch.zeros(2, 1, dtype=torch.float64)
+    for call in (
+        lambda: ops.edge_attention(q, q, q, ptr, indices, none, none[0]),
+        lambda: ops.pair_logits(floats, floats, floats, pair, pair, ptr, indices),
+        lambda: ops.csr_encoder(ptr, indices, floats[0], floats.detach()),
+        lambda: ops.csr_encoder(ptr, indices, floats[0].detach(), floats),
+    ):
+        (slope,) = torch.autograd.grad(call().square().sum(), floats, create_graph=True)
+        assert slope.isfinite().all()
+        with pytest.raises(KernelError, match="differentiable once"):
+            slope.square().sum().backward()

@@ -85,6 +85,18 @@ def register_autograd(op: str, gradient: Callable, setup_context: Callable, libr
     torch.library.register_autograd(f"metaniche::{op}", backward, setup_context=setup, lib=library)
 
 
+def once_differentiable(op: str, library: torch.library.Library) -> None:
+    """A backward pass through `op`, which is one itself, raises KernelError; without this it would give zeros."""
+
+    def backward(ctx, *grads):
+        raise KernelError(
+            f"Expected one backward pass, found a second one through {op}: it is differentiable once. "
+            "Leave out create_graph=True, or take differences of gradients."
+        )
+
+    torch.library.register_autograd(f"metaniche::{op}", backward, lib=library)
+
+
 def wanted() -> str:
     """The backend asked for: by `use_backend`, else by METANICHE_BACKEND, else auto."""
     return _wanted.get() or _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native, register_autograd
+from metaniche.ops.backend import choose, dense, native, once_differentiable, register_autograd
 from metaniche.ops.cuda import csr_encoder as cuda
 from metaniche.ops.reference import csr_encoder as reference
 from metaniche.ops.segment import check_rows
@@ -31,7 +31,8 @@ def csr_encoder(indptr: Tensor, indices: Tensor, values: Tensor, weight_GD: Tens
 
     Returns
     -------
-    (N, D), differentiable once in values and weights; the same on every run and for any number of threads.
+    (N, D), differentiable once in values and weights (a second time raises KernelError); the same on every run and for
+    any number of threads.
 
     Raises
     ------
@@ -148,3 +149,5 @@ torch.library.register_fake(
     lib=library,
 )
 register_autograd("csr_encoder", _differentiate, lambda ctx, inputs, output: ctx.save_for_backward(*inputs), library)
+once_differentiable("csr_encoder_weight_gradient", library)
+once_differentiable("csr_encoder_values_gradient", library)

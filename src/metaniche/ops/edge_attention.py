@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, dense_rows, native, register_autograd
+from metaniche.ops.backend import choose, dense, dense_rows, native, once_differentiable, register_autograd
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import edge_attention as cuda
 from metaniche.ops.cuda.edge_attention_tiles import chosen as tiles_for
@@ -57,7 +57,7 @@ def edge_attention(
 
     Returns
     -------
-    (N, H, D), differentiable in q, k, v, bias and null; the same on every run.
+    (N, H, D), differentiable once in q, k, v, bias and null (a second time raises KernelError); the same on every run.
 
     Raises
     ------
@@ -175,3 +175,4 @@ torch.library.register_fake(
     lib=library,
 )
 register_autograd("edge_attention", _differentiate, _setup_context, library)
+once_differentiable("edge_attention_backward", library)

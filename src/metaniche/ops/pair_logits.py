@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaniche.errors import GraphError
-from metaniche.ops.backend import choose, dense, native, register_autograd
+from metaniche.ops.backend import choose, dense, native, once_differentiable, register_autograd
 from metaniche.ops.by_sender import by_sender
 from metaniche.ops.cuda import pair_logits as cuda
 from metaniche.ops.expression import Expression, check_indices
@@ -45,7 +45,7 @@ def pair_logits(
 
     Returns
     -------
-    (E, H), differentiable in the weights and in dense expression, as often as the values of a sparse matrix are in
+    (E, H), differentiable once in the weights and in dense expression, as the values of a sparse matrix are in
     those values; the same on every run and for any number of threads.
 
     Raises
@@ -176,3 +176,4 @@ torch.library.register_fake(
 )
 torch.library.register_fake("metaniche::pair_logits_backward", _fake_backward, lib=library)
 register_autograd("pair_logits", _differentiate, _setup_context, library)
+once_differentiable("pair_logits_backward", library)
