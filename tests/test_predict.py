@@ -17,6 +17,7 @@ from metaniche.io import keys
 from metaniche.io.read import read_sample
 from metaniche.io.write import write_sample
 from metaniche.predict import Predictor, load
+from metaniche.signaling import Resource
 from metaniche.training.calibrate import with_novelty
 from metaniche.training.fit import FitConfig, fit_bundle
 
@@ -143,6 +144,21 @@ def test_a_panel_that_measures_too_little_is_refused_with_the_missing_names(bund
     with pytest.raises(InputError, match=r"found 25 %.*CXCR4"):
         Predictor(bundle).score([poor])
     assert Predictor(bundle).score([poor], coverage_floor=0.2).units["coverage"].iloc[0] == 0.25
+
+
+def test_pairs_that_a_sample_does_not_measure_stand_beside_its_risk(small_cohort, caplog):
+    samples, patients, table = small_cohort
+    pairs = pd.DataFrame({"ligand": ["CXCL12", "CD3E", "CD3E"], "receptor": ["CXCR4", "KRT8", "CXCR4"]})
+    config = FitConfig("SeedSoil", {"width": 8}, epochs=1, pool="malignant", resource=Resource(pairs, "made up"))
+    predictor = Predictor(fit_bundle(samples, make_targets(TASK, patients, table), config, **READ))
+    own = predictor.score(samples).units
+    assert (own["pair_coverage"] == 1).all()
+    assert not own["note"].str.contains("pairs").any()
+    adata = as_anndata(make_sample("new", "p", seed=50))[:, 1:]  # without CXCL12
+    (row,) = predictor.predict(adata, um_per_unit=1.0).uns[keys.UNS]["units"].to_dict("records")
+    assert row["pair_coverage"] == pytest.approx(2 / 3)
+    assert "1 of 3 ligand-receptor pairs are not measured and count as silent ('CXCL12-CXCR4')" in row["note"]
+    assert "count as silent" in caplog.text
 
 
 def test_a_bundle_on_disk_says_the_same(bundle, tmp_path):

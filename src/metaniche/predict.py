@@ -53,7 +53,8 @@ class Scores:
     ----------
     units
         A row per unit (patient or sample): `risk` (probability; log-risk for Cox), `low`, `high` (90 % interval of the
-        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `novel` (share of cells
+        ensemble's spread, not a coverage guarantee; NaN for a single member), `coverage`, `pair_coverage` (of networks
+        that hear pairs: the share of these that is measured; the others count as silent), `novel` (share of cells
         unlike those of training, see `models.novelty`; where the bundle knows), `note` (what makes it doubtful, see
         `metaniche.data.applicability.doubts`; empty where nothing does), one column per site, and one per term of the
         logit where the network has such: `seed`, `soil`, `signals`.
@@ -119,11 +120,11 @@ class Predictor:
     ) -> Scores:
         """Score prepared samples, unit by unit. `patients` (with patient_id as index or column) gives clinical variables.
 
-        Raises InputError when a sample measures less than `coverage_floor` of the features the bundle was trained on, or
-        when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
+        Raises InputError when a sample measures less than `coverage_floor` of the features or pairs the bundle was trained on,
+        or when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
         """
         coverage_floor = check_floor(coverage_floor)
-        coverage = check_coverage(samples, self.features, coverage_floor)
+        coverage = check_coverage(samples, self.features, coverage_floor, self.pairs)
         rows, cells, clones, embedding, logits = {}, [], [], {}, {}
         novelty = self.novelty
         for unit, members, batch in self.batches(samples, patients):
@@ -132,11 +133,9 @@ class Predictor:
             rows[unit] = (
                 self._unit_row(out.bag_logits)
                 | out.unit_terms
-                | {
-                    "patient_id": members[0].patient_id,
-                    "coverage": min(coverage[s.sample_id] for s in members),
-                    "note": "; ".join(doubts(members, self.features, self.bundle.pool)),
-                }
+                | {"patient_id": members[0].patient_id}
+                | coverage.loc[[s.sample_id for s in members]].min().to_dict()
+                | {"note": "; ".join(doubts(members, self.features, self.bundle.pool, self.pairs))}
             )
             if novelty is not None:
                 rows[unit] |= _novel(novelty.share(out.embedding), rows[unit]["note"])

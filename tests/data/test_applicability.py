@@ -1,16 +1,21 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from tissue import make_sample
 
-from metaniche.data.applicability import check_edges, check_floor, check_kind, doubts
+from metaniche.data.applicability import check_coverage, check_edges, check_floor, check_kind, doubts
 from metaniche.data.features import FeatureConfig, Features
+from metaniche.data.pairs import PairFeatures
 from metaniche.errors import ConfigError, InputError
+from metaniche.signaling import Resource
 
 TRAINED = [make_sample(f"s{i}", f"p{i}", seed=i, n_cells=120) for i in range(4)]
 FEATURES = Features.fit(TRAINED, FeatureConfig())
+TABLE = pd.DataFrame({"ligand": ["CXCL12", "CD3E"], "receptor": ["CXCR4", "KRT8"]})
+PAIRS = PairFeatures.fit(TRAINED, Resource(TABLE, "made up"))
 
 
 def test_the_samples_it_was_fitted_on_leave_no_doubt():
@@ -65,3 +70,26 @@ def test_floor_kind_and_edges_refuse_what_they_should():
     graph = replace(TRAINED[0].graph, indices=TRAINED[0].graph.indices[:0])
     with pytest.raises(InputError, match=r"f, sample s0: expected cells with neighbours within 150 um.*none among 120"):
         check_edges(replace(TRAINED[0], graph=graph), 150.0, where="f")
+
+
+@pytest.mark.parametrize("n_there", range(5))
+def test_pairs_that_are_not_measured_are_counted_refused_below_the_floor_and_named(n_there):
+    """Whatever genes are gone: what is not heard is said, and what is heard leaves no doubt."""
+    sample = TRAINED[0]
+    part = replace(sample, x=sample.x[:, :n_there], features=sample.features[:n_there])
+    share = (n_there >= 2) / 2 + (n_there >= 4) / 2
+    assert check_coverage([part], FEATURES, 0.0, PAIRS).at["s0", "pair_coverage"] == share
+    said = [text for text in doubts([part], FEATURES, "all", PAIRS) if "pairs" in text]
+    assert len(said) == (share < 1)
+    assert all("CD3E-KRT8" in text and ("CXCL12-CXCR4" in text) == (share == 0) for text in said)
+    assert not any("pairs" in text for text in doubts([part], FEATURES, "all"))
+
+
+def test_too_few_pairs_are_refused_where_enough_features_are_there():
+    table = pd.DataFrame({"ligand": ["CXCL12"], "receptor": ["CXCR4"]})
+    pairs = PairFeatures.fit(TRAINED, Resource(table, "made up"))
+    sample = TRAINED[0]
+    part = replace(sample, x=sample.x[:, 1:], features=sample.features[1:])
+    assert check_coverage([part], FEATURES, 0.5).at["s0", "coverage"] == 0.75
+    with pytest.raises(InputError, match=r"at least 50 %, found 0 % of the 1 ligand-receptor pairs.*CXCL12-CXCR4"):
+        check_coverage([part], FEATURES, 0.5, pairs)

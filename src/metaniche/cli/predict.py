@@ -166,10 +166,12 @@ def _score(predictor: Predictor, jobs: list[Job], options: dict, scoring: dict) 
     scores = predictor.score([s for samples in prepared for s in samples], **scoring)
     for row in scores.units.itertuples():
         interval = "one network: no interval" if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
+        pairs = f", of pairs {100 * row.pair_coverage:.0f} %" if "pair_coverage" in scores.units else ""
         log.log(
             logging.WARNING if row.note else logging.INFO,
-            "%s: risk %.3f (%s), panel coverage %.0f %%, calibration: %s%s",
-            row.Index, row.risk, interval, 100 * row.coverage, predictor.calibration, f". {row.note}" if row.note else "",
+            "%s: risk %.3f (%s), panel coverage %.0f %%%s, calibration: %s%s",
+            row.Index, row.risk, interval, 100 * row.coverage, pairs, predictor.calibration,
+            f". {row.note}" if row.note else "",
         )  # fmt: skip
     for job, adata, samples in zip(jobs, read, prepared):
         scored = predictor.annotate(adata, samples, scores, coverage_floor=scoring["coverage_floor"], **options)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import CLIP, Features
+from metaniche.data.pairs import PairFeatures
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
 from metaniche.io import keys
@@ -29,18 +32,29 @@ def check_floor(floor: float) -> float:
     return float(floor)
 
 
-def check_coverage(samples: Sequence[PreparedSample], features: Features, floor: float) -> dict[str, float]:
-    """Sample id -> coverage. Raises InputError for a sample that measures less than `floor` of the features."""
-    coverage = {}
+def check_coverage(
+    samples: Sequence[PreparedSample], features: Features, floor: float, pairs: PairFeatures | None = None
+) -> pd.DataFrame:
+    """`coverage` by sample id and, where the network hears pairs, their `pair_coverage`. Raises InputError for a sample that
+    measures less than `floor` of the features, or of the pairs.
+    """
+    rows = {}
     for sample in samples:
-        coverage[sample.sample_id] = share = features.coverage(sample)
-        if share < floor:
-            missing, remedy = _not_covered(sample, features)
-            raise InputError(
-                f"Sample {sample.sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % "
-                f"{missing}. {remedy}; a lower coverage_floor accepts it at your own risk."
-            )
-    return coverage
+        rows[sample.sample_id] = {"coverage": features.coverage(sample)}
+        _check_share(sample, rows[sample.sample_id]["coverage"], floor, partial(_not_covered, sample, features))
+        if pairs is not None:
+            rows[sample.sample_id]["pair_coverage"] = share = pairs.coverage(sample)
+            _check_share(sample, share, floor, partial(_not_heard, sample, pairs))
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _check_share(sample: PreparedSample, share: float, floor: float, why: Callable[[], tuple[str, str]]) -> None:
+    if share < floor:
+        missing, remedy = why()
+        raise InputError(
+            f"Sample {sample.sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % "
+            f"{missing}. {remedy}; a lower coverage_floor accepts it at your own risk."
+        )
 
 
 def check_aliases(aliases: dict[str, str], features: Features, config: CohortConfig) -> None:
@@ -75,7 +89,9 @@ def check_edges(sample: PreparedSample, radius_um: float, *, where: object) -> N
         )
 
 
-def doubts(samples: Sequence[PreparedSample], features: Features, pool: str) -> list[str]:
+def doubts(
+    samples: Sequence[PreparedSample], features: Features, pool: str, pairs: PairFeatures | None = None
+) -> list[str]:
     """What makes the risk of one unit, made of these samples, doubtful; a phrase each, none where nothing does."""
     found = []
     n_cells = sum(s.n_cells for s in samples)
@@ -89,6 +105,7 @@ def doubts(samples: Sequence[PreparedSample], features: Features, pool: str) -> 
         if alone > 0.5:
             found.append(f"sample {sample.sample_id}: {100 * alone:.0f} % of cells have no neighbour")
         found += [f"sample {sample.sample_id}: {text}" for text in _of_values(sample, features)]
+        found += [f"sample {sample.sample_id}: {text}" for text in _of_pairs(sample, pairs)]
     return found
 
 
@@ -103,6 +120,28 @@ def _not_covered(sample: PreparedSample, features: Features) -> tuple[str, str]:
     found = [] if sample.cell_types is None else sorted(map(str, sample.cell_types.categories))
     what = f"of cells with a known type; known: {list(features.types)}, found: {found}"
     return what, "Rename the types in obs['cell_type'] or give type_aliases (found, trained)"
+
+
+def _not_heard(sample: PreparedSample, pairs: PairFeatures) -> tuple[str, str]:
+    """Which pairs the sample lacks, and what to do."""
+    what = f"of the {pairs.n_pairs} ligand-receptor pairs that it hears; not measured: {_unmeasured(sample, pairs)}"
+    return what, "Check gene ids and species, or use a bundle trained on this panel"
+
+
+def _unmeasured(sample: PreparedSample, pairs: PairFeatures) -> str:
+    missing = pairs.pairs[~pairs.measured(sample)]
+    return listed([f"{row.ligand}-{row.receptor}" for row in missing.itertuples()], 5)
+
+
+def _of_pairs(sample: PreparedSample, pairs: PairFeatures | None) -> list[str]:
+    """A pair that is not measured is heard as silence, which a feature at its training mean is not: each is worth a word."""
+    if pairs is None or pairs.measured(sample).all():
+        return []
+    missing = int((~pairs.measured(sample)).sum())
+    return [
+        f"{missing} of {pairs.n_pairs} ligand-receptor pairs are not measured and count as silent "
+        f"({_unmeasured(sample, pairs)})"
+    ]
 
 
 def _of_values(sample: PreparedSample, features: Features) -> list[str]:

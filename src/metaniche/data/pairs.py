@@ -128,11 +128,15 @@ class PairFeatures:
                 out[:, place] = (values.toarray() if sparse.issparse(values) else values).min(axis=1)
         return out.clip(min=0)
 
-    def coverage(self, sample: PreparedSample) -> float:
-        """Share of the pairs whose two sides the sample measures."""
+    def measured(self, sample: PreparedSample) -> np.ndarray:
+        """(P,) bool: the pairs whose two sides the sample measures. Of the others nothing is heard."""
         there = set(sample.features)
         measured = {name: set(subunits(name)) <= there for _, name in self.names}
-        return float((self.pairs["ligand"].map(measured) & self.pairs["receptor"].map(measured)).mean())
+        return np.array([measured[a] and measured[b] for a, b in zip(self.pairs["ligand"], self.pairs["receptor"])])
+
+    def coverage(self, sample: PreparedSample) -> float:
+        """Share of the pairs whose two sides the sample measures."""
+        return float(self.measured(sample).mean())
 
     def shuffled(self, seed: int = 0) -> PairFeatures:
         """As many pairs, in which every ligand and receptor occurs as often as before, but with others: a null resource.
