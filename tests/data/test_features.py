@@ -58,6 +58,36 @@ def test_a_missing_marker_reads_as_the_training_mean_not_as_zero():
     assert features.coverage(without) == pytest.approx(3 / 4)
 
 
+def larger(sample, n_more=12):
+    """The sample on a panel with other genes, as loud as its own."""
+    more = np.random.default_rng(1).poisson(sample.x.mean(), (sample.n_cells, n_more)).astype(np.float32)
+    names = (*sample.features, *(f"X{i}" for i in range(n_more)))
+    return replace(sample, x=np.concatenate([sample.x, more], axis=1), features=names)
+
+
+@pytest.mark.parametrize("layout", [np.asarray, sparse.csr_array])
+def test_a_larger_panel_reads_as_that_of_training_to_the_bit(layout):
+    """In new samples, and in some of the training ones."""
+    samples, sample = cohort("counts"), make_sample("new", "p9", seed=9, kind="counts")
+    features = Features.fit(samples, FeatureConfig(n_top=3, gene_sets={"s": ["CXCL12", "CXCR4", "KRT8"]}))
+    other = larger(sample)
+    other = replace(other, x=layout(other.x))
+    np.testing.assert_array_equal(features.transform(other), features.transform(sample))
+    mixed = Features.fit([larger(samples[0]), *samples[1:]], features.config)
+    np.testing.assert_array_equal(mixed.transform(sample), features.transform(sample))
+
+
+def test_a_bundle_of_before_takes_libraries_over_what_is_measured():
+    samples = cohort("counts")
+    features = Features.fit(samples, EXPRESSION)
+    state = {k: v for k, v in features.state().items() if k != "panel"}
+    old = Features.from_state(state, {k: v for k, v in features.arrays.items() if k != "panel_share"})
+    np.testing.assert_array_equal(old.transform(samples[0]), features.transform(samples[0]))
+    assert (old.transform(larger(samples[0])).mean(0) < old.transform(samples[0]).mean(0)).all()
+    with pytest.raises(ConfigError, match="panel"):
+        Features.from_state(features.state(), old.arrays)
+
+
 def test_counts_are_normalised_cell_by_cell():
     features = Features.fit(cohort("counts"), EXPRESSION)
     sample = make_sample("new", "p9", seed=9, kind="counts")

@@ -57,6 +57,16 @@ def test_order_layout_and_library_size_do_not_matter():
         np.testing.assert_allclose(pairs.transform(other), expected, rtol=1e-4)
 
 
+def test_a_larger_panel_says_the_same_to_the_bit():
+    counts = sample(x=np.floor(4 * sample().x), feature_kind="counts")
+    pairs = PairFeatures.fit([counts], RESOURCE)
+    larger = replace(counts, x=np.tile(counts.x, 2), features=(*GENES, *(f"{g}2" for g in GENES)))
+    np.testing.assert_array_equal(pairs.transform(larger), pairs.transform(counts))
+    back = PairFeatures.from_state(pairs.state(), pairs.library)
+    np.testing.assert_array_equal(back.transform(larger), pairs.transform(counts))
+    assert (PairFeatures.from_state(pairs.state()).expression(larger) <= pairs.expression(counts)).all()
+
+
 def test_every_patient_counts_the_same_in_the_half_saturation():
     one, other = sample("a", "p"), sample("b", "q", 1)
     loud = replace(other, x=other.x * 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from metaniche.data.gene_sets import measured_sets
+from metaniche.data.library import Library
 from metaniche.data.sample import PreparedSample, types_in
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import log_normalised
@@ -55,7 +57,7 @@ class Features:
     """A fitted map from a PreparedSample to (N, F) float32.
 
     Missing features take the training mean (0 after standardisation), so "not measured" is never read as "zero";
-    `coverage` says how much was measured.
+    `coverage` says how much was measured. Counts are taken per `library`, that of the training's panel.
     """
 
     config: FeatureConfig
@@ -65,6 +67,7 @@ class Features:
     states: tuple[str, ...] = ()
     state_genes: tuple[str, ...] = ()
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    panel: tuple[str, ...] | None = None
 
     @classmethod
     def fit(cls, samples: Sequence[PreparedSample], config: FeatureConfig, seed: int = 0) -> Features:
@@ -73,8 +76,11 @@ class Features:
         if len(kinds) != 1:
             raise InputError(f"Expected samples of one feature kind, found {sorted(kinds)}. Fit them apart.")
         kind = kinds.pop()
+        library = Library.fit(samples) if kind == "counts" else None
+        panel = library and library.genes
         types = types_in(samples) if config.use_types else ()
         arrays = {"type_share": _type_shares(samples, types)} if types else {}
+        arrays |= {} if library is None else {"panel_share": library.share}
         if not config.use_expression or kind == "none":
             if config.gene_sets:
                 log.warning("Cell states are not scored: no gene or marker is used of these samples.")
@@ -82,8 +88,8 @@ class Features:
                 raise InputError(
                     "Expected cell types or measured features, found neither. Give obs['cell_type'] or a matrix X."
                 )
-            return cls(config, kind, types, arrays=arrays)
-        genes, values = _training_matrix(samples, kind, seed)
+            return cls(config, kind, types, arrays=arrays, panel=panel)
+        genes, values = _training_matrix(samples, library, seed)
         cofactor = _positive_median(values) if kind == "intensity" else None
         values = values if cofactor is None else np.arcsinh(values / cofactor)
         states: tuple[str, ...] = ()
@@ -104,7 +110,12 @@ class Features:
             scores = pca.fit_transform(scaled)
             arrays["components"] = pca.components_ / np.maximum(scores.std(0), 1e-3)[:, None]
         arrays = {k: v.astype(np.float32) for k, v in arrays.items()}
-        return cls(config, kind, types, genes, states, state_genes, arrays)
+        return cls(config, kind, types, genes, states, state_genes, arrays, panel)
+
+    @cached_property
+    def library(self) -> Library | None:
+        """Of counts: over which genes a library is taken; None: over all that a sample measures, as in bundles of before."""
+        return None if self.panel is None else Library(self.panel, self.arrays["panel_share"])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,9 +161,10 @@ class Features:
 
     def state(self) -> dict:
         """Everything but the arrays, as plain JSON types."""
+        panel = {} if self.panel is None else {"panel": list(self.panel)}
         return {
             "config": asdict(self.config), "kind": self.kind, "types": list(self.types), "genes": list(self.genes),
-            "states": list(self.states), "state_genes": list(self.state_genes),
+            "states": list(self.states), "state_genes": list(self.state_genes), **panel,
         }  # fmt: skip
 
     @classmethod
@@ -160,8 +172,12 @@ class Features:
         """The inverse of `state`; `arrays` are those of the fitted object."""
         try:
             config = FeatureConfig(**state["config"])
-            names = [tuple(state.get(key, ())) for key in ("states", "state_genes")]  # bundles of before have none
-            return cls(config, state["kind"], tuple(state["types"]), tuple(state["genes"]), *names, dict(arrays))
+            names = [tuple(state.get(key, ())) for key in ("states", "state_genes")]  # bundles of before have none,
+            panel = tuple(state["panel"]) if "panel" in state else None  # nor this
+            if panel is not None and len(panel) != len(arrays["panel_share"]):
+                raise TypeError(f"a panel of {len(panel)} genes and {len(arrays['panel_share'])} shares")
+            fixed = state["kind"], tuple(state["types"]), tuple(state["genes"])
+            return cls(config, *fixed, *names, dict(arrays), panel)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"Expected the state of Features, found keys {sorted(state)}: {error}.") from error
 
@@ -195,13 +211,21 @@ class Features:
         source = np.array([column[g] for g in genes if g in column], dtype=np.int64)
         values = np.tile(arrays["mean"], (x.shape[0], 1))
         if source.size:
-            values[:, measured] = _dense(_normalised(x, self.kind)[:, source])
+            values[:, measured] = _dense(self._normalised(x, names)[:, source])
             if self.kind == "intensity":
                 values[:, measured] = np.arcsinh(values[:, measured] / self.arrays[f"{of}cofactor"][measured])
         return _standardise(values, arrays)
 
+    def _normalised(self, x: np.ndarray | sparse.csr_array, names: Sequence[str]) -> np.ndarray | sparse.csr_array:
+        """Counts log-normalised, cell by cell; intensities stay as they are."""
+        if self.kind != "counts":
+            return x
+        return log_normalised(x, self.library and self.library.sizes(x, names))
 
-def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
+
+def _training_matrix(
+    samples: Sequence[PreparedSample], library: Library | None, seed: int
+) -> tuple[tuple[str, ...], np.ndarray]:
     """Features measured in every sample, and (n, G) normalised values of an equal number of cells per patient."""
     shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
     genes = tuple(g for g in samples[0].features if g in shared)
@@ -217,7 +241,8 @@ def _training_matrix(samples: Sequence[PreparedSample], kind: str, seed: int) ->
         n_siblings = sum(s.patient_id == sample.patient_id for s in samples)
         rows = rng.permutation(sample.n_cells)[: max(1, per_patient // n_siblings)]
         column = {name: i for i, name in enumerate(sample.features)}
-        x = _normalised(sample.x[np.sort(rows)], kind)
+        x = sample.x[np.sort(rows)]
+        x = x if library is None else log_normalised(x, library.sizes(x, sample.features))
         blocks.append(_dense(x[:, np.array([column[g] for g in genes])]))
     return genes, np.concatenate(blocks)
 
@@ -255,11 +280,6 @@ def _type_shares(samples: Sequence[PreparedSample], types: tuple[str, ...]) -> n
     """Mean share of each type over patients, every patient alike."""
     shares = pd.DataFrame([_one_hot(s, types).mean(0) for s in samples], index=[s.patient_id for s in samples])
     return shares.groupby(level=0).mean().mean().to_numpy(np.float32)
-
-
-def _normalised(x: np.ndarray | sparse.csr_array, kind: str) -> np.ndarray | sparse.csr_array:
-    """Counts log-normalised, cell by cell; intensities stay as they are."""
-    return log_normalised(x) if kind == "counts" else x
 
 
 def _standardise(values: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from metaniche.data.library import Library
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import library_normalised
@@ -41,6 +42,8 @@ class PairFeatures:
         Senders of a cell on average over training samples: contact ones, and all.
     provenance
         What the resource says of itself.
+    library
+        Of counts: over which genes a library is taken; None: over all that a sample measures, as in bundles of before.
     """
 
     pairs: pd.DataFrame
@@ -48,6 +51,7 @@ class PairFeatures:
     mean: np.ndarray
     degree: tuple[float, float] = (1.0, 1.0)
     provenance: dict = field(default_factory=dict)
+    library: Library | None = None
 
     @classmethod
     def fit(cls, samples: Sequence[PreparedSample], resource: Resource) -> PairFeatures:
@@ -61,7 +65,8 @@ class PairFeatures:
         table = table.where(table.notna(), None)
         edges = np.mean([[s.graph.select("contact").n_edges, s.graph.n_edges] for s in samples], axis=0)
         degree = tuple(float(n / np.mean([s.n_cells for s in samples])) for n in edges)
-        made = cls(table, *np.ones((2, 0), np.float32), degree, resource.provenance())
+        library = Library.fit(samples) if samples[0].feature_kind == "counts" else None
+        made = cls(table, *np.ones((2, 0), np.float32), degree, resource.provenance(), library)
         half = made._over_patients(samples, _mean_above_zero)
         silent = {name for _, name in half.index[half.isna()]}
         kept = ~(table["ligand"].isin(silent) | table["receptor"].isin(silent))
@@ -117,7 +122,9 @@ class PairFeatures:
 
     def expression(self, sample: PreparedSample) -> np.ndarray:
         """(N, S) float32 expression before saturation; a complex is at its weakest subunit, what is not measured at 0."""
-        x = library_normalised(sample.x) if sample.feature_kind == "counts" else sample.x
+        x = sample.x
+        if sample.feature_kind == "counts":
+            x = library_normalised(x, self.library and self.library.sizes(x, sample.features))
         column = {name: i for i, name in enumerate(sample.features)}
         x = sparse.csc_array(x) if sparse.issparse(x) else x
         out = np.zeros((sample.n_cells, len(self.names)), np.float32)
@@ -151,7 +158,7 @@ class PairFeatures:
         return replace(self, pairs=self.pairs.assign(receptor=draws[best]))
 
     def state(self) -> dict:
-        """Everything as plain JSON types."""
+        """Everything but the library, which Features have too, as plain JSON types."""
         return {
             "pairs": self.pairs.to_dict("list"),
             "half_saturation": self.half_saturation.astype(float).tolist(),
@@ -161,12 +168,12 @@ class PairFeatures:
         }
 
     @classmethod
-    def from_state(cls, state: dict) -> PairFeatures:
-        """The inverse of `state`."""
+    def from_state(cls, state: dict, library: Library | None = None) -> PairFeatures:
+        """The inverse of `state`, with the library of the Features that were fitted on the same samples."""
         try:
             pairs = pd.DataFrame(state["pairs"], dtype=object)[NAMES]
             arrays = (np.array(state[key], np.float32) for key in ("half_saturation", "mean"))
-            return cls(pairs, *arrays, tuple(state["degree"]), dict(state["provenance"]))
+            return cls(pairs, *arrays, tuple(state["degree"]), dict(state["provenance"]), library)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"Expected the state of PairFeatures, found keys {sorted(state)}: {error}.") from error
 

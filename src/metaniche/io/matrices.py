@@ -71,15 +71,22 @@ def check_compressed(matrix: object, *, where: object, key: str) -> None:
         )
 
 
-def log_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
+def log_normalised(
+    counts: np.ndarray | sparse.csr_array, sizes: np.ndarray | None = None
+) -> np.ndarray | sparse.csr_array:
     """log1p of `library_normalised` counts."""
-    normalised = library_normalised(counts)
+    normalised = library_normalised(counts, sizes)
     return normalised.log1p() if sparse.issparse(normalised) else np.log1p(normalised)
 
 
-def library_normalised(counts: np.ndarray | sparse.csr_array) -> np.ndarray | sparse.csr_array:
-    """Counts per TARGET_COUNTS of each cell's total, float32 in the layout of `counts`; empty cells stay 0."""
-    total = np.asarray(counts.sum(axis=1)).reshape(-1, 1)
+def library_normalised(
+    counts: np.ndarray | sparse.csr_array, sizes: np.ndarray | None = None
+) -> np.ndarray | sparse.csr_array:
+    """Counts per TARGET_COUNTS of each cell's library, float32 in the layout of `counts`; empty cells stay 0.
+
+    `sizes` (N,) are the libraries; a cell's total where they are not given.
+    """
+    total = np.asarray(counts.sum(axis=1) if sizes is None else sizes).reshape(-1, 1)
     factor = (TARGET_COUNTS / np.maximum(total, 1)).astype(np.float32)
     return sparse.csr_array(counts.multiply(factor)) if sparse.issparse(counts) else counts * factor
 

@@ -86,11 +86,12 @@ class Bundle:
 
     def parts(self) -> Parts:
         """The states as objects. `Bundle.load` has tried it, so that no bundle from disk fails later."""
+        features = Features.from_state(self.features, self.arrays)
         return Parts(
             Task(**self.task),
-            Features.from_state(self.features, self.arrays),
+            features,
             ClinicalFeatures(**self.clinical) if self.clinical else None,
-            PairFeatures.from_state(self.pairs) if self.pairs else None,
+            PairFeatures.from_state(self.pairs, features.library) if self.pairs else None,
             GraphConfig(**self.graph),
             CohortConfig(**self.cohort),
         )
