@@ -17,7 +17,15 @@ from anndata import AnnData
 from metaniche import __version__
 from metaniche.annotate import annotated
 from metaniche.clones import clone_potentials
-from metaniche.data.applicability import check_aliases, check_coverage, check_edges, check_floor, check_kind, doubts
+from metaniche.data.applicability import (
+    check_aliases,
+    check_coverage,
+    check_edges,
+    check_floor,
+    check_kind,
+    check_tumour,
+    doubts,
+)
 from metaniche.data.batch import Batch, collate
 from metaniche.data.clinical import ClinicalFeatures, clinical_table
 from metaniche.data.cohort import CohortConfig
@@ -121,10 +129,13 @@ class Predictor:
         """Score prepared samples, unit by unit. `patients` (with patient_id as index or column) gives clinical variables.
 
         Raises InputError when a sample measures less than `coverage_floor` of the features or pairs the bundle was trained on,
-        or when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none.
+        or when the bundle uses clinical variables and `patients` lacks them; ConfigError for a floor that is none, and where
+        organs are to speak to a tumour that nobody names.
         """
         coverage_floor = check_floor(coverage_floor)
         coverage = check_coverage(samples, self.features, coverage_floor, self.pairs)
+        if any(getattr(network, "organs", None) is not None for network in self.members):
+            check_tumour(samples)
         rows, cells, clones, embedding, logits = {}, [], [], {}, {}
         novelty = self.novelty
         for unit, members, batch in self.batches(samples, patients):

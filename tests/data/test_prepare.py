@@ -223,6 +223,11 @@ def test_without_types_malignancy_is_as_given_or_anything_may_be(source):
     del adata.obs["cell_type"]
     (anything,) = prepare_anndata(adata, untyped, GRAPH, um_per_unit=0.5)
     assert anything.is_malignant.all()
+    assert not anything.knows_malignant
+    adata.obs["is_malignant"] = True
+    (tumour,) = prepare_anndata(adata, untyped, GRAPH, um_per_unit=0.5)
+    assert tumour.is_malignant.all()
+    assert tumour.knows_malignant
     adata.obs["is_malignant"] = np.arange(60) < 20
     (given,) = prepare_anndata(adata, untyped, GRAPH, um_per_unit=0.5)
     assert np.array_equal(given.is_malignant, given.file_order < 20)

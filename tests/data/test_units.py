@@ -65,6 +65,18 @@ def test_pool_malignant_leaves_only_malignant_candidates(parts):
         make_bags(samples, features, TASK, pool="tumour")
 
 
+@pytest.mark.parametrize("n_others", [0, 1, 5])
+def test_surroundings_are_who_is_known_not_to_be_malignant_even_if_that_is_nobody(parts, n_others):
+    samples, _, _, features = parts
+    malignant = np.arange(samples[0].n_cells) >= n_others
+    known = replace(samples[0], cells=samples[0].cells.assign(is_malignant=malignant))
+    unknown = replace(known, cells=known.cells.drop(columns="is_malignant"))
+    of_known, of_unknown = (make_bags([s], features, TASK)[0].pieces[0].surroundings for s in (known, unknown))
+    assert np.array_equal(of_known.numpy(), ~malignant)
+    assert of_unknown.all()
+    assert unknown.is_malignant.all()
+
+
 def test_clinical_variables_follow_their_patient(parts):
     samples, patients, _, features = parts
     fitted = ClinicalFeatures.fit(patients, ["age"])

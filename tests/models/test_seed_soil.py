@@ -76,6 +76,14 @@ def test_each_term_sees_what_it_may(tissue):
     torch.testing.assert_close(other, before[:, 1])  # the tumour is nobody's soil
 
 
+def test_tumour_alone_has_no_soil(tissue):
+    alone = tissue | {"surroundings": torch.zeros(N, dtype=torch.bool), "candidates": torch.ones(N, dtype=torch.bool)}
+    soil = network()(**alone).terms[:, TERMS.index("soil")]
+    torch.testing.assert_close(soil, soil[:1].expand_as(soil))
+    other = network()(**changed(alone, "x", list(range(N)))).terms[:, TERMS.index("soil")]
+    torch.testing.assert_close(other, soil)
+
+
 def test_without_ligands_nothing_is_heard(tissue):
     silent = tissue | {"signals": torch.zeros(N, 6)}
     assert (network()(**silent).terms[:, 2] == 0).all()

@@ -200,6 +200,12 @@ def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_pat
 
     with pytest.raises(ConfigError, match=r"a task of organ sites.*kind 'binary'"):
         fit_bundle(samples, make_targets(BINARY, patients, table), config, patients=patients)
+    nobody_knows = [replace(s, cells=s.cells.drop(columns="is_malignant")) for s in samples]
+    with pytest.raises(ConfigError, match=r"nobody says which they are in 12 of 12 samples.*train without organs"):
+        fit_bundle(nobody_knows, sites, config)
+    with pytest.raises(ConfigError, match="in 1 of 1 samples"):
+        Predictor(bundle).score(nobody_knows[:1])
+    Predictor(fit_bundle(nobody_knows, sites, replace(config, organs=None))).score(nobody_knows[:1])
     _warn_once.cache_clear()
     for deaf in (replace(config, resource=None), replace(config, architecture="NicheGIN")):
         fit_bundle(samples, sites, deaf)

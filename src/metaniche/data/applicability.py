@@ -89,6 +89,17 @@ def check_edges(sample: PreparedSample, radius_um: float, *, where: object) -> N
         )
 
 
+def check_tumour(samples: Sequence[PreparedSample]) -> None:
+    """Raise ConfigError for samples of which nobody says which cells are malignant: profiles of organs speak to those alone."""
+    unknown = [s.sample_id for s in samples if not s.knows_malignant]
+    if unknown:
+        raise ConfigError(
+            f"Expected malignant cells, whose receptors the reference profiles of organs meet, found that nobody says which "
+            f"they are in {len(unknown)} of {len(samples)} samples ({listed(unknown, 3)}). Set data.malignant_types or fill "
+            f"obs[{keys.MALIGNANT!r}]; or train without organs."
+        )
+
+
 def doubts(
     samples: Sequence[PreparedSample], features: Features, pool: str, pairs: PairFeatures | None = None
 ) -> list[str]:

@@ -29,7 +29,7 @@ class Piece(NamedTuple):
     signals
         (n, S) float32 in [0, 1), see PairFeatures; S is 0 for networks that hear none.
     surroundings
-        (n,) bool, cells that are soil to others: those that are not malignant; all where nobody knows.
+        (n,) bool, cells that are soil to others: those that are not malignant, which may be none; all where nobody knows.
     """
 
     x: Tensor

@@ -34,7 +34,7 @@ from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 2  # of the files of a prepared sample; raise it when they change
+LAYOUT = 3  # of the files of a prepared sample; raise it when they change
 KEPT_BYTES = 2_000_000_000  # of loaded samples
 
 
@@ -110,7 +110,7 @@ def prepare(cohort: Cohort, graph: GraphConfig, folder: Path, progress: bool = T
     abouts = [read_about(folder, s) for s in cohort.samples.index]
     _check_types_of_files(cohort, [about.get(keys.FOUND_TYPES) for about in abouts])
     sizes = pd.DataFrame(abouts, index=cohort.samples.index)
-    _warn_if_all_malignant(cohort, folder)
+    _warn_if_nobody_knows(cohort, folder)
     return PreparedCohort(
         name=cohort.config.name,
         folder=folder,
@@ -213,12 +213,12 @@ def _check_types_of_files(cohort: Cohort, found: Sequence[Sequence[str] | None])
         check_type_names(cohort.config, {name for names in found for name in names}, f"cohort {cohort.config.name}")
 
 
-def _warn_if_all_malignant(cohort: Cohort, folder: Path) -> None:
+def _warn_if_nobody_knows(cohort: Cohort, folder: Path) -> None:
     if cohort.config.malignant_types:
         return
     cells = load_sample(folder, cohort.samples.index[0]).cells
     types = cells[keys.CELL_TYPE].unique() if keys.CELL_TYPE in cells else ()
-    if len(types) > 1 and cells[keys.MALIGNANT].all():
+    if len(types) > 1 and keys.MALIGNANT not in cells:
         log.warning(
             "%s: nobody says which cells are malignant, so every cell gets a metastatic potential. "
             "Set data.malignant_types to some of %s, or fill obs[%r].",
@@ -227,7 +227,7 @@ def _warn_if_all_malignant(cohort: Cohort, folder: Path) -> None:
 
 
 def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
-    """The columns of obs that models and tasks use. Where nobody says which cells are malignant, any may be."""
+    """The columns of obs that models and tasks use; none of malignancy where nobody says which cells are malignant."""
     cells = pd.DataFrame(index=adata.obs_names.astype(str).rename("cell_id"))
     for key in dict.fromkeys((keys.CELL_TYPE, keys.CLONE, *config.annotations)):
         if key in adata.obs:
@@ -236,8 +236,6 @@ def _cell_table(adata: AnnData, config: CohortConfig) -> pd.DataFrame:
         cells[keys.MALIGNANT] = cells[keys.CELL_TYPE].isin(config.malignant_types)
     elif keys.MALIGNANT in adata.obs:
         cells[keys.MALIGNANT] = adata.obs[keys.MALIGNANT].to_numpy(bool)
-    else:
-        cells[keys.MALIGNANT] = True
     return cells
 
 

@@ -30,8 +30,8 @@ class PreparedSample:
     feature_kind
         "counts", "intensity" or "none" (cell types only).
     cells
-        (N rows) one row per cell in graph order, indexed by cell id. Holds `is_malignant` (bool), and where the source
-        has them `cell_type`, `clone_id` and cell-level annotations, as pandas categoricals (missing = not given).
+        (N rows) one row per cell in graph order, indexed by cell id. Holds, where the source says so, `is_malignant` (bool),
+        and where it has them `cell_type`, `clone_id` and cell-level annotations, as pandas categoricals (missing = not given).
     file_order
         (N,) int64, position of each row in the file it was read from.
     """
@@ -51,8 +51,13 @@ class PreparedSample:
 
     @property
     def is_malignant(self) -> np.ndarray:
-        """(N,) bool."""
-        return self.cells[keys.MALIGNANT].to_numpy(bool)
+        """(N,) bool; where nobody says which cells are malignant, any may be."""
+        return self.cells[keys.MALIGNANT].to_numpy(bool) if self.knows_malignant else np.ones(self.n_cells, dtype=bool)
+
+    @property
+    def knows_malignant(self) -> bool:
+        """Whether the source says which cells are malignant, by their types or by name; all of them may be."""
+        return keys.MALIGNANT in self.cells
 
     @property
     def cell_types(self) -> pd.Categorical | None:

@@ -74,7 +74,7 @@ def _piece(
         own = table.loc[table["sample_id"] == sample.sample_id, "y"]
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
-    malignant = sample.is_malignant
+    around = ~sample.is_malignant if sample.knows_malignant else np.ones(sample.n_cells, dtype=bool)
     signals = pairs.transform(sample) if pairs else np.zeros((sample.n_cells, 0), np.float32)
     return Piece(
         torch.from_numpy(features.transform(sample)),
@@ -82,7 +82,7 @@ def _piece(
         torch.from_numpy(candidates.copy()),
         torch.from_numpy(labels.copy()),
         torch.from_numpy(signals),
-        torch.from_numpy(~malignant if not malignant.all() else malignant.copy()),
+        torch.from_numpy(around),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from metaniche.data.applicability import check_tumour
 from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
@@ -153,7 +154,7 @@ def fit_bundle(
         make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
     )
-    parameters = _parameters(config, features, task, clinical, pairs)
+    parameters = _parameters(config, features, task, clinical, pairs) | _organs(config, task, pairs, train)
     edges = bin_edges(targets) if task.kind == "discrete_time" else []
     make_trainer, states = make_trainer or quiet_trainer, []
     for member in range(config.members):
@@ -287,18 +288,21 @@ def _parameters(
     sizes = {"n_features": len(features.names), "n_outputs": n_outputs(task)}
     sizes |= {"n_clinical": len(clinical[0].names) if clinical else 0}
     known = {"pairs": pairs.columns()} if pairs else {}
-    if config.organs is not None:
-        known |= _organs(config, task, pairs)
     return sizes | dict(config.parameters) | known
 
 
-def _organs(config: FitConfig, task: Task, pairs: PairFeatures | None) -> dict[str, Any]:
+def _organs(
+    config: FitConfig, task: Task, pairs: PairFeatures | None, train: Sequence[PreparedSample]
+) -> dict[str, Any]:
+    if config.organs is None:
+        return {}
     check_organs(config.organs, task)
     if pairs is None:
         _warn_once(
             f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair."
         )
         return {}
+    check_tumour(train)
     return {"organs": organ_columns(config.organs, task.sites, pairs)}
 
 
