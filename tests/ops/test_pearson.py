@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from scipy.stats import gamma, norm, pearson3
 
 from metaniche.ops import pearson
-from metaniche.ops.pearson import SMALLEST, gamma_tails, pearson3_tail
+from metaniche.ops.pearson import SMALLEST, gamma_tails, pearson3_tail, tail_on
 
 Z = np.array([-5.0, -2.0, -0.3, 0.0, 0.7, 2.0, 5.0])
 
@@ -37,6 +38,16 @@ def test_it_is_never_zero_and_keeps_nan():
     assert pearson3_tail(3.0, -2.0) == SMALLEST  # beyond the end of the support
     assert np.isnan(pearson3_tail(np.nan, 0.5))
     assert np.isnan(pearson3_tail(1.0, np.nan))
+
+
+def test_torch_gives_the_same_tail_on_any_device():
+    z, skewness = np.meshgrid(
+        [*np.linspace(-40, 60, 201), np.nan], [*np.linspace(-8, 8, 65), 1e-4, 1e-2, -2e-3, np.nan]
+    )
+    expected = pearson3_tail(z, skewness)
+    np.testing.assert_allclose(tail_on(torch.device("cpu"), z, skewness), expected, rtol=1e-8)
+    assert np.isnan(expected).any()
+    assert (expected == SMALLEST).any()
 
 
 def test_tails_of_scores_that_are_not_negative_are_those_of_a_gamma():

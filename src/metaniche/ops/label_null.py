@@ -116,7 +116,7 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
         score = mean_TG[:, None, lig[block]] + mean_TG[None, :, rec[block]]
         away = score - (left[:, 0] + right[:, 0])
         most = (left[:, 0] - low) * beyond[:, None, None] + (right[:, 0] - low) * beyond[None, :, None]
-        results = score + offset_P[block], variance, *_tails(away, variance, third, most)
+        results = score + offset_P[block], variance, *_tails(away, variance, third, most, x.values.device)
         for field, result in zip(fields, results):
             field[..., block] = result
     score, *others = fields
@@ -331,7 +331,7 @@ def _moments_of_sums(left, right, cross, n, n_cells):
     return np.where(variance <= ROUNDING * terms, 0.0, variance), skew
 
 
-def _tails(away, variance, third, most):
+def _tails(away, variance, third, most, device):
     """Skewness and p-value; a score that no permutation changes has skewness 0 and p-value 1.
 
     A cluster of more than half of the cells makes the law end above its mean, where the sum over the other cells is least. A
@@ -341,7 +341,7 @@ def _tails(away, variance, third, most):
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(fixed, 0.0, third / variance**1.5)
         z, end = away / np.sqrt(variance), most / np.sqrt(variance)
-        p = pearson3_tail(z, np.maximum(skewness, -2 / end))
+        p = pearson3_tail(z, np.maximum(skewness, -2 / end), device)
         # No other cell expresses anything: as likely as no event of a Poisson number of them.
         p = np.where((skewness < 0) & (z >= end * (1 - 1e-9)), np.maximum(p, np.exp(-(end**2))), p)
     return skewness, np.where(fixed, 1.0, p)
