@@ -4,6 +4,7 @@
 
 #include "common/autocorrelation.h"
 #include "cpu/arrays.h"
+#include "cpu/guarded.h"
 #include "cpu/tile.h"
 
 namespace metaniche {
@@ -103,10 +104,16 @@ void bivariate_sums(In<T, 2> x, In<T, 2> y, In<i32, 2> pairs, In<i64, 1> indptr,
     const Columns<T> from(x), to(y);
     const i64 n_pairs = i64(pairs.shape(0)), width = n_pairs + 3 * from.genes + to.genes;
     std::vector<double> parts(CHUNKS * width, 0.0);
+    Guarded guarded;
 #pragma omp parallel for schedule(dynamic, 1)
     for (i64 c = 0; c < CHUNKS; ++c) {
         const Chunk rows(c, from.rows);
-        std::vector<T> lag(from.genes), z(to.genes);
+        std::vector<T> lag, z;
+        guarded([&] {
+            lag.resize(from.genes);
+            z.resize(to.genes);
+        });
+        if (guarded.failed()) continue;
         double *product = parts.data() + c * width, *of_lag = product + n_pairs, *of_y = of_lag + 3 * from.genes;
         for (i64 row = rows.first; row < rows.last; ++row) {
             for (i64 g = 0; g < from.genes; g += GENES)
@@ -125,6 +132,7 @@ void bivariate_sums(In<T, 2> x, In<T, 2> y, In<i32, 2> pairs, In<i64, 1> indptr,
                 product[p] += double(lag[pairs.data()[2 * p]]) * double(z[pairs.data()[2 * p + 1]]);
         }
     }
+    guarded.rethrow();
     const auto total = [&](i64 offset, i64 n, double* out) {
         std::fill(out, out + n, 0.0);
         for (i64 c = 0; c < CHUNKS; ++c)

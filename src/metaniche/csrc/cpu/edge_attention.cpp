@@ -8,6 +8,7 @@
 #include "common/dropout.h"
 #include "cpu/arrays.h"
 #include "cpu/exp.h"
+#include "cpu/guarded.h"
 #include "cpu/rows.h"
 
 namespace metaniche {
@@ -56,6 +57,7 @@ void softmax(T* w, i64 degree, i64 heads, const T* null, T* lse) {
 template <class T, int D>
 void forward(const Inputs<T>& in, Width<T, D> channels, T* out, T* lse) {
     const i64 d = channels.count(), width = in.heads * d;
+    Guarded guarded;
 #pragma omp parallel
     {
         Scratch<T> weights;
@@ -63,7 +65,9 @@ void forward(const Inputs<T>& in, Width<T, D> channels, T* out, T* lse) {
         for (i64 i = 0; i < in.graph.rows; ++i) {
             in.prefetch(i + AHEAD, width);
             const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
-            T* w = weights.of(in.heads, degree);
+            T* w = nullptr;
+            guarded([&] { w = weights.of(in.heads, degree); });
+            if (guarded.failed()) continue;
             for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
                 channels.dots(in.q + i * in.q_row + h * d, in.keys(i, h * d), wh);
@@ -77,6 +81,7 @@ void forward(const Inputs<T>& in, Width<T, D> channels, T* out, T* lse) {
                 channels.sum(w + h * size, in.values(i, h * d), T(1), out + i * width + h * d);
         }
     }
+    guarded.rethrow();
 }
 
 template <class T>
@@ -89,6 +94,7 @@ template <class T, int D>
 void backward_to_receivers(const Inputs<T>& in, Width<T, D> channels, const T* out, const T* lse, const T* grad,
                            const Gradients<T>& to, T* passed) {
     const i64 d = channels.count(), width = in.heads * d;
+    Guarded guarded;
 #pragma omp parallel
     {
         Scratch<T> weights, slopes;
@@ -96,7 +102,12 @@ void backward_to_receivers(const Inputs<T>& in, Width<T, D> channels, const T* o
         for (i64 i = 0; i < in.graph.rows; ++i) {
             in.prefetch(i + AHEAD, width);
             const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
-            T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
+            T *w = nullptr, *s = nullptr;
+            guarded([&] {
+                w = weights.of(in.heads, degree);
+                s = slopes.of(in.heads, degree);
+            });
+            if (guarded.failed()) continue;
             for (i64 h = 0; h < in.heads; ++h) {
                 T* wh = w + h * size;
                 const T log_sum = lse[i * in.heads + h];
@@ -119,6 +130,7 @@ void backward_to_receivers(const Inputs<T>& in, Width<T, D> channels, const T* o
             }
         }
     }
+    guarded.rethrow();
 }
 
 // The transposed graph: receivers of every sender, and where their edges lie in the CSR.
@@ -135,6 +147,7 @@ void backward_to_senders(const Inputs<T>& in, const BySender& by, Width<T, D> ch
     const Csr& near = by.receivers;
     const auto queries = [&](i64 j, i64 channel) { return Rows<T>{in.q + channel, in.q_row, near.row(j), near.degree(j)}; };
     const auto grads = [&](i64 j, i64 channel) { return Rows<T>{grad + channel, width, near.row(j), near.degree(j)}; };
+    Guarded guarded;
 #pragma omp parallel
     {
         Scratch<T> weights, slopes;
@@ -149,7 +162,12 @@ void backward_to_senders(const Inputs<T>& in, const BySender& by, Width<T, D> ch
                 }
             }
             const i64 first = near.indptr[j], degree = near.degree(j), size = padded<T>(degree);
-            T *w = weights.of(in.heads, degree), *s = slopes.of(in.heads, degree);
+            T *w = nullptr, *s = nullptr;
+            guarded([&] {
+                w = weights.of(in.heads, degree);
+                s = slopes.of(in.heads, degree);
+            });
+            if (guarded.failed()) continue;
             for (i64 e = 0; e < degree; ++e)
                 for (i64 h = 0; h < in.heads; ++h) {
                     w[h * size + e] = passed[by.edges[first + e] * in.heads + h];
@@ -161,6 +179,7 @@ void backward_to_senders(const Inputs<T>& in, const BySender& by, Width<T, D> ch
             }
         }
     }
+    guarded.rethrow();
 }
 
 template <class T, int D>

@@ -7,6 +7,7 @@
 
 #include "common/complex.h"
 #include "cpu/arrays.h"
+#include "cpu/guarded.h"
 
 namespace metaniche {
 namespace {
@@ -24,16 +25,20 @@ struct Complexes {
 // visit(row, x) with the row's expression laid out over all genes.
 template <class Visit>
 void each_row(const Expression<float>& cells, Visit&& visit) {
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<float> x(cells.width, 0.0f);
+        std::vector<float> x;
+        guarded([&] { x.assign(cells.width, 0.0f); });
 #pragma omp for schedule(static)
         for (i64 i = 0; i < cells.rows; ++i) {
+            if (guarded.failed()) continue;
             cells.each(i, [&](i32 gene, float value) { x[gene] = value; });
             visit(i, x.data());
             cells.each(i, [&](i32 gene, float) { x[gene] = 0.0f; });
         }
     }
+    guarded.rethrow();
 }
 
 }  // namespace

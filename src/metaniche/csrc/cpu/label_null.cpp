@@ -1,12 +1,14 @@
 // Null distribution of cluster means under permutation of the labels: moments of expression, exact permutations.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "common/shuffle.h"
 #include "cpu/arrays.h"
 #include "cpu/expression.h"
+#include "cpu/guarded.h"
 #include "cpu/sum_rows.h"
 
 namespace metaniche {
@@ -59,27 +61,36 @@ void ranges(const Expression<float>& x, double* largest, unsigned char* whole, i
     std::fill_n(largest, x.width, 0.0);
     std::fill_n(whole, x.width, 1);
     std::fill_n(counts, x.width, 0);
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<double> top(x.width, 0.0);
-        std::vector<unsigned char> is_whole(x.width, 1);
-        std::vector<i64> count(x.width, 0);
+        std::vector<double> top;
+        std::vector<unsigned char> is_whole;
+        std::vector<i64> count;
+        guarded([&] {
+            top.assign(x.width, 0.0);
+            is_whole.assign(x.width, 1);
+            count.assign(x.width, 0);
+        });
 #pragma omp for schedule(static)
-        for (i64 i = 0; i < x.rows; ++i)
+        for (i64 i = 0; i < x.rows; ++i) {
+            if (guarded.failed()) continue;
             x.each(i, [&](i32 gene, float value) {
                 const double size = std::fabs(value);
                 top[gene] = std::isfinite(value) ? std::max(top[gene], size) : INFINITY;
                 is_whole[gene] &= value == std::nearbyint(value);
                 count[gene] += value != 0.0f;
             });
+        }
         // Maxima and whole numbers: any order gives the same.
 #pragma omp critical
-        for (i64 g = 0; g < x.width; ++g) {
+        for (i64 g = 0; g < (guarded.failed() ? 0 : x.width); ++g) {
             largest[g] = std::max(largest[g], top[g]);
             whole[g] &= is_whole[g];
             counts[g] += count[g];
         }
     }
+    guarded.rethrow();
 }
 
 // The integer steps of all cells for the genes of the pairs. Genes that many cells express come first, as panels of GENES
@@ -168,12 +179,19 @@ class SumsByType {
 void permuted_means(const Steps& steps, const unsigned char* needed, const Label* labels, i64 genes, i64 n_types,
                     u64 seed, i64 first, i64 count, const double* factor, double* means) {
     const i64 n = steps.n_cells, n_batches = (count + PERMUTATIONS - 1) / PERMUTATIONS;
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<Label> own(n), mixed(n * PERMUTATIONS, Label(0));
-        SumsByType sums(n_types);
+        std::vector<Label> own, mixed;
+        std::optional<SumsByType> sums;
+        guarded([&] {
+            own.resize(n);
+            mixed.resize(n * PERMUTATIONS);
+            sums.emplace(n_types);
+        });
 #pragma omp for schedule(dynamic, 1)
         for (i64 b = 0; b < n_batches; ++b) {
+            if (guarded.failed()) continue;
             const i64 start = b * PERMUTATIONS, size = std::min(PERMUTATIONS, count - start);
             for (i64 q = 0; q < size; ++q) {
                 std::copy_n(labels, n, own.begin());
@@ -189,17 +207,18 @@ void permuted_means(const Steps& steps, const unsigned char* needed, const Label
             for (i64 t = 0; t < steps.n_panels(); ++t) {
                 const i64 from = t * GENES, to = std::min(from + GENES, steps.n_dense);
                 if (std::none_of(needed + from, needed + to, [](unsigned char gene) { return gene; })) continue;
-                const auto& sum = sums.of_panel(steps.panels + t * n * GENES, mixed.data(), n);
+                const auto& sum = sums->of_panel(steps.panels + t * n * GENES, mixed.data(), n);
                 for (i64 g = from; g < to; ++g) put(g, sum.data() + g - from, GENES);
             }
             for (i64 g = steps.n_dense; g < genes; ++g) {
                 if (!needed[g]) continue;
                 const i64 begin = steps.ptr[g - steps.n_dense], end = steps.ptr[g - steps.n_dense + 1];
-                const auto& sum = sums.of_cells(steps.cells + begin, steps.values + begin, end - begin, mixed.data());
+                const auto& sum = sums->of_cells(steps.cells + begin, steps.values + begin, end - begin, mixed.data());
                 put(g, sum.data(), 1);
             }
         }
     }
+    guarded.rethrow();
 }
 
 // Counts permutations whose score reaches the threshold, in order; a test with `enough` of them draws no more.

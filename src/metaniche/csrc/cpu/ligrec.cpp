@@ -4,11 +4,13 @@
 // far; sent signals the other way round on the transposed graph.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "common/hill.h"
 #include "cpu/arrays.h"
 #include "cpu/expression.h"
+#include "cpu/guarded.h"
 
 namespace metaniche {
 namespace {
@@ -79,19 +81,28 @@ void saturated_edges(const Problem& in, i64 row, const ActivePairs& active, ByPa
 }
 
 void signal(const Problem& in, i64 first_row, i64 n_rows, i64 n_slots, float* out) {
+    Guarded guarded;
 #pragma omp parallel
     {
-        ActivePairs active(in.near, in.pairs);
-        ByPartner chains(in.hill.saturates() ? in.far.width : 0, in.hill.saturates() ? in.pairs.count : 0);
-        std::vector<float> around(in.far.width);
-        std::vector<double> sums(n_slots);
+        std::optional<ActivePairs> own;
+        std::optional<ByPartner> chains;
+        std::vector<float> around;
+        std::vector<double> sums;
+        guarded([&] {
+            own.emplace(in.near, in.pairs);
+            chains.emplace(in.hill.saturates() ? in.far.width : 0, in.hill.saturates() ? in.pairs.count : 0);
+            around.resize(in.far.width);
+            sums.resize(n_slots);
+        });
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 r = 0; r < n_rows; ++r) {
+            if (guarded.failed()) continue;
+            ActivePairs& active = *own;
             const i64 row = first_row + r;
             std::fill(sums.begin(), sums.end(), 0.0);
             active.find(row);
             if (in.hill.saturates()) {
-                saturated_edges(in, row, active, chains,
+                saturated_edges(in, row, active, *chains,
                                 [&](i64, i64 k, float s) { sums[in.pairs.slot[active.pair[k]]] += s; });
             } else if (active.count > 0) {
                 std::fill(around.begin(), around.end(), 0.0f);
@@ -107,6 +118,7 @@ void signal(const Problem& in, i64 first_row, i64 n_rows, i64 n_slots, float* ou
             for (i64 s = 0; s < n_slots; ++s) out[r * n_slots + s] = float(sums[s]);
         }
     }
+    guarded.rethrow();
 }
 
 // The rows of each type in chunks of at most ROWS_A_CHUNK; the same for any number of threads.
@@ -167,15 +179,26 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
     const Chunks work(types, in.graph.rows, n_types);
     std::fill(sums, sums + n_types * n_types * n_pairs, 0.0);
     std::fill(edges, edges + n_types * n_types, i64(0));
+    Guarded guarded;
 #pragma omp parallel
     {
-        ActivePairs active(in.near, in.pairs);
-        ByPartner chains(in.hill.saturates() ? in.far.width : 0, in.hill.saturates() ? n_pairs : 0);
-        AroundByType around(n_types, in.far.width);
-        std::vector<double> partial(n_types * n_pairs);
-        std::vector<i64> seen(n_types);
+        std::optional<ActivePairs> own;
+        std::optional<ByPartner> chains;
+        std::optional<AroundByType> by_type;
+        std::vector<double> partial;
+        std::vector<i64> seen;
+        guarded([&] {
+            own.emplace(in.near, in.pairs);
+            chains.emplace(in.hill.saturates() ? in.far.width : 0, in.hill.saturates() ? n_pairs : 0);
+            by_type.emplace(n_types, in.far.width);
+            partial.resize(n_types * n_pairs);
+            seen.resize(n_types);
+        });
 #pragma omp for ordered schedule(dynamic, 1)
         for (size_t c = 0; c < work.chunks.size(); ++c) {
+            if (guarded.failed()) continue;
+            ActivePairs& active = *own;
+            AroundByType& around = *by_type;
             const Chunks::Chunk& chunk = work.chunks[c];
             std::fill(partial.begin(), partial.end(), 0.0);
             std::fill(seen.begin(), seen.end(), i64(0));
@@ -185,12 +208,13 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
                 active.find(row);
                 if (active.count == 0) continue;
                 if (in.hill.saturates()) {
-                    saturated_edges(in, row, active, chains, [&](i64 e, i64 k, float s) {
+                    saturated_edges(in, row, active, *chains, [&](i64 e, i64 k, float s) {
                         partial[types[in.graph.indices[e]] * n_pairs + active.pair[k]] += s;
                     });
                     continue;
                 }
-                around.gather(in, row, types);
+                guarded([&] { around.gather(in, row, types); });
+                if (guarded.failed()) break;
                 for (size_t a = 0; a < around.present.size(); ++a) {
                     const float* sent = around[a];
                     double* to = partial.data() + around.present[a] * n_pairs;
@@ -208,6 +232,7 @@ void type_sums(const Problem& in, const i32* types, i64 n_types, double* sums, i
             }
         }
     }
+    guarded.rethrow();
 }
 
 }  // namespace

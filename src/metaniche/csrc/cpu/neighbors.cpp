@@ -11,12 +11,14 @@
 #include <memory>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "common/hash.h"
 #include "cpu/arrays.h"
 #include "cpu/candidates.h"
 #include "cpu/cell_list.h"
+#include "cpu/guarded.h"
 
 namespace metaniche {
 namespace {
@@ -114,16 +116,20 @@ private:
 // Calls visit(search, i) for every sorted cell i, bin by bin.
 template <int Dim, class Visit>
 void for_each_cell(const CellList<Dim>& list, const RadiusRule& rule, Visit&& visit) {
+    Guarded guarded;
 #pragma omp parallel
     {
-        RadiusSearch<Dim> search(list, rule);
+        std::optional<RadiusSearch<Dim>> search;
+        guarded([&] { search.emplace(list, rule); });
 #pragma omp for schedule(dynamic, 256)
-        for (i64 b = 0; b < list.occupied(); ++b) {
-            search.enter(b);
-            const Run own = list.cells(b);
-            for (i64 i = own.first; i < own.last; ++i) visit(search, i);
-        }
+        for (i64 b = 0; b < list.occupied(); ++b)
+            guarded([&] {
+                search->enter(b);
+                const Run own = list.cells(b);
+                for (i64 i = own.first; i < own.last; ++i) visit(*search, i);
+            });
     }
+    guarded.rethrow();
 }
 
 // Cells are searched bin by bin and their rows lie scattered: where a row goes is fetched while others are worked on.
@@ -323,21 +329,25 @@ template <int Dim>
 void search_nearest(const float* pos, i64 n, i64 k, i32* indices, float* distance, unsigned char* given_up) {
     const CellList<Dim> list = list_for_nearest<Dim>(pos, n, k);
     const i64 bins = list.occupied();
+    Guarded guarded;
 #pragma omp parallel
     {
-        NearestSearch<Dim> search(list, k);
+        std::optional<NearestSearch<Dim>> search;
+        guarded([&] { search.emplace(list, k); });
 #pragma omp for schedule(dynamic, 64)
-        for (i64 b = 0; b < bins; ++b) {
-            i64 at[Dim];
-            list.place(b, at);
-            const Run own = list.cells(b);
-            for (i64 i = own.first; i < own.last; ++i) {
-                if (i + AHEAD < n) fetch_row(list.ids()[i + AHEAD] * k, (list.ids()[i + AHEAD] + 1) * k, indices, distance);
-                const i64 row = list.ids()[i];
-                given_up[row] = !search.find(i, at, indices + row * k, distance + row * k);
-            }
-        }
+        for (i64 b = 0; b < bins; ++b)
+            guarded([&] {
+                i64 at[Dim];
+                list.place(b, at);
+                const Run own = list.cells(b);
+                for (i64 i = own.first; i < own.last; ++i) {
+                    if (i + AHEAD < n) fetch_row(list.ids()[i + AHEAD] * k, (list.ids()[i + AHEAD] + 1) * k, indices, distance);
+                    const i64 row = list.ids()[i];
+                    given_up[row] = !search->find(i, at, indices + row * k, distance + row * k);
+                }
+            });
     }
+    guarded.rethrow();
 }
 
 // One sample of n > k cells: indices and distance (n, k), given_up (n,) 1 where the row was left unfilled.

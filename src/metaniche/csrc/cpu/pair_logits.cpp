@@ -9,6 +9,7 @@
 
 #include "cpu/arrays.h"
 #include "cpu/expression.h"
+#include "cpu/guarded.h"
 #include "cpu/rows.h"
 
 namespace metaniche {
@@ -95,15 +96,20 @@ template <bool Sparse, class T, int H>
 void forward(const Problem<T>& in, Heads<H> heads, T* logits) {
     const i64 n_heads = heads.count();
     const Neighbours<T, H, Sparse> senders(in, heads);
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<T> wanted(senders.size(), T(0));
+        std::vector<T> wanted;
         Scratch<T> scratch;
+        guarded([&] { wanted.resize(senders.size()); });
 #pragma omp for schedule(dynamic, ROWS_A_TURN)
         for (i64 i = 0; i < in.graph.rows; ++i) {
             senders.prefetch(i + AHEAD);
             const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
             if (degree == 0) continue;
+            T* found = nullptr;
+            guarded([&] { found = scratch.of(n_heads, degree); });
+            if (guarded.failed()) continue;
             const auto each_pair = [&](auto&& visit) {
                 in.near.each(i, [&](i32 gene, T y) {
                     for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
@@ -111,7 +117,6 @@ void forward(const Problem<T>& in, Heads<H> heads, T* logits) {
                 });
             };
             each_pair([&](T& sum, T y, i64 p, i64 h) { sum += y * in.weight[in.pairs.slot[p] * n_heads + h]; });
-            T* found = scratch.of(n_heads, degree);
             senders.meet(i, wanted.data(), found);
             if (Sparse) each_pair([](T& sum, T, i64, i64) { sum = 0; });  // of a panel of all genes, only what was touched
             else std::fill(wanted.begin(), wanted.end(), T(0));
@@ -119,6 +124,7 @@ void forward(const Problem<T>& in, Heads<H> heads, T* logits) {
                 for (i64 h = 0; h < n_heads; ++h) logits[(first + e) * n_heads + h] = found[h * size + e];
         }
     }
+    guarded.rethrow();
 }
 
 // Gradients of near and, where asked for, of the weights; edges (or null) numbers the edges of the graph in grad.
@@ -128,11 +134,16 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
     const i64 n_chunks = (in.graph.rows + ROWS_A_CHUNK - 1) / ROWS_A_CHUNK;
     std::vector<double> total(grad_weight ? n_weights : 0, 0.0);
     const Neighbours<T, H, Sparse> neighbours(in, heads);
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<T> around(neighbours.size());
+        std::vector<T> around;
         Scratch<T> scratch;
-        std::vector<double> partial(grad_weight ? n_weights : 0);
+        std::vector<double> partial;
+        guarded([&] {
+            around.resize(neighbours.size());
+            partial.resize(grad_weight ? n_weights : 0);
+        });
         const auto slope = [&](i32 gene) {
             T sum = 0;
             for (i64 p = in.pairs.ptr[gene]; p < in.pairs.ptr[gene + 1]; ++p)
@@ -142,11 +153,14 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
         };
 #pragma omp for ordered schedule(dynamic, 1)
         for (i64 c = 0; c < n_chunks; ++c) {
+            if (guarded.failed()) continue;
             std::fill(partial.begin(), partial.end(), 0.0);
             for (i64 i = c * ROWS_A_CHUNK; i < std::min((c + 1) * ROWS_A_CHUNK, in.graph.rows); ++i) {
                 neighbours.prefetch(i + AHEAD);
                 const i64 first = in.graph.indptr[i], degree = in.graph.degree(i), size = padded<T>(degree);
-                T* slopes = scratch.of(n_heads, degree);
+                T* slopes = nullptr;
+                guarded([&] { slopes = scratch.of(n_heads, degree); });
+                if (guarded.failed()) break;
                 for (i64 e = 0; e < degree; ++e)
                     for (i64 h = 0; h < n_heads; ++h)
                         slopes[h * size + e] = grad[(edges ? edges[first + e] : first + e) * n_heads + h];
@@ -168,6 +182,7 @@ void backward(const Problem<T>& in, Heads<H> heads, const i64* edges, const T* g
             for (size_t k = 0; k < total.size(); ++k) total[k] += partial[k];
         }
     }
+    guarded.rethrow();
     std::copy(total.begin(), total.end(), grad_weight);
 }
 

@@ -6,6 +6,7 @@
 
 #include "cpu/arrays.h"
 #include "cpu/exp.h"
+#include "cpu/guarded.h"
 
 namespace metaniche {
 namespace {
@@ -56,11 +57,15 @@ template <class T>
 void segment_softmax(In<T, 2> logits, In<i64, 1> indptr, Out<T, 2> weights) {
     const i64 width = i64(logits.shape(1));
     nb::gil_scoped_release release;
+    Guarded guarded;
     for_each_row(indptr, [&](i64 r, i64 first, i64 last) {
         (void)r;
         thread_local std::vector<T> top, total;
-        top.assign(width, -std::numeric_limits<T>::infinity());
-        total.assign(width, T(0));
+        guarded([&] {
+            top.assign(width, -std::numeric_limits<T>::infinity());
+            total.assign(width, T(0));
+        });
+        if (guarded.failed()) return;
         const T* logit = logits.data();
         T* weight = weights.data();
         for (i64 e = first; e < last; ++e)
@@ -73,6 +78,7 @@ void segment_softmax(In<T, 2> logits, In<i64, 1> indptr, Out<T, 2> weights) {
         for (i64 e = first; e < last; ++e)
             for (i64 c = 0; c < width; ++c) weight[e * width + c] /= total[c];
     });
+    guarded.rethrow();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/arrays.h"
+#include "cpu/guarded.h"
 #include "cpu/transport_islands.h"
 #include "cpu/transport_newton.h"
 
@@ -75,9 +76,11 @@ Effort solve(const Problem& whole, const Output& u, const Output& v, Limits limi
     std::vector<i64> large;
     for (i64 k = 0; k < islands.count(); ++k)
         if (islands.links(k) > WORTH_THREADS) large.push_back(k);
+    Guarded guarded;
 #pragma omp parallel for schedule(dynamic, 16)
     for (i64 k = 0; k < islands.count(); ++k)
-        if (!std::binary_search(large.begin(), large.end(), k)) solve_island(k);
+        if (!std::binary_search(large.begin(), large.end(), k)) guarded([&] { solve_island(k); });
+    guarded.rethrow();
     for (const i64 k : large) solve_island(k);
     Effort all;
     for (const Effort& effort : efforts) {
@@ -110,8 +113,10 @@ void transport_solve(In<double, 2> ligand, In<double, 2> receptor, In<i32, 2> pa
     };
     // Many tasks: one a thread; few: the islands of each in parallel. A nested parallel region has one thread.
     const bool many = tasks >= 2 * omp_get_max_threads();
+    Guarded guarded;
 #pragma omp parallel for schedule(dynamic, 1) if (many)
-    for (i64 task = 0; task < tasks; ++task) run(task);
+    for (i64 task = 0; task < tasks; ++task) guarded([&] { run(task); });
+    guarded.rethrow();
 }
 
 // OUTPUT (rows, P): the sums over each row of the plans u[row] * kernel * v[neighbour]; `row_column` and
@@ -121,11 +126,14 @@ void transport_amounts(In<double, 2> u, In<double, 2> v, In<i32, 1> row_column, 
     const Csr graph(indptr, indices);
     const i64 n_pairs = i64(row_column.shape(0)), u_width = i64(u.shape(1)), v_width = i64(v.shape(1));
     nb::gil_scoped_release release;
+    Guarded guarded;
 #pragma omp parallel
     {
-        std::vector<i32> active(n_pairs);
+        std::vector<i32> active;
+        guarded([&] { active.resize(n_pairs); });
 #pragma omp for schedule(dynamic, 64)
         for (i64 row = 0; row < graph.rows; ++row) {
+            if (guarded.failed()) continue;
             const double* u_row = u.data() + row * u_width;
             double* out = amounts.data() + row * n_pairs;
             i64 n_active = 0;
@@ -141,6 +149,7 @@ void transport_amounts(In<double, 2> u, In<double, 2> v, In<i32, 1> row_column, 
             for (i64 k = 0; k < n_active; ++k) out[active[k]] *= u_row[row_column.data()[active[k]]];
         }
     }
+    guarded.rethrow();
 }
 
 }  // namespace
