@@ -78,10 +78,18 @@ def test_permuted_p_values_agree_with_closed_form(null):
     rng = np.random.default_rng(3)
     types = torch.from_numpy(rng.integers(0, 3, 80).astype(np.int32))
     given = problem(3, types, symmetric=True)
+    ligand, receptor = (rng.gamma(1.0, 1.0, (80, 40)) * (rng.random((80, 40)) < 0.8) for _ in range(2))
+    own = torch.arange(40, dtype=torch.int32)
+    given = replace(given, ligand_NL=to_torch(ligand), receptor_NR=to_torch(receptor), lig_P=own, rec_P=own)
     closed = {"positions": nulls.position_null, "labels": nulls.label_null}[null](given, types, 3)
     drawn = nulls.permutation_null(given, types, 3, null, 2000, stop_after=10**6, seed=1)
     np.testing.assert_allclose(closed.p, drawn.p, atol=0.05)
     np.testing.assert_allclose(drawn.mean, closed.mean, rtol=0.05)
+    tail = (drawn.p < 0.1) & (drawn.p > 0.003)
+    assert tail.sum() > 20
+    away = np.log(closed.p[tail] / drawn.p[tail])
+    assert np.abs(np.median(away)) < 0.15
+    assert np.abs(away).max() < 1
 
 
 def test_a_decided_test_stops_and_a_stopped_p_is_besag_and_cliffords():
