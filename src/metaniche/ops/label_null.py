@@ -20,10 +20,10 @@ from metaniche.ops.neighbors import CPU, runner
 from metaniche.ops.offsets import without_offsets
 from metaniche.ops.pearson import pearson3_tail
 from metaniche.ops.reference import label_null as reference
+from metaniche.ops.steps import steps_of
 
 PAIRS_A_BLOCK = 256
 GENES_A_PANEL = 32
-LARGEST = 2**15 - 1
 MAX_TYPES = 2**8
 # Of the terms that a variance is the difference of: no more than rounding leaves of one that is 0.
 ROUNDING = 1e-13
@@ -141,11 +141,13 @@ def cluster_means_permutations(
     and for any number of threads. With b of n permuted scores at least as large as the one seen, p = (b + 1) /
     (n + 1), which is never 0. With `stop_after` = h a test stops at the permutation l that reaches its score for
     the h-th time, with p = h / l. Values are rounded to 15 bits of their gene's largest (whole numbers up to 32767
-    are kept) so that all sums are exact integers, in the score seen as in the permuted ones.
+    are kept) so that all sums are exact integers, in the score seen as in the permuted ones; where an outlier makes
+    that coarse for the other cells, a warning says so.
 
     Memory is at most 6 bytes for each value that is not 0 of the pairs' genes (2 N for each gene that many cells
-    express, on the CPU), 24 T^2 P for the counts, and on a GPU 288 N for the permutations in flight
-    and, for a moment, some 50 bytes for each value.
+    express, on the CPU) and 24 T^2 P for the counts. On the CPU come N for the labels and, for each thread, 9 N and
+    256 T for each gene of the pairs; on a GPU 288 N for the permutations in flight, 256 T for each gene and, for a
+    moment, some 50 bytes for each value.
 
     Parameters
     ----------
@@ -199,7 +201,7 @@ def _host_steps(x, lig_P, rec_P, runs):
     _check_finite(largest_G)
     genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, count_G < EXPRESSED_BY_MANY * x.shape[0])
     count = partial(_native_counts if runs == "cpu" else reference.permutation_counts, x, genes, count_G)
-    return _scale(largest_G[genes], whole_G[genes]), lig_P, rec_P, count
+    return steps_of(x, genes, largest_G[genes], whole_G[genes]), lig_P, rec_P, count
 
 
 def _cuda_steps(x, lig_P, rec_P, _):
@@ -208,18 +210,12 @@ def _cuda_steps(x, lig_P, rec_P, _):
         _check_finite(torch.stack(torch.aminmax(x.values.detach())))
     genes, lig_P, rec_P = _genes_of_pairs(lig_P, rec_P, lig_P.new_zeros(x.shape[1]))
     entries = by_gene(x, genes)
-    return _scale(*cuda.ranges(entries)), lig_P, rec_P, partial(cuda.permutation_counts, entries)
+    return steps_of(x, genes, *cuda.ranges(entries)), lig_P, rec_P, partial(cuda.permutation_counts, entries)
 
 
 def _check_finite(extremes: Tensor) -> None:
     if not torch.isfinite(extremes).all():
         raise GraphError("Expected `x_NG` to be finite, found NaN or infinite values. Drop these cells or genes.")
-
-
-def _scale(largest: Tensor, whole: Tensor) -> Tensor:
-    """What one step of each gene stands for: 1 for whole numbers that fit."""
-    exact = (whole & (largest <= LARGEST)) | (largest == 0)
-    return torch.where(exact, 1.0, largest / LARGEST)
 
 
 def _native_counts(x, genes, count_G, scale, type_N, factor, lig_P, rec_P, n_permutations, seed, enough):
