@@ -253,7 +253,7 @@ PAIRS = torch.tensor([[0, 1]])
         (lambda: moran(X * torch.nan, *GRAPH), "finite"),
         (lambda: geary(X[:5], *GRAPH), "indptr"),
         (lambda: moran(X, GRAPH[0], GRAPH[1].long(), GRAPH[2]), "int32"),
-        (lambda: moran(X, GRAPH[0], GRAPH[1] + 3, GRAPH[2]), "neighbours in"),
+        (lambda: moran(X, GRAPH[0], GRAPH[1] + 3, GRAPH[2]), "senders in"),
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2][:-1]), "weight_E"),
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2] * torch.inf), "weight_E"),
         (lambda: moran(X, GRAPH[0], GRAPH[1], GRAPH[2] * 0), "sum to 0"),

@@ -1,10 +1,9 @@
-import numpy as np
 import pytest
 import torch
 
-from metaniche.ops.dropout import _splitmix64, check_dropout, draw
+from metaniche.ops.dropout import check_dropout, draw
 from metaniche.ops.reference.dropout import factors
-from metaniche.ops.reference.label_null import splitmix64
+from metaniche.ops.splitmix import of_int
 
 
 def test_factors_follow_the_hash_of_seed_entry_and_column():
@@ -12,8 +11,8 @@ def test_factors_follow_the_hash_of_seed_entry_and_column():
     found = factors(50, 3, p, seed)
     for entry in range(50):
         for column in range(3):
-            start = int(splitmix64(np.uint64(seed)))
-            number = _splitmix64(_splitmix64(start ^ entry) ^ column)
+            start = of_int(seed)
+            number = of_int(of_int(start ^ entry) ^ column)
             assert found[entry, column] == (0 if number / 2**64 < p else 1 / (1 - p))
 
 

@@ -16,7 +16,7 @@ from metaniche.ops.cuda import autocorrelation as cuda
 from metaniche.ops.neighbors import CPU, runner
 from metaniche.ops.pearson import SMALLEST
 from metaniche.ops.reference import autocorrelation as reference
-from metaniche.ops.segment import check_rows
+from metaniche.ops.segment import check_graph
 
 # Of the terms that a variance or a sum of weights is the difference of: no more than rounding leaves of one that is 0.
 ROUNDING = 1e-12
@@ -183,14 +183,7 @@ class _Graph:
         weight = weight_E.detach().to(device).contiguous()
         # Where they lie there already the very tensors: what is kept of a graph is found by them.
         pointer, columns = indptr.to(device).contiguous(), indices.to(device).contiguous()
-        check_rows(pointer, columns.numel())
-        if pointer.numel() != n + 1 or columns.dtype != torch.int32 or columns.ndim != 1:
-            raise GraphError(
-                f"Expected `indptr` of {n + 1} entries and `indices` (E,) int32, "
-                f"found {pointer.numel()} entries and {tuple(columns.shape)} {columns.dtype}."
-            )
-        if ((columns < 0) | (columns >= n)).any():
-            raise GraphError(f"Expected neighbours in [0, {n}), found others.")
+        check_graph(pointer, columns, n, on_device=True)
         if weight.shape != columns.shape or not weight.is_floating_point() or not torch.isfinite(weight).all():
             raise GraphError(
                 f"Expected `weight_E` of shape {tuple(columns.shape)}, a float type and finite, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from metaniche.ops import splitmix
+
 
 def check_dropout(dropout: float, seed: int) -> None:
     """ValueError unless `dropout` is in [0, 1) and `seed` in [0, 2^63)."""
@@ -13,12 +15,4 @@ def check_dropout(dropout: float, seed: int) -> None:
 
 def draw(dropout: float, seed: int) -> tuple[int, int, float]:
     """Where the hash of an entry starts, below which hash it is dropped, and what the kept ones are multiplied by."""
-    return _splitmix64(seed), int(dropout * 2.0**64), 1 / (1 - dropout)
-
-
-def _splitmix64(z: int) -> int:
-    """`csrc/common/hash.h` in whole numbers, which torch.compile follows as it does not numpy's."""
-    z = (z + 0x9E3779B97F4A7C15) % 2**64
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-    return z ^ z >> 31
+    return splitmix.of_int(seed), int(dropout * 2.0**64), 1 / (1 - dropout)

@@ -52,10 +52,10 @@ def check_rows(indptr: Tensor, n_entries: int) -> None:
         )
 
 
-def check_graph(indptr: Tensor, indices: Tensor, n_cells: int) -> None:
+def check_graph(indptr: Tensor, indices: Tensor, n_cells: int, on_device: bool = False) -> None:
     """Raise GraphError unless `indptr` and `indices` are the CSR of a graph on `n_cells` cells.
 
-    The values are looked at on the CPU only, as in `check_rows`.
+    The values are looked at on the CPU only, as in `check_rows`; those of `indices` also elsewhere with `on_device`.
     """
     if indices.dtype != torch.int32 or indices.ndim != 1 or indptr.numel() != n_cells + 1:
         raise GraphError(
@@ -63,7 +63,7 @@ def check_graph(indptr: Tensor, indices: Tensor, n_cells: int) -> None:
             f"found {indptr.numel()} entries and {tuple(indices.shape)} {indices.dtype}."
         )
     check_rows(indptr, indices.numel())
-    if indices.device.type == "cpu" and indices.numel():
+    if indices.numel() and (on_device or indices.device.type == "cpu"):
         low, high = (int(bound) for bound in torch.aminmax(indices))
         if low < 0 or high >= n_cells:
             raise GraphError(f"Expected senders in [0, {n_cells}), found {low}..{high}.")

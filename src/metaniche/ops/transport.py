@@ -17,7 +17,7 @@ from metaniche.ops.backend import choose, native
 from metaniche.ops.cuda import transport as cuda
 from metaniche.ops.cuda import transport_newton
 from metaniche.ops.reference import transport as reference
-from metaniche.ops.segment import check_rows
+from metaniche.ops.segment import check_graph, check_rows
 
 # Links (edge x pair with mass on both sides) that the native solver writes out for one connected part: 0.8 GB. Parts
 # with more are solved from the edges alone, which takes less memory and more time.
@@ -259,12 +259,7 @@ def _check_masses(ligand_NL: Tensor, receptor_NR: Tensor, pairs_P2: Tensor) -> N
 
 
 def _check_graph(n: int, indptr: Tensor, indices: Tensor, cost_E: Tensor, ptr: Tensor) -> None:
-    check_rows(indptr, indices.numel())
-    if indptr.numel() != n + 1 or indices.dtype != torch.int32 or indices.ndim != 1:
-        raise GraphError(
-            f"Expected `indptr` of {n + 1} entries and `indices` (E,) int32, "
-            f"found {indptr.numel()} entries and {tuple(indices.shape)} {indices.dtype}."
-        )
+    check_graph(indptr, indices, n)
     check_rows(ptr, n)
     if cost_E.shape != indices.shape or not (torch.isfinite(cost_E) & (cost_E >= 0)).all():
         raise GraphError(

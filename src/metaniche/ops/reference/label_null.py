@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from metaniche.ops.reference.expression import blocks, take_rows
+from metaniche.ops.splitmix import GOLDEN, of_array
 
 if TYPE_CHECKING:
     from metaniche.ops.expression import Expression
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # Scores that differ only by rounding count as tied.
 TIED = 1e-12
 
@@ -77,22 +77,13 @@ def scores(mean_GT: Tensor, lig_P: Tensor, rec_P: Tensor) -> tuple[Tensor, Tenso
 def shuffled(labels: np.ndarray, seed: int, k: int) -> np.ndarray:
     """The labels under permutation k of a seed; csrc/common/shuffle.h says how."""
     out = labels.copy()
-    start = splitmix64(splitmix64(np.uint64(seed)) ^ np.uint64(k))
+    start = of_array(of_array(np.uint64(seed)) ^ np.uint64(k))
     with np.errstate(over="ignore"):
-        draws = splitmix64(start + np.arange(len(out), dtype=np.uint64) * GOLDEN)
+        draws = of_array(start + np.arange(len(out), dtype=np.uint64) * np.uint64(GOLDEN))
     for i in range(len(out) - 1, 0, -1):
         j = int(draws[i]) * (i + 1) >> 64
         out[i], out[j] = out[j], out[i]
     return out
-
-
-def splitmix64(z: np.ndarray) -> np.ndarray:
-    """Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195."""
-    with np.errstate(over="ignore"):
-        z = z + GOLDEN
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def _means(whole: np.ndarray, labels: np.ndarray, factor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from metaniche.errors import GraphError
+from metaniche.ops.splitmix import of_array
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 BLOCK_PAIRS = 2_000_000
@@ -128,20 +129,9 @@ def _thin(rows: np.ndarray, cols: np.ndarray, n_rows: int, first: int, most: int
 
 def _pair_hash(seed: int, first: int, n_rows: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """splitmix64 chained over (seed, i, j): a uint64 per pair that depends on nothing else."""
-    key = _splitmix64(np.array([seed % 2**64], np.uint64))
-    row_key = _splitmix64(key ^ np.arange(first, first + n_rows, dtype=np.uint64))
-    return _splitmix64(row_key[rows] ^ cols.astype(np.uint64))
-
-
-def _splitmix64(z: np.ndarray) -> np.ndarray:
-    """Steele, Lea and Flood (2014), doi:10.1145/2660193.2660195."""
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return z
+    key = of_array(np.array([seed % 2**64], np.uint64))
+    row_key = of_array(key ^ np.arange(first, first + n_rows, dtype=np.uint64))
+    return of_array(row_key[rows] ^ cols.astype(np.uint64))
 
 
 def _ring_pairs(
