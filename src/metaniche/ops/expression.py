@@ -117,14 +117,14 @@ def complex_expression(x_NG: Tensor, ptr: Tensor, genes: Tensor, how: str = "min
     return _native_complexes(x, ptr.contiguous(), genes.contiguous(), geometric)
 
 
-def check_indices(index: Tensor, stop: int, name: str, *, on_any_device: bool = False) -> None:
+def check_indices(index: Tensor, stop: int, name: str, *, on_device: bool = False) -> None:
     """GraphError unless `index` is one-dimensional int32 within [0, stop).
 
     Values are looked at on the CPU only, where it costs no wait, unless asked for.
     """
     if index.dtype != torch.int32 or index.ndim != 1:
         raise GraphError(f"Expected `{name}` to be int32 of one dimension, found {index.dtype} {tuple(index.shape)}.")
-    if (on_any_device or index.device.type == "cpu") and index.numel():
+    if (on_device or index.device.type == "cpu") and index.numel():
         low, high = torch.stack(torch.aminmax(index)).tolist()
         if low < 0 or high >= stop:
             raise GraphError(f"Expected `{name}` in [0, {stop}), found {low}..{high}.")

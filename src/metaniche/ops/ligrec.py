@@ -153,7 +153,7 @@ def type_pair_sums(problem: LigandReceptor, type_N: Tensor, n_types: int) -> tup
             f"found {n_types} and {type_N.numel()} types."
         )
     # Whatever the device: with a type out of range, edges would be counted for other types.
-    check_indices(type_N, n_types, "type_N", on_any_device=True)
+    check_indices(type_N, n_types, "type_N", on_device=True)
     chosen = choose("type_pair_sums", check.device, check.unable())
     if chosen == "reference":
         return reference.type_pair_sums(check, type_N, n_types)
