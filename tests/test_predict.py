@@ -254,6 +254,19 @@ def test_clinical_variables_that_are_not_given_are_asked_for(clinical_bundle):
         predictor.score([sample], given.rename(columns={"sex": "sexx"}))
 
 
+def test_clinical_values_that_do_not_fit_are_refused_and_missing_ones_named(clinical_bundle):
+    predictor, adata = Predictor(clinical_bundle), as_anndata(make_sample("new", "p7", seed=50))
+    adata.obs[keys.PATIENT] = "p7"
+    given = pd.DataFrame({"patient_id": ["p7", "other"], "age": [71.0, 50.0], "sex": ["f", "female"]})
+    (row,) = predictor.predict(adata, um_per_unit=1.0, patients=given).uns[keys.UNS]["units"].to_dict("records")
+    assert "clinical" not in row["note"]  # what others in the table have is of no concern
+    with pytest.raises(InputError, match=r"in 'sex' 'f', 'm' or blank, found 'female'"):
+        predictor.predict(adata, um_per_unit=1.0, patients=given.assign(sex="female"))
+    (sample,) = predictor.prepare(adata, um_per_unit=1.0)
+    note = predictor.score([sample], given.assign(sex="female", age=np.nan)).units["note"].iloc[0]
+    assert note.endswith("not given: 'age'; clinical values unlike those of training, not used: 'sex=female'")
+
+
 def test_a_mistake_in_the_data_names_the_new_data_and_not_the_training_cohort(bundle):
     adata = as_anndata(make_sample("new", "p", seed=50))
     adata.obsm[keys.SPATIAL][3] = np.nan

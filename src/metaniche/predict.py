@@ -138,15 +138,17 @@ class Predictor:
             check_tumour(samples)
         rows, cells, clones, embedding, logits = {}, [], [], {}, {}
         novelty = self.novelty
+        made_up = self.clinical.doubts(self._clinical_of(samples, patients)) if self.clinical else {}
         for unit, members, batch in self.batches(samples, patients):
             out = self._forward(batch)
             logits[unit] = out.bag_logits.mean(0)
+            said = doubts(members, self.features, self.bundle.pool, self.pairs)
             rows[unit] = (
                 self._unit_row(out.bag_logits)
                 | out.unit_terms
                 | {"patient_id": members[0].patient_id}
                 | coverage.loc[[s.sample_id for s in members]].min().to_dict()
-                | {"note": "; ".join(doubts(members, self.features, self.bundle.pool, self.pairs))}
+                | {"note": "; ".join(said + made_up.get(members[0].patient_id, []))}
             )
             if novelty is not None:
                 rows[unit] |= _novel(novelty.share(out.embedding), rows[unit]["note"])
@@ -182,10 +184,12 @@ class Predictor:
 
         Written: obs["metaniche_potential"], obs["metaniche_attention"], obsm["X_metaniche"], and uns["metaniche"] with
         version, model hash, task, calibration, parameters (JSON), units with interval, coverage and note. `type_aliases`
-        gives this data's names of cell types the bundle's: {"Tumor": "tumor cells"}. Warns of every unit with a note.
+        gives this data's names of cell types the bundle's: {"Tumor": "tumor cells"}. Warns of every unit with a note; raises
+        InputError as `score` and `check_patients` do.
         """
         coverage_floor = check_floor(coverage_floor)
         samples = self.prepare(adata, um_per_unit=um_per_unit, type_aliases=type_aliases)
+        self.check_patients(samples, patients)
         scores = self.score(samples, patients, coverage_floor=coverage_floor)
         for row in scores.units[scores.units["note"] != ""].itertuples():
             log.warning("%s: %s", row.Index, row.note)
@@ -313,6 +317,15 @@ class Predictor:
             row |= dict(zip(self.task.sites, torch.sigmoid(logits.mean(0)).tolist()))
         return row
 
+    def check_patients(self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None) -> None:
+        """Raise InputError for clinical values of these samples' patients that are neither blank nor as in training."""
+        if self.clinical is not None:
+            self.clinical.check(self._clinical_of(samples, patients))
+
+    def _clinical_of(self, samples: Sequence[PreparedSample], patients: pd.DataFrame | None) -> pd.DataFrame:
+        ids = sorted({s.patient_id for s in samples})
+        return clinical_table(self.clinical, set(ids), patients).loc[ids]
+
     @property
     def novelty(self) -> Novelty | None:
         """What the bundle knows of its training cells' embeddings."""
@@ -341,7 +354,7 @@ class Predictor:
         """Unit by unit its id, its samples, and the batch of one bag that the networks see. `patients` as in `score`."""
         clinical = None
         if self.clinical is not None:
-            clinical = self.clinical, clinical_table(self.clinical, {s.patient_id for s in samples}, patients)
+            clinical = self.clinical, self._clinical_of(samples, patients)
         for unit, members in samples_by_unit(samples, self.task).items():
             bags = make_bags(
                 members, self.features, self.task, clinical=clinical, pairs=self.pairs, pool=self.bundle.pool

@@ -43,3 +43,40 @@ def test_state_round_trip():
 def test_an_unknown_column_is_named():
     with pytest.raises(InputError, match="ploidy"):
         ClinicalFeatures.fit(TABLE, ["ploidy"])
+
+
+LEVELS = ["1", "2", "3", "X"]
+
+
+@pytest.mark.parametrize("as_read", [int, float, str, lambda x: f"{x}.0", lambda x: f" {x} "])
+def test_a_level_is_the_same_however_a_column_was_read(as_read):
+    """Grades among which one is a letter are text; of other patients, with a gap, they are read as 2.0."""
+    fitted = ClinicalFeatures.fit(pd.DataFrame({"grade": LEVELS}), ["grade"])
+    new = pd.DataFrame({"grade": [as_read(2), np.nan, as_read(3)]}, index=list("qrs"))
+    assert fitted.transform(new).tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+    fitted.check(new)
+    assert fitted.doubts(new) == {"q": [], "r": ["clinical variables not given: 'grade'"], "s": []}
+    of_before = ClinicalFeatures({}, {}, {}, {"grade": ["2.0", "3.0"]})
+    assert of_before.transform(new)[:, 0].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("column", "trained", "given", "words"),
+    [
+        ("her2", ["pos", "neg", "neg"], "Positive", r"in 'her2' 'neg', 'pos' or blank, found 'Positive' of 1 patient"),
+        ("grade", LEVELS[1:], 4, r"in 'grade' '2', '3', 'X' or blank, found '4' of 1 patient\(s\) \('q'\)"),
+        ("size", [12, 20, 31], "45 mm", r"numbers or blanks in 'size', found '45 mm'.*leave blank what does not fit"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_with_those_that_do_or_named(column, trained, given, words):
+    fitted = ClinicalFeatures.fit(pd.DataFrame({column: trained}), [column])
+    new = pd.DataFrame({column: [given, None, " ", trained[0]]}, index=list("qrst"))
+    with pytest.raises(InputError, match=words):
+        fitted.check(new)
+    fitted.check(new.drop("q"))
+    blank = [f"clinical variables not given: '{column}'"]
+    other = [f"clinical values unlike those of training, not used: '{column}={given}'"]
+    assert fitted.doubts(new) == {"q": other, "r": blank, "s": blank, "t": []}
+    x = fitted.transform(new)
+    assert (x[0] == x[1]).all()
+    assert (x[0] != x[3]).any()

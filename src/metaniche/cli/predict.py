@@ -163,7 +163,9 @@ def _score(predictor: Predictor, jobs: list[Job], options: dict, scoring: dict) 
     """Score the samples of all jobs at once, write each file, and return the table of units."""
     read = [_read(job.source) for job in jobs]
     prepared = [predictor.prepare(adata, **options, where=str(job.source)) for job, adata in zip(jobs, read)]
-    scores = predictor.score([s for samples in prepared for s in samples], **scoring)
+    every = [s for samples in prepared for s in samples]
+    predictor.check_patients(every, scoring["patients"])
+    scores = predictor.score(every, **scoring)
     for row in scores.units.itertuples():
         interval = "one network: no interval" if pd.isna(row.low) else f"{row.low:.3f} to {row.high:.3f}"
         pairs = f", of pairs {100 * row.pair_coverage:.0f} %" if "pair_coverage" in scores.units else ""

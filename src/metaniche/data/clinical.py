@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,13 +14,15 @@ from metaniche.io import keys
 from metaniche.io.manifest import check_patients
 from metaniche.io.wording import listed, nearest, refusal
 
+_WHOLE = re.compile(r"-?\d+\.0+")
+
 
 @dataclass(frozen=True)
 class ClinicalFeatures:
     """A fitted map from a patient table to (B, C) float32.
 
     Numbers are standardised and missing ones take the training median; a category becomes one column per level seen
-    in training, and an unseen or missing one is all zeros.
+    in training, and an unseen or missing one is all zeros. `check` refuses what is not blank and yet cannot be read.
     """
 
     median: dict[str, float]
@@ -39,7 +42,9 @@ class ClinicalFeatures:
             median={c: float(np.nan_to_num(table[c].median())) for c in numeric},
             mean={c: float(filled[c].mean()) for c in numeric},
             scale={c: float(filled[c].std(ddof=0)) or 1.0 for c in numeric},
-            levels={c: sorted(table[c].dropna().astype(str).unique()) for c in columns if c not in numeric},
+            levels={
+                c: sorted({_level(value) for value in table[c].dropna()} - {""}) for c in columns if c not in numeric
+            },
         )
 
     @property
@@ -49,19 +54,65 @@ class ClinicalFeatures:
 
     def transform(self, table: pd.DataFrame) -> np.ndarray:
         """(B, C) float32, a row per row of `table`; an absent column counts as missing for every patient."""
-        table = table.reindex(columns=[*self.mean, *self.levels])
-        blocks = [
-            (pd.to_numeric(table[c], errors="coerce").fillna(self.median[c]) - self.mean[c]) / self.scale[c]
-            for c in self.mean
-        ]
-        blocks += [(table[c].astype(str) == level) for c, levels in self.levels.items() for level in levels]
+        read = self._read(table)
+        blocks = [(read[c].fillna(self.median[c]) - self.mean[c]) / self.scale[c] for c in self.mean]
+        blocks += [(read[c] == level) for c, levels in self.levels.items() for level in levels]
         if not blocks:
             return np.zeros((len(table), 0), dtype=np.float32)
         return np.stack([np.asarray(b, dtype=np.float32) for b in blocks], axis=1)
 
+    def check(self, table: pd.DataFrame) -> None:
+        """Raise InputError for a value, of any patient, that is neither blank nor a number or level that was trained on."""
+        strange = self._strange(table)
+        for column in strange.columns[strange.any()]:
+            rows = table.loc[strange[column], column]
+            found = f"{listed(rows.unique())} of {len(rows)} patient(s) ({listed(rows.index, 3)})"
+            levels = self.levels.get(column)
+            expected = (
+                f"numbers or blanks in {column!r}" if levels is None else f"in {column!r} {listed(levels, 20)} or blank"
+            )
+            hint = nearest(str(rows.iloc[0]), levels or ())
+            fix = f"{hint}Write it as in training; leave blank what does not fit: it then counts as not known."
+            raise refusal("patients", expected=expected, found=found, fix=fix)
+
+    def doubts(self, table: pd.DataFrame) -> dict[str, list[str]]:
+        """Patient id -> what was not known of a patient and had to be made up, a phrase each."""
+        strange, missing = self._strange(table), self._read(table).isna()
+        found = {}
+        for patient in table.index:
+            other = strange.columns[strange.loc[patient]]
+            blank = missing.columns[missing.loc[patient] & ~strange.loc[patient]]
+            values = [f"{column}={table.at[patient, column]}" for column in other]
+            found[patient] = [f"clinical variables not given: {listed(blank, 8)}"] if len(blank) else []
+            found[patient] += (
+                [f"clinical values unlike those of training, not used: {listed(values, 8)}"] if values else []
+            )
+        return found
+
+    def _read(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The numbers, and the levels as training spelt them; NaN or None for what is blank or strange."""
+        table = table.reindex(columns=[*self.mean, *self.levels])
+        read = {c: pd.to_numeric(table[c], errors="coerce") for c in self.mean}
+        for column, levels in self.levels.items():
+            known = {_level(level): level for level in levels}
+            read[column] = pd.Series([known.get(_level(v)) for v in table[column]], table.index, dtype=object)
+        return pd.DataFrame(read, index=table.index)
+
+    def _strange(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Bool, a column per variable: what is not blank and yet cannot be read."""
+        given = table.reindex(columns=[*self.mean, *self.levels])
+        blank = given.isna() | (given.astype(str).apply(lambda column: column.str.strip()) == "")
+        return self._read(table).isna() & ~blank
+
     def state(self) -> dict:
         """Plain JSON types; `ClinicalFeatures(**state)` is the inverse."""
         return asdict(self)
+
+
+def _level(value: object) -> str:
+    """One spelling per level: a column of whole numbers with a gap in it is read as 2.0 where another has 2."""
+    text = str(value).strip()
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
 def clinical_table(clinical: ClinicalFeatures, ids: set[str], patients: pd.DataFrame | None) -> pd.DataFrame:
