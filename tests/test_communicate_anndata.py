@@ -1,10 +1,14 @@
+import gc
 import json
+import tracemalloc
+import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
+from metaniche import communicate_anndata as module
 from metaniche.communicate import Analysis
 from metaniche.communicate_anndata import (
     annotated,
@@ -20,7 +24,7 @@ from metaniche.graph import GraphConfig
 from metaniche.io import keys
 from metaniche.io.read import read_sample
 from metaniche.io.write import write_sample
-from metaniche.signaling import GRAPH, SignalConfig
+from metaniche.signaling import GRAPH, Resource, SignalConfig
 
 PLAIN = {"um_per_unit": None, "types": keys.CELL_TYPE, "feature_kind": "counts"}
 
@@ -235,3 +239,71 @@ def test_pairs_to_look_at_are_named_once_and_as_pairs(adata):
     for wrong in (("CXCL12", "CXCR4"), "CXCL12 - CXCR4", ["CXCL12 - CXCR4"], [("CXCL12",)], []):
         with pytest.raises(ConfigError, match=r"pairs as \[\(ligand, receptor\), ...\], found"):
             local_anndata(*given, wrong)
+
+
+def test_one_sample_at_a_time_is_in_memory(synthetic, monkeypatch):
+    import anndata
+
+    names = list(synthetic.samples.index[:3])
+    joined = anndata.concat([synthetic.read(n) for n in names], keys=names, label=keys.SAMPLE)
+    joined.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
+    made, prepare_sample = [], module.prepare_sample
+
+    def counted(*args):
+        gc.collect()
+        assert not any(graph() for graph in made)
+        sample, types = prepare_sample(*args)
+        made.append(weakref.ref(sample.graph))
+        return sample, types
+
+    monkeypatch.setattr(module, "prepare_sample", counted)
+    communicate_anndata(joined, resource(), SignalConfig(), GRAPH)
+    assert len(made) == 3
+    local_anndata(joined, samples_of(joined, GRAPH, **PLAIN), resource(), SignalConfig(), "moran")
+    assert len(made) == 6
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """2,000 cells in two samples, and 900 pairs that they measure."""
+    import anndata
+
+    rng = np.random.default_rng(0)
+    genes = [f"g{i}" for i in range(60)]
+    obs = pd.DataFrame({keys.SAMPLE: np.array(["one", "two"])[rng.integers(0, 2, 2000)]})
+    adata = anndata.AnnData(
+        sparse.csr_array(rng.poisson(0.5, (2000, 60)).astype(np.float32)),
+        obs.set_axis(obs.index.astype(str), axis=0),
+        pd.DataFrame(index=genes),
+    )
+    adata.obsm[keys.SPATIAL] = rng.random((2000, 2)) * 1000
+    adata.uns[keys.UNS] = {keys.UM_PER_UNIT: 1.0}
+    pairs = [(a, b) for a in genes[:30] for b in genes[30:]]
+    return adata, Resource(pd.DataFrame(pairs, columns=["ligand", "receptor"]), "invented")
+
+
+@pytest.mark.parametrize("statistic", ["moran", "lee", "cosine"])
+def test_scores_of_many_pairs_are_held_once(panel, statistic):
+    adata, many = panel
+    read = samples_of(adata, GRAPH, **PLAIN, typed=False)
+    tracemalloc.start()
+    try:
+        cells, *_ = local_anndata(adata, read, many, SignalConfig(), statistic)
+        module.storable(cells)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert cells.shape == (2000, 900)
+    assert peak < 2 * 4 * cells.size  # and blocks of 16 pairs in float64
+
+
+def test_scores_of_more_pairs_than_memory_should_hold_are_refused_before_work(panel, monkeypatch):
+    adata, many = panel
+    monkeypatch.setattr(module, "MOST_BYTES", 7_000_000)
+    monkeypatch.setattr(module, "prepare_sample", None)
+    given = adata, samples_of(adata, GRAPH, **PLAIN, typed=False), many, SignalConfig(), "moran"
+    with pytest.raises(InputError, match=r"up to 0.007 GB, found 0.0 GB .2000 cells and 900 .* pairs=\["):
+        local_anndata(*given)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "MOST_BYTES", 7_000_000)
+    assert local_anndata(*given, [("g0", "g30")])[0].shape == (2000, 1)

@@ -106,6 +106,11 @@ def test_settings_reach_the_scores_and_are_recorded(adata):
     assert scores["lee"] != pytest.approx(scores["cosine"], rel=1e-3)
 
 
+def test_local_association_says_once_that_signals_do_not_reach(adata, caplog):
+    metaniche.tl.local_association(adata, resource(), decays={"contact": {"length_um": 1e-6}})
+    assert caplog.text.count("No edge carries signals of contact") == 1
+
+
 def test_settings_that_would_not_be_used_are_refused(adata):
     with pytest.raises(ConfigError, match="null_model in"):
         metaniche.tl.relays(adata, LINKS, resource(), null_model="labels")

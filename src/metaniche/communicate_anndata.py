@@ -23,7 +23,7 @@ from metaniche.communicate import (
     say_left_out,
     within,
 )
-from metaniche.data.cohort import CohortConfig
+from metaniche.data.cohort import Cohort, CohortConfig
 from metaniche.data.prepare import cohort_of_anndata, prepare_sample
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import ConfigError, GraphError, InputError
@@ -42,13 +42,13 @@ from metaniche.signaling import (
     Resource,
     SignalConfig,
     global_scores,
-    local_scores,
     signal_problem,
 )
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+MOST_BYTES = 2_000_000_000  # of local scores of all pairs
 OF_SAMPLE = ("n_cells", "n_untyped", "n_tested")  # of what a result was made with
 
 
@@ -74,15 +74,13 @@ def communicate_anndata(
         return communicate_sample(sample, resource, config, progress=progress, device=device)
 
     kept, left_out = _of_each(read, signals)
-    tables, of_samples, about = [], {}, {}
-    per_cell: dict[str, list[pd.DataFrame]] = {keys.SENT: [], keys.RECEIVED: []}
-    for sample, found in kept:
-        tables.append(of_sample(found.table, sample))
-        for key, signal in ((keys.SENT, found.sent), (keys.RECEIVED, found.received)):
-            per_cell[key].append(signal.set_axis(sample.file_order, axis=0))
-        about = {k: v for k, v in found.provenance.items() if k not in OF_SAMPLE}
-        of_samples[sample.sample_id] = {k: found.provenance[k] for k in OF_SAMPLE}
-    cells = {key: _at_cells(adata, parts) for key, parts in per_cell.items()}
+    tables = [of_sample(found.table, source) for source, found in kept]
+    cells = {
+        keys.SENT: _at_cells(adata, [(source.file_order, found.sent) for source, found in kept]),
+        keys.RECEIVED: _at_cells(adata, [(source.file_order, found.received) for source, found in kept]),
+    }
+    of_samples = {source.sample_id: {k: found.provenance[k] for k in OF_SAMPLE} for source, found in kept}
+    about = {k: v for k, v in kept[-1][1].provenance.items() if k not in OF_SAMPLE}
     made_from = {
         "types": types,
         "feature_kind": feature_kind,
@@ -98,28 +96,55 @@ def communicate_anndata(
 
 
 class Samples(NamedTuple):
-    """Of an AnnData: the samples that could be read, the others with the reason, and whether they must have cell types."""
+    """Of an AnnData: its samples, each read and connected when it is asked for, and whether they must have cell types."""
 
-    prepared: list[PreparedSample]
-    left_out: dict[str, str]
+    cohort: Cohort
+    graph: GraphConfig
     typed: bool
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self.cohort.samples.index)
+
+    def read(self, sample_id: str) -> PreparedSample | str:
+        """One of them, or in words why it cannot be read."""
+        try:
+            return prepare_sample(self.cohort, sample_id, self.graph)[0]
+        except (InputError, GraphError) as error:
+            return str(error)
+
+
+class Source(NamedTuple):
+    """What is kept of a sample beside what was made of it."""
+
+    sample_id: str
+    patient_id: str
+    file_order: np.ndarray
 
 
 def _of_each(
     read: Samples, make: Callable[[PreparedSample, Tell | None], Found]
-) -> tuple[list[tuple[PreparedSample, Found]], dict[str, str]]:
-    """What is made of every sample, with progress, and the samples that are left out with the reason."""
-    kept, left_out, total = [], {}, len(read.prepared)
+) -> tuple[list[tuple[Source, Found]], dict[str, str]]:
+    """What is made of every sample, one at a time and with progress, and the samples that are left out with the reason."""
+    kept, left_out, unread, ids = [], {}, {}, read.ids
+
+    def of(number: int, sample_id: str, progress: Tell) -> None:
+        sample = read.read(sample_id)
+        if isinstance(sample, str):
+            unread[sample_id] = sample
+            return
+        tell = within(progress, number, len(ids), sample_id)
+        found = attempt(partial(make, progress=tell), sample, keys.CELL_TYPE if read.typed else None)
+        if isinstance(found, str):
+            left_out[sample_id] = found
+        else:
+            kept.append((Source(sample_id, sample.patient_id, sample.file_order), found))
+
     with Progress() as progress:
-        for number, sample in enumerate(read.prepared):
-            tell = within(progress, number, total, sample.sample_id)
-            found = attempt(partial(make, progress=tell), sample, keys.CELL_TYPE if read.typed else None)
-            if isinstance(found, str):
-                left_out[sample.sample_id] = found
-            else:
-                kept.append((sample, found))
-    left_out |= read.left_out  # what all samples share comes first
-    say_left_out(left_out, total + len(read.left_out))
+        for number, sample_id in enumerate(ids):
+            of(number, sample_id, progress)  # a sample is gone when the next one is read
+    left_out |= unread  # what all samples share comes first
+    say_left_out(left_out, len(ids))
     return kept, left_out
 
 
@@ -132,21 +157,15 @@ def samples_of(
     feature_kind: str,
     typed: bool = True,
 ) -> Samples:
-    """The samples of an AnnData with their graphs; `types` is the column of cell types, which must be there if `typed`. Which
-    cells are malignant is not asked."""
+    """The samples of an AnnData; `types` is the column of cell types, which must be there if `typed`. Which cells are malignant
+    is not asked."""
     if typed:
         require_column(adata.obs, types, "adata")
         if adata.n_obs and adata.obs[types].isna().all():
             raise refusal("adata", expected=f"cell types in obs[{types!r}]", found="none", fix="Name another column.")
     reading = CohortConfig(name="adata", um_per_unit=None, feature_kind=feature_kind, cell_type_key=types)
     cohort = cohort_of_anndata(adata, reading, um_per_unit=um_per_unit, unread=[keys.MALIGNANT])
-    prepared, left_out = [], {}
-    for sample_id in cohort.samples.index:
-        try:
-            prepared.append(prepare_sample(cohort, sample_id, graph)[0])
-        except (InputError, GraphError) as error:
-            left_out[sample_id] = str(error)
-    return Samples(prepared, left_out, typed)
+    return Samples(cohort, graph, typed)
 
 
 def local_anndata(
@@ -159,22 +178,45 @@ def local_anndata(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """`signaling.local_association` in the cells of an AnnData, a column "ligand - receptor" per pair, NaN where a cell was
     dropped on reading; `signaling.global_scores` of its samples; and the samples that are left out with the reason. `pairs`
-    None: all that are measured. Raises InputError for a pair that is not.
+    None: all that are measured. Raises InputError for a pair that is not, and before any work for so many that are measured
+    that their scores are larger than MOST_BYTES.
     """
     chosen = None if pairs is None else _checked_pairs(pairs)
+    if chosen is None:
+        _check_size(adata, resource)
+    local = names = None
 
-    def scores(sample: PreparedSample, progress: Tell | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def scores(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
+        nonlocal local, names
         with named(sample):
             expression = pairs_of(sample, resource, config)
             if chosen is not None:
                 expression = expression.select([expression.position(*pair) for pair in chosen])
-            where = local_scores(expression, sample.graph, config, statistic)
-            return where, global_scores(expression, sample.graph, config, statistic)
+            if local is None:  # samples of one AnnData measure the same
+                names = expression.names
+                local = np.full((adata.n_obs, len(names)), np.nan, np.float32)
+            return global_scores(expression, sample.graph, config, statistic, local=local, rows=sample.file_order)
 
     kept, left_out = _of_each(read, scores)
-    parts = [where.set_axis(sample.file_order, axis=0) for sample, (where, _) in kept]
-    tables = [of_sample(table, sample) for sample, (_, table) in kept]
-    return _at_cells(adata, parts), pd.concat(tables, ignore_index=True), left_out
+    silent = np.ones(adata.n_obs, bool)
+    for source, _ in kept:
+        silent[source.file_order] = False
+    local[silent] = np.nan  # what was refused halfway
+    tables = [of_sample(table, source) for source, table in kept]
+    cells = pd.DataFrame(local, adata.obs_names, names, copy=False)
+    return cells, pd.concat(tables, ignore_index=True), left_out
+
+
+def _check_size(adata: AnnData, resource: Resource) -> None:
+    n_pairs = resource.overlap(adata.var_names).n_measured
+    needed = adata.n_obs * n_pairs * 4
+    if needed > MOST_BYTES:
+        raise refusal(
+            "adata",
+            expected=f"local scores of up to {MOST_BYTES / 1e9:g} GB",
+            found=f"{needed / 1e9:.1f} GB ({adata.n_obs} cells and {n_pairs} measured pairs)",
+            fix="Name the pairs to look at: pairs=[(ligand, receptor), ...].",
+        )
 
 
 def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -185,9 +227,13 @@ def _checked_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(named))
 
 
-def _at_cells(adata: AnnData, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of samples whose index is the row in the AnnData, as one table in its order."""
-    return pd.concat(parts).reindex(pd.RangeIndex(adata.n_obs)).set_axis(adata.obs_names, axis=0)
+def _at_cells(adata: AnnData, parts: Sequence[tuple[np.ndarray, pd.DataFrame]]) -> pd.DataFrame:
+    """Tables of samples, each with the rows of the AnnData that it is of, as one float32 table in its order."""
+    columns = pd.Index(list(dict.fromkeys(name for _, part in parts for name in part)))
+    out = np.full((adata.n_obs, len(columns)), np.nan, np.float32)
+    for rows, part in parts:
+        out[np.ix_(rows, columns.get_indexer(part.columns))] = part.to_numpy()
+    return pd.DataFrame(out, adata.obs_names, columns, copy=False)
 
 
 def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
@@ -199,7 +245,8 @@ def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame
 
 def storable(cells: pd.DataFrame) -> pd.DataFrame:
     """A table of cells as anndata can store it: a slash would be a group of the file."""
-    return cells.rename(columns=lambda name: str(name).replace("/", "|")).astype(np.float32)
+    names = [str(name).replace("/", "|") for name in cells]
+    return pd.DataFrame(cells.to_numpy(np.float32), cells.index, names, copy=False)
 
 
 def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, about: dict, **reading) -> None:
@@ -207,7 +254,7 @@ def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, abo
     `samples_of` for `reading`.
     """
     kept, left_out = _of_each(samples_of(adata, graph, **reading), analysis.make)
-    tables = [of_sample(found, sample) for sample, found in kept]
+    tables = [of_sample(found, source) for source, found in kept]
     made_from = reading | {"graph": asdict(graph), "left_out": left_out}
     record_table(adata, analysis.name, pd.concat(tables, ignore_index=True), about | made_from)
 
@@ -272,9 +319,10 @@ def pair_in_tissue(
         feature_kind=feature_kind or about.get("feature_kind", "counts"),
         typed=False,
     )
-    if read.left_out:
-        raise InputError(next(iter(read.left_out.values())))
-    (sample,) = read.prepared
+    (sample_id,) = read.ids
+    sample = read.read(sample_id)
+    if isinstance(sample, str):
+        raise InputError(sample)
     pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
     expression = pairs_of(sample, pair, config)
     weight = config.decay(signaling_type).weights(sample.graph.distance_um)

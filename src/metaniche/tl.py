@@ -216,8 +216,8 @@ def local_association(
     Parameters
     ----------
     pairs
-        (ligand, receptor) names; None: all that are measured, which for a large panel are thousands of columns.
-
+        (ligand, receptor) names; None: all that are measured, which for a large panel are thousands of columns. Where they
+        would take more than 2 GB, pairs must be named.
     config
         complexes and decays, as in `communicate`.
 

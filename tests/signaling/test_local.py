@@ -229,6 +229,15 @@ def test_a_signaling_type_out_of_reach_has_no_scores_and_the_others_have(caplog)
     assert "No edge carries signals of contact" in caplog.text
     table = global_scores(expression, graph, SignalConfig(decays={"contact": {"length_um": 1e-6}}), "lee")
     assert table["ligand"].tolist() == ["C"]
+    caplog.clear()
+    local = np.full((70, 2), np.nan, np.float32)
+    rows = rng.permutation(70)[:60]
+    config = SignalConfig(decays={"contact": {"length_um": 1e-6}})
+    both = global_scores(expression, graph, config, "lee", local=local, rows=rows)
+    assert caplog.text.count("No edge carries signals of contact") == 1
+    pd.testing.assert_frame_equal(both, table)
+    np.testing.assert_array_equal(local[rows], found)
+    assert np.isnan(np.delete(local, rows, axis=0)).all()
     silent = SignalConfig(decays={kind: {"kind": "cut", "length_um": 1e-6} for kind in ("contact", "secreted")})
     assert global_scores(expression, graph, silent, "lee").empty
 

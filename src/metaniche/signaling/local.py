@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -26,9 +28,11 @@ log = logging.getLogger(__name__)
 
 STATISTICS = ("moran", "lee", "cosine")
 ASSOCIATION = ("ligand", "receptor", "value", "expected", "variance", "z", "p")
+NUMBERS = ASSOCIATION[2:]
 PAIRS_AT_ONCE = 16
 # Of the largest value that a sum may have: no more than rounding leaves of one that is 0.
 ROUNDING = 1e-12
+CLIP = 10.0  # of z-scores, LIANA's
 COSINE_FLOOR = float(np.finfo(np.float32).eps)
 
 
@@ -40,7 +44,7 @@ def local_association(
     statistic: str = "moran",
     *,
     self_weight: float = 0.0,
-    clip: float = 10.0,
+    clip: float = CLIP,
 ) -> Tensor:
     """How much of the ligand and of the receptor of each chosen pair stands together at each cell, as LIANA+ scores it.
 
@@ -100,11 +104,9 @@ def local_association(
             f"Expected positions of pairs in [0, {expression.n_pairs}), found {listed(np.unique(wrong))}. "
             "Count them in expression.pairs."
         )
-    local = {"moran": _local_moran, "lee": _local_lee, "cosine": _local_cosine}[statistic]
     out = np.empty((graph.n_cells, len(positions)), np.float32)
-    for block, x, y in _blocks(expression.select(positions)):
-        sides = (x, y) if statistic == "cosine" else (_standardised(x, clip), _standardised(y, clip))
-        out[:, block] = local(weight, *sides)
+    for block, scored in _blocks(expression.select(positions), weight, statistic, clip):
+        out[:, block] = scored.local
     return torch.from_numpy(out)
 
 
@@ -114,22 +116,37 @@ def local_scores(
     """`local_association` of all pairs, each over the reach of its signaling type: a row per cell, a column
     "ligand - receptor" per pair.
     """
-    out = pd.DataFrame(index=range(graph.n_cells), columns=expression.names, dtype=np.float32)
-    for mine, weight in _within_reach(expression, graph, config):
-        out.iloc[:, mine] = local_association(expression, graph, weight, mine, statistic).numpy()
-    return out
+    out = np.full((graph.n_cells, expression.n_pairs), np.nan, np.float32)
+    for mine, weight in _within_reach(expression, graph, config, statistic):
+        for block, scored in _blocks(expression.select(mine), weight, statistic):
+            out[:, mine[block]] = scored.local
+    return pd.DataFrame(out, columns=expression.names, copy=False)
 
 
 def global_scores(
-    expression: PairExpression, graph: CellGraph, config: SignalConfig, statistic: str = "moran"
+    expression: PairExpression,
+    graph: CellGraph,
+    config: SignalConfig,
+    statistic: str = "moran",
+    *,
+    local: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """`global_association` of all pairs, each over the reach of its signaling type, with `q` (Benjamini and Hochberg) over
     those that have a p; smallest p first. Pairs out of reach are left out.
+
+    `local`, a float32 array with a column for each pair, has `local_scores` written into the rows of the cells, `rows` (N,), in
+    the same pass.
     """
-    parts = [
-        global_association(expression.select(mine), graph, weight, statistic)
-        for mine, weight in _within_reach(expression, graph, config)
-    ]
+    parts = []
+    for mine, weight in _within_reach(expression, graph, config, statistic):
+        part = expression.select(mine)
+        found = np.full((part.n_pairs, len(NUMBERS)), np.nan)
+        for block, scored in _blocks(part, weight, statistic):
+            found[block] = scored.overall()
+            if local is not None:
+                local[np.ix_(rows, mine[block])] = scored.local
+        parts.append(_named(part, found))
     if not parts:
         return pd.DataFrame(columns=[*ASSOCIATION, "q"])
     table = pd.concat(parts, ignore_index=True)
@@ -139,13 +156,13 @@ def global_scores(
 
 
 def _within_reach(
-    expression: PairExpression, graph: CellGraph, config: SignalConfig
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """(positions of the pairs, weight of every edge) of each signaling type of which an edge carries any signal."""
+    expression: PairExpression, graph: CellGraph, config: SignalConfig, statistic: str
+) -> Iterator[tuple[np.ndarray, sparse.csr_array]]:
+    """(positions of the pairs, weights as `_weights`) of each signaling type of which an edge carries any signal."""
     for kind, mine in expression.by_signaling_type():
         weight = config.decay(kind).weights(graph.distance_um)
         if bool((weight > 0).any()):
-            yield mine, weight
+            yield mine, _weights(expression, graph, weight, statistic)
         else:
             log.warning("No edge carries signals of %s: their %d pairs are not scored.", kind, len(mine))
 
@@ -157,7 +174,7 @@ def global_association(
     statistic: str = "moran",
     *,
     self_weight: float = 0.0,
-    clip: float = 10.0,
+    clip: float = CLIP,
 ) -> pd.DataFrame:
     """One number per pair for the whole sample, with its null where that is known in closed form.
 
@@ -182,17 +199,46 @@ def global_association(
     does not vary (moran, lee), and for the null of the cosine.
     """
     weight = _weights(expression, graph, weight_E, statistic, self_weight, clip)
-    names, numbers = ASSOCIATION[:2], ASSOCIATION[2:]
-    table = expression.pairs[list(names)].reset_index(drop=True)
-    found = np.full((expression.n_pairs, len(numbers)), np.nan)
-    for block, x, y in _blocks(expression):
-        if statistic == "moran":
-            found[block] = _global_moran(weight, x, y)
-        elif statistic == "lee":
-            found[block] = _global_lee(weight, _standardised(x, clip), _standardised(y, clip))
-        else:
-            found[block, 0] = _local_cosine(weight, x, y).mean(0)
-    return table.join(pd.DataFrame(found, columns=list(numbers)))
+    found = np.full((expression.n_pairs, len(NUMBERS)), np.nan)
+    for block, scored in _blocks(expression, weight, statistic, clip):
+        found[block] = scored.overall()
+    return _named(expression, found)
+
+
+def _named(expression: PairExpression, found: np.ndarray) -> pd.DataFrame:
+    """NUMBERS (P, 5) with the names of their pairs in front."""
+    table = expression.pairs[list(ASSOCIATION[:2])].reset_index(drop=True)
+    return table.join(pd.DataFrame(found, columns=list(NUMBERS)))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Ligands x and receptors y (N, at most 16) of some pairs; what is asked for is worked out once."""
+
+    weight: sparse.csr_array
+    x: np.ndarray
+    y: np.ndarray
+    statistic: str
+    clip: float
+
+    @cached_property
+    def local(self) -> np.ndarray:
+        """(N, P)"""
+        if self.statistic == "cosine":
+            return _local_cosine(self.weight, self.x, self.y)
+        return (_local_moran if self.statistic == "moran" else _local_lee)(self.weight, *self._standardised)
+
+    def overall(self) -> np.ndarray:
+        """(P, 5) NUMBERS."""
+        if self.statistic == "moran":
+            return _global_moran(self.weight, self.x, self.y)
+        if self.statistic == "lee":
+            return _global_lee(self.weight, *self._standardised)
+        return np.pad(self.local.mean(0)[:, None], ((0, 0), (0, len(NUMBERS) - 1)), constant_values=np.nan)
+
+    @cached_property
+    def _standardised(self) -> tuple[np.ndarray, np.ndarray]:
+        return _standardised(self.x, self.clip), _standardised(self.y, self.clip)
 
 
 def _local_moran(weight: sparse.csr_array, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -239,17 +285,25 @@ def _standardised(x: np.ndarray, clip: float) -> np.ndarray:
     return np.clip((x - x.mean(0)) / np.where(spread > 0, spread, np.nan), -clip, clip)
 
 
-def _blocks(expression: PairExpression) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """(pairs, their ligands, their receptors), dense (N, at most 16) float64."""
+def _blocks(
+    expression: PairExpression, weight: sparse.csr_array, statistic: str, clip: float = CLIP
+) -> Iterator[tuple[slice, _Scored]]:
+    """(pairs, their scores), 16 at a time: dense (N, 16) float64."""
     ligand, receptor = (to_scipy(side).tocsc() for side in (expression.ligand_NL, expression.receptor_NR))
     for first in range(0, expression.n_pairs, PAIRS_AT_ONCE):
         block = slice(first, min(first + PAIRS_AT_ONCE, expression.n_pairs))
         columns = expression.lig_P[block].numpy(), expression.rec_P[block].numpy()
-        yield block, *(side[:, c].toarray().astype(np.float64) for side, c in zip((ligand, receptor), columns))
+        sides = (side[:, c].toarray().astype(np.float64) for side, c in zip((ligand, receptor), columns))
+        yield block, _Scored(weight, *sides, statistic, clip)
 
 
 def _weights(
-    expression: PairExpression, graph: CellGraph, weight_E: Tensor, statistic: str, self_weight: float, clip: float
+    expression: PairExpression,
+    graph: CellGraph,
+    weight_E: Tensor,
+    statistic: str,
+    self_weight: float = 0.0,
+    clip: float = CLIP,
 ) -> sparse.csr_array:
     """(N, N) float64, row = receiver, with the weight of each cell on itself."""
     if statistic not in STATISTICS or not 0 <= self_weight < np.inf or not clip > 0:
