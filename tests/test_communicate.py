@@ -138,6 +138,26 @@ def test_a_sample_that_is_refused_is_left_out_and_the_others_stay(cohort, tmp_pa
         table_of_cohort(cohort, signal_analysis(resource(), far), tmp_path)
 
 
+def test_a_sample_with_nothing_in_its_table_is_named_and_pairs_that_are_not_measured_are_said_once(
+    cohort, tmp_path, monkeypatch, caplog
+):
+    quiet, plain = cohort.samples.index[1], communicate_sample
+
+    def communicated(sample, *rest):
+        found = plain(sample, *rest)
+        return replace(found, table=found.table.head(0)) if sample.sample_id == quiet else found
+
+    monkeypatch.setattr("metaniche.communicate.communicate_sample", communicated)
+    pairs = resource().pairs
+    more = Resource(pd.concat([pairs, pairs.head(1).assign(ligand="FOO", receptor="BAR")]), "more")
+    with caplog.at_level("INFO"):
+        table, left_out = table_of_cohort(cohort, signal_analysis(more), tmp_path)
+    assert quiet not in set(table[keys.SAMPLE])
+    assert left_out == {quiet: communicate_module.SILENT}
+    assert f"1 of {len(cohort.samples)} samples have nothing in it: '{quiet}'" in caplog.text
+    assert caplog.text.count("1 lack a gene ('FOO - BAR')") == 1
+
+
 def test_a_sample_in_which_no_cell_has_a_type_is_left_out(cohort, tmp_path):
     load, bare = cohort.load, cohort.samples.index[0]
 

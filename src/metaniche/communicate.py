@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 LAYOUT = 3  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
 LARGE_BYTES = 1_000_000_000
+SILENT = "no pair is expressed by the least share of two types within reach of each other"
 Found = TypeVar("Found")
 
 
@@ -169,7 +170,10 @@ def signal_analysis(
 ) -> Analysis:
     """`communicate_sample` of every sample. A table that is kept is used whatever the device that made it."""
 
+    say = measured_pairs(resource)
+
     def signals(sample: PreparedSample, progress: Tell | None) -> pd.DataFrame:
+        say(sample)
         return communicate_sample(sample, resource, config, types, progress, device).table
 
     return Analysis(keys.COMMUNICATION, signals, [resource.sha256, asdict(config)], types)
@@ -205,6 +209,20 @@ def relay_analysis(
     return Analysis(keys.RELAYS, chains, [resource.sha256, targets.to_csv(index=False), asdict(config)], types)
 
 
+def measured_pairs(resource: Resource) -> Callable[[PreparedSample], None]:
+    """Says in the log, once a panel, how many of the pairs a sample measures and which not."""
+    said = set()
+
+    def say(sample: PreparedSample) -> None:
+        panel = frozenset(sample.features)
+        if panel not in said:
+            said.add(panel)
+            with named(sample):
+                log.info("Sample %s and others of its panel: %s", sample.sample_id, resource.overlap(panel).describe())
+
+    return say
+
+
 def attempt(make: Callable[[PreparedSample], Found], sample: PreparedSample, types: str | None) -> Found | str:
     """What `make` finds in a sample, or in words why the sample is left out: no cell has a type (`types` None: none is needed),
     or `make` refuses it."""
@@ -232,7 +250,7 @@ def table_of_cohort(
     cohort: PreparedCohort, analysis: Analysis, run_dir: Path, progress: Tell | None = None
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """An analysis of every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and the
-    samples that were left out with the reason (see `attempt`).
+    samples that were left out with the reason (see `attempt`), and those that have no row in the table.
 
     Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort with the same settings.
     They are said, too. Raises InputError where no sample could be used.
@@ -241,7 +259,7 @@ def table_of_cohort(
         [LAYOUT, cohort.folder.name, analysis.name, analysis.made_with, analysis.types], default=str, sort_keys=True
     )
     key = hashlib.sha256(content.encode()).hexdigest()[:16]
-    tables, left_out = [], {}
+    tables, left_out, silent = [], {}, []
     for number, sample_id in enumerate(cohort.samples.index):
         if progress is not None:
             progress(number, len(cohort.samples), f"{analysis.name} of {sample_id}")
@@ -255,10 +273,14 @@ def table_of_cohort(
                 continue
             write_parquet(of_sample(found, sample), path)
         tables.append(pd.read_parquet(path))
+        if tables[-1].empty:
+            silent.append(sample_id)
     if progress is not None:
         progress(len(cohort.samples), len(cohort.samples), "done")
     say_left_out(left_out, len(cohort.samples))
-    return pd.concat(tables, ignore_index=True), left_out
+    if silent and len(silent) < len(tables):
+        log.info("%s: %d of %d samples have nothing in it: %s", analysis.name, len(silent), len(tables), listed(silent))
+    return pd.concat(tables, ignore_index=True), left_out | dict.fromkeys(silent, SILENT)
 
 
 def within(progress: Tell | None, number: int, total: int, sample_id: str) -> Tell | None:

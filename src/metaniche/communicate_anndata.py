@@ -17,6 +17,7 @@ from metaniche.communicate import (
     Found,
     attempt,
     communicate_sample,
+    measured_pairs,
     named,
     of_sample,
     pairs_of,
@@ -70,7 +71,10 @@ def communicate_anndata(
     device = device_of(device)
     read = samples_of(adata, graph, um_per_unit=um_per_unit, types=types, feature_kind=feature_kind)
 
+    say = measured_pairs(resource)
+
     def signals(sample: PreparedSample, progress: Tell | None) -> Communication:
+        say(sample)
         return communicate_sample(sample, resource, config, progress=progress, device=device)
 
     kept, left_out = _of_each(read, signals)

@@ -1,9 +1,11 @@
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaniche.errors import InputError
+from metaniche.signaling.expression import pair_expression
 from metaniche.signaling.resources import COLUMNS, Resource, subunits
 
 
@@ -18,7 +20,19 @@ def test_a_pair_is_measured_when_every_subunit_is():
     assert found.measured.index.tolist() == [1]
     assert found.missing.tolist() == ["TGFBR2", "", "ITGA5_ITGB1"]
     assert (found.n_measured, found.coverage) == (1, pytest.approx(1 / 3))
-    assert found.describe() == "mine: 1 of 3 pairs measured by 5 features (33%); 2 lack a gene"
+    assert found.describe() == (
+        "mine: 1 of 3 pairs measured by 5 features (33%); 2 lack a gene ('TGFB1 - TGFBR1_TGFBR2', 'FN1 - ITGA5_ITGB1')"
+    )
+
+
+def test_a_marker_that_is_measured_under_a_name_with_an_underscore_is_no_complex():
+    own = resource(("HLA_Class_1", "CD8"), ("CD8", "A_B"))
+    assert own.overlap(["HLA_Class_1", "CD8", "A", "B"]).missing.tolist() == ["", ""]
+    assert own.overlap(["HLA_Class_1", "CD8"]).missing.tolist() == ["", "A_B"]
+    x = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
+    found = pair_expression(x, ["HLA_Class_1", "CD8"], own)
+    assert found.names == ["HLA_Class_1 - CD8"]
+    assert found.ligand_NL.to_dense()[:, 0].tolist() == [1.0, 0.0]
 
 
 SYMBOLS = st.sampled_from(["CXCL12", "CXCR4", "FN1", "ITGA5", "ITGB1", "KDR"])

@@ -129,7 +129,7 @@ class PairFeatures:
         x = sparse.csc_array(x) if sparse.issparse(x) else x
         out = np.zeros((sample.n_cells, len(self.names)), np.float32)
         for place, (_, name) in enumerate(self.names):
-            genes = subunits(name)
+            genes = subunits(name, column)
             if all(gene in column for gene in genes):
                 values = x[:, [column[gene] for gene in genes]]
                 out[:, place] = (values.toarray() if sparse.issparse(values) else values).min(axis=1)
@@ -138,7 +138,7 @@ class PairFeatures:
     def measured(self, sample: PreparedSample) -> np.ndarray:
         """(P,) bool: the pairs whose two sides the sample measures. Of the others nothing is heard."""
         there = set(sample.features)
-        measured = {name: set(subunits(name)) <= there for _, name in self.names}
+        measured = {name: set(subunits(name, there)) <= there for _, name in self.names}
         return np.array([measured[a] and measured[b] for a, b in zip(self.pairs["ligand"], self.pairs["receptor"])])
 
     def coverage(self, sample: PreparedSample) -> float:

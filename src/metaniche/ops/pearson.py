@@ -56,7 +56,9 @@ def tail_on(device: torch.device, z: np.ndarray, skewness: np.ndarray) -> np.nda
     x = (shape + skewness.sign() * z * shape.sqrt()).clamp(min=0)
     p = torch.where(skewness > 0, torch.special.gammaincc(shape, x), torch.special.gammainc(shape, x))
     y = z.clamp(-1e100, 1e100)
-    normal = torch.special.erfc(y / 2**0.5) / 2 + skewness / 6 * (y**2 - 1) * (-(y**2) / 2).exp() / (2 * torch.pi) ** 0.5
+    normal = (
+        torch.special.erfc(y / 2**0.5) / 2 + skewness / 6 * (y**2 - 1) * (-(y**2) / 2).exp() / (2 * torch.pi) ** 0.5
+    )
     p = torch.where(skewness.abs() >= NEARLY_SYMMETRIC, p, normal).clamp(SMALLEST, 1.0)
     return torch.where(z.isnan() | skewness.isnan(), torch.nan, p).numpy(force=True)
 

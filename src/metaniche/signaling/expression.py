@@ -113,7 +113,7 @@ def pair_expression(
     sides = []
     for side in ("ligand", "receptor"):
         codes, names = pd.factorize(pairs[side])
-        genes = [[column[gene] for gene in subunits(name)] for name in names]
+        genes = [[column[gene] for gene in subunits(name, column)] for name in names]
         pointer = torch.tensor(np.cumsum([0, *map(len, genes)]), dtype=torch.int64)
         flat = torch.tensor([g for of_one in genes for g in of_one], dtype=torch.int32)
         whole = complex_expression(values, pointer.to(device), flat.to(device), complexes)

@@ -106,8 +106,11 @@ class Resource:
         Raises InputError when no pair is measured; it says what the names of the panel look like.
         """
         known = frozenset(map(str, panel))
-        genes = (self.pairs["ligand"] + JOIN + self.pairs["receptor"]).map(subunits)
-        missing = genes.map(lambda names: JOIN.join(dict.fromkeys(g for g in names if g not in known)))
+        sides = zip(self.pairs["ligand"], self.pairs["receptor"])
+        genes = [(*subunits(ligand, known), *subunits(receptor, known)) for ligand, receptor in sides]
+        missing = pd.Series(
+            [JOIN.join(dict.fromkeys(g for g in names if g not in known)) for names in genes], dtype=str
+        )
         found = Overlap(self, missing, len(known))
         if not found.n_measured:
             raise InputError(self._nothing_measured(sorted(known)))
@@ -193,16 +196,16 @@ class Overlap:
 
     def describe(self) -> str:
         """One line for a log or a report."""
-        unmeasured = len(self.missing) - self.n_measured
+        lacking = [f"{p.ligand} - {p.receptor}" for p in self.resource.pairs[self.missing != ""].itertuples()]
         return (
             f"{self.resource.name}: {self.n_measured} of {len(self.missing)} pairs measured by {self.n_features} features "
-            f"({self.coverage:.0%}); {unmeasured} lack a gene"
+            f"({self.coverage:.0%}); {len(lacking)} lack a gene" + (f" ({listed(lacking, 3)})" if lacking else "")
         )
 
 
-def subunits(name: str) -> tuple[str, ...]:
-    """Genes of a ligand or receptor; a single gene is a complex of one."""
-    return tuple(str(name).split(JOIN))
+def subunits(name: str, panel: Collection[str] = ()) -> tuple[str, ...]:
+    """Genes of a ligand or receptor; a single gene is a complex of one, and so is what `panel` has under the whole name."""
+    return (str(name),) if name in panel else tuple(str(name).split(JOIN))
 
 
 def _has_blank_subunit(names: pd.Series) -> pd.Series:
