@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from metaniche.data.splits import patient_folds
+from metaniche.data.task import Targets, Task
+from metaniche.errors import ConfigError
 from metaniche.evaluation.baselines import SummaryModel
 from metaniche.evaluation.estimator import Prediction
 from metaniche.evaluation.learners import RidgeLogistic
-from metaniche.evaluation.permutation import permutation_control, permute_labels
+from metaniche.evaluation.permutation import permutation_control, permute_labels, why_no_control
 from metaniche.evaluation.summaries import Composition
 
 
@@ -99,3 +101,60 @@ def test_progress_runs_through_all_permutations(cohort, tasks):
     assert [done for done, _, _ in seen] == [0, 1, 2, 3, 3, 4, 5, 6]
     assert seen[-1][1] == 6
     assert seen[0][2] == "permutation 1: m, repeat 1, fold 1"
+
+
+def units(*rows, sites=False):
+    """Targets of samples: patient and label, or labels of two sites, of each."""
+    columns = ["liver", "lung"] if sites else ["y"]
+    table = pd.DataFrame([(p, *y) for p, *y in rows], columns=["patient_id", *columns])
+    task = Task("t", "t", level="sample", kind="sites", sites=columns) if sites else Task(
+        "t", "t", level="sample", label="y", positive=(1,)
+    )  # fmt: skip
+    return Targets(task, table.set_axis([f"s{i}" for i in range(len(table))]))
+
+
+NAN = float("nan")
+PATIENTS = [f"p{i:02d}" for i in range(30)]
+SAMPLES = {
+    "one patient of many has two samples that differ": units(
+        *((p, float(i % 2)) for i, p in enumerate(PATIENTS)), ("p00", 1.0)
+    ),
+    "all samples differ": units(*((p, y) for p in PATIENTS for y in (0.0, 1.0))),
+    "sites alike within patients, some unknown": units(
+        *((p, float(i % 2), (NAN, 0.0, 1.0)[i % 3]) for i, p in enumerate(PATIENTS) for _ in "ab"), sites=True
+    ),
+    "sites that differ": units(
+        *((p, float(k), float(i % 2)) for i, p in enumerate(PATIENTS) for k in (0, 1)), sites=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_labels_of_samples_move_between_patients_and_stay_together(name):
+    """Whatever differs within patients: each one's set of labels is another's, and many units have another label."""
+    targets, moved = SAMPLES[name], []
+    columns = [c for c in targets.table if c != "patient_id"]
+
+    def bundles(of):
+        by_patient = of.table[columns].fillna(-1).groupby(of.table["patient_id"])
+        return sorted(tuple(sorted(map(tuple, rows.to_numpy()))) for _, rows in by_patient)
+
+    for seed in range(10):
+        permuted = permute_labels(targets, seed)
+        assert bundles(permuted) == bundles(targets)
+        before, after = (t.table[columns].fillna(-1).to_numpy() for t in (targets, permuted))
+        moved.append((before != after).any(axis=1).mean())
+    assert np.mean(moved) > 0.3
+    assert why_no_control(targets) is None
+
+
+def test_where_nobody_can_exchange_a_control_is_refused_in_words(cohort, tasks):
+    """Every patient has another number of samples, all but one of one label each."""
+    rows = [(f"p{i}", float(i % 2)) for i in range(1, 9) for _ in range(i)]
+    stuck = units(*rows, ("p9", 0.0), *(("p9", 1.0) for _ in range(8)))
+    assert "of 45 units change theirs" in why_no_control(stuck)
+    model = SummaryModel("m", Composition(), RidgeLogistic((1.0,)))
+    with pytest.raises(ConfigError, match=r"cannot be permuted enough.*permutation_control=false"):
+        permutation_control(model, cohort, tasks["binary"], three_folds, targets=stuck)
+    for kind in ("binary", "cox", "sites", "cells"):
+        assert why_no_control(cohort.targets(tasks[kind])) is None

@@ -33,7 +33,7 @@ from metaniche.evaluation import Estimator, cross_validate, fused_with, standard
 from metaniche.evaluation.ablations import ABLATED, ablations
 from metaniche.evaluation.fold_store import code_digest
 from metaniche.evaluation.network import NetworkEstimator
-from metaniche.evaluation.permutation import permutation_control
+from metaniche.evaluation.permutation import permutation_control, why_no_control
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.io.digest import table_digest
 from metaniche.io.progress import Progress
@@ -87,7 +87,10 @@ def main(config: DictConfig) -> None:
         cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir, targets=targets)
     table = write_comparison(run_dir, cv, config.n_boot, config.seed)
     control = None
-    if config.permutation_control and networks:
+    why = why_no_control(targets, config.n_permutations, config.seed) if config.permutation_control else None
+    if why:
+        log.warning("No label-permutation control. %s", why)
+    elif config.permutation_control and networks:
         log.info("Label-permutation control of %s", networks[0].name)
         with Progress() as progress:
             found = permutation_control(

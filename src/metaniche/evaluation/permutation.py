@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from metaniche.data.splits import Fold
 from metaniche.data.task import Targets, Task
 from metaniche.data.units import target_columns
+from metaniche.errors import ConfigError
 from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator
 from metaniche.evaluation.scores import metric_names, score_model
 from metaniche.io.progress import Tell
 from metaniche.metrics.bootstrap import interval, resample_weights
+
+MOVED = 0.25  # of what would change, were labels shuffled over all units
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ def permutation_control(
         Keeps the folds of every permutation there, as those of the run itself: a control goes on where it stopped.
     targets
         The labels to permute, in place of those that the cohort gives; what binds patients together stays.
+
+    Raises ConfigError where permuting leaves most labels in place, see `why_no_control`.
     """
     targets = cohort.targets(task) if targets is None else targets
+    if why := why_no_control(targets, n_permutations, seed):
+        raise ConfigError(f"{why} Set permutation_control=false.")
     metric = metric_names(task)[0]
     values, replicates = [], []
     for index in range(n_permutations):
@@ -78,25 +86,59 @@ def permutation_control(
 
 
 def permute_labels(targets: Targets, seed: int) -> Targets:
-    """Whole patients exchange their labels; where units of one patient differ, labels are shuffled within the patient.
+    """Whole patients exchange their labels; those of cells are shuffled within their patient.
 
-    The second keeps how many units of each label a patient has, and breaks which of them they are.
+    Where units of one patient differ, patients with as many units exchange all of theirs, and each one's are shuffled: how
+    many units of each label a patient has stays together, which of them they are does not.
     """
     table, task = targets.table.copy(), targets.task
     columns = target_columns(task)
     patient = table["patient_id"].astype(str)
     rng = np.random.default_rng(seed)
-    first = table.groupby(patient)[columns].transform("first") if task.kind != "sites" else None
-    constant = first is not None and (first == table[columns]).all(axis=None)
+    known = table[columns].fillna(-1.0)
+    constant = (known.groupby(patient).transform("first") == known).all(axis=None)
     if constant or not patient.duplicated().any():
         of_patient = table[columns].groupby(patient).nth(0).set_axis(patient.drop_duplicates())
         shuffled = of_patient.set_axis(rng.permutation(of_patient.index))
         table[columns] = shuffled.loc[patient].to_numpy()
-    else:
-        for rows in patient.groupby(patient).indices.values():
-            values = table[columns].to_numpy()[rows]
-            table.iloc[rows, table.columns.get_indexer(columns)] = rng.permutation(values)
+        return replace(targets, table=table)
+    rows = patient.groupby(patient).indices
+    source = rows if task.level == "cell" else _exchanged(rows, rng)
+    values = table[columns].to_numpy()
+    for name, own in rows.items():
+        table.iloc[own, table.columns.get_indexer(columns)] = rng.permutation(values[source[name]])
     return replace(targets, table=table)
+
+
+def _exchanged(rows: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Patient -> rows of a patient drawn among those with as many."""
+    alike: dict[int, list[str]] = {}
+    for name, own in rows.items():
+        alike.setdefault(len(own), []).append(name)
+    return {name: rows[other] for names in alike.values() for name, other in zip(names, rng.permutation(names))}
+
+
+def why_no_control(targets: Targets, n_permutations: int = 5, seed: int = 0) -> str | None:
+    """Why permutations of these labels say nothing, where they leave most in place; None where they do not.
+
+    How many labels change is held against how many would, were they shuffled over all units.
+    """
+    columns = target_columns(targets.task)
+    before = targets.table[columns].fillna(-1.0)
+    rng = np.random.default_rng(seed)
+    drawn = range(n_permutations)
+    moved = np.mean([_changed(before, permute_labels(targets, seed + i).table[columns].fillna(-1.0)) for i in drawn])
+    free = np.mean([_changed(before, before.iloc[rng.permutation(len(before))]) for _ in drawn])
+    if free and moved >= MOVED * free:
+        return None
+    return (
+        f"Labels cannot be permuted enough for a control: {100 * moved:.0f} % of {len(before)} units change theirs, where "
+        f"{100 * free:.0f} % would, were all alike. Patients exchange labels with those who have as many units."
+    )
+
+
+def _changed(before: pd.DataFrame, after: pd.DataFrame) -> float:
+    return float((before.to_numpy() != after.to_numpy()).any(axis=1).mean())
 
 
 def _shifted(progress: Tell | None, index: int, n_permutations: int) -> Tell | None:
