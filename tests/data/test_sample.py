@@ -15,6 +15,16 @@ def test_it_says_what_its_cells_are():
     assert replace(sample, cells=sample.cells.drop(columns="cell_type")).cell_types is None
 
 
+def test_some_cells_are_a_sample_with_the_edges_between_them():
+    sample, cells = make_sample("s", "p"), np.array([2, 5, 6, 70])
+    part = sample.take(cells)
+    part.graph.validate()
+    assert part.n_cells == 4
+    assert np.array_equal(part.x, sample.x[cells])
+    assert part.cells.index.tolist() == sample.cells.index[cells].tolist()
+    assert np.array_equal(part.file_order, sample.file_order[cells])
+
+
 def test_types_that_occur_are_those_of_cells_and_not_of_categories():
     sample = make_sample("s", "p")
     one = replace(sample, cells=sample.cells.assign(cell_type=pd.Categorical([TYPES[1]] * 80, TYPES)))

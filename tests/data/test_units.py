@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
+from metaniche.data import units
+from metaniche.data.batch import collate
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.features import FeatureConfig, Features
+from metaniche.data.sampling import SamplingConfig, WindowBatches
 from metaniche.data.task import Targets, Task, make_targets
 from metaniche.data.units import make_bags, samples_by_unit
 from metaniche.errors import ConfigError
@@ -28,6 +31,23 @@ def test_one_bag_per_labelled_patient_with_its_label(parts):
     assert len(bags) == 11
     assert len(bags[0].pieces) == 2
     assert [float(b.target[0]) for b in bags] == targets.table["y"].tolist()
+
+
+def test_what_is_too_large_to_keep_is_worked_out_for_the_windows_that_are_drawn(parts, monkeypatch):
+    samples, _, _, features = parts
+    asked = []
+    kept = WindowBatches(make_bags(samples, features, TASK), SamplingConfig(2, 20, 3), seed=0)
+    monkeypatch.setattr(units, "KEPT_BYTES", 0)
+    monkeypatch.setattr(
+        Features, "transform", lambda self, s, of=Features.transform: asked.append(s.n_cells) or of(self, s)
+    )
+    bags = make_bags(samples, features, TASK)
+    assert not asked
+    drawn = WindowBatches(bags, SamplingConfig(2, 20, 3), seed=0)
+    for number in range(3):
+        assert torch.equal(drawn[number].x, kept[number].x)
+    assert set(asked) == {20}
+    assert torch.equal(collate(bags[:1]).x, collate(make_bags(samples[:1], features, TASK)).x)
 
 
 def test_prediction_needs_no_labels(parts):

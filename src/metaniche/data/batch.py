@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,13 +13,19 @@ from torch import Tensor
 from metaniche.graph import CellGraph, concat
 
 
+class Rows(Protocol):
+    """Rows of a matrix, made when they are asked for."""
+
+    def __getitem__(self, cells: Tensor | slice) -> Tensor: ...
+
+
 class Piece(NamedTuple):
     """A sample, or a window of it.
 
     Attributes
     ----------
     x
-        (n, F) float32.
+        (n, F) float32; a tensor, or whatever gives one when it is indexed with cells or a slice, see `units.RowsOf`.
     graph
         CellGraph of the n cells.
     candidates
@@ -32,11 +38,11 @@ class Piece(NamedTuple):
         (n,) bool, cells that are soil to others: those that are not malignant, which may be none; all where nobody knows.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     graph: CellGraph
     candidates: Tensor
     labels: Tensor
-    signals: Tensor
+    signals: Tensor | Rows
     surroundings: Tensor
 
 
@@ -114,7 +120,7 @@ def collate(bags: Sequence[Bag]) -> Batch:
     pieces = [piece for bag in bags for piece in bag.pieces]
     sizes = [sum(piece.graph.n_cells for piece in bag.pieces) for bag in bags]
     return Batch(
-        x=torch.cat([p.x for p in pieces]),
+        x=torch.cat([p.x[:] for p in pieces]),
         graph=concat([p.graph for p in pieces]),
         bag_ptr=torch.tensor([0, *sizes]).cumsum(0),
         candidates=torch.cat([p.candidates for p in pieces]),
@@ -122,6 +128,6 @@ def collate(bags: Sequence[Bag]) -> Batch:
         target=torch.from_numpy(np.stack([bag.target for bag in bags])).float(),
         clinical=torch.from_numpy(np.stack([bag.clinical for bag in bags])).float(),
         index=torch.tensor([bag.index for bag in bags]),
-        signals=torch.cat([p.signals for p in pieces]),
+        signals=torch.cat([p.signals[:] for p in pieces]),
         surroundings=torch.cat([p.surroundings for p in pieces]),
     )

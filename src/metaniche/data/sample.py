@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
 from metaniche.graph import CellGraph
@@ -63,6 +64,16 @@ class PreparedSample:
     def cell_types(self) -> pd.Categorical | None:
         """The cell types in graph order, or None where the source has none."""
         return self.cells[keys.CELL_TYPE].array if keys.CELL_TYPE in self.cells else None
+
+    def take(self, cells: np.ndarray) -> PreparedSample:
+        """The sample with only these cells (ascending positions), and the edges between them."""
+        return replace(
+            self,
+            graph=self.graph.subgraph(torch.from_numpy(cells)),
+            x=self.x[cells],
+            cells=self.cells.iloc[cells],
+            file_order=self.file_order[cells],
+        )
 
 
 def types_in(samples: Sequence[PreparedSample]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,20 @@ from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 
 POOLS = ("all", "malignant")
+# Of features and signals of all cells that are worked out once; where they take more, each window's are when it is drawn.
+KEPT_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """(n, F) float32 of a sample's cells, worked out for the rows that are asked for."""
+
+    sample: PreparedSample
+    transform: Callable[[PreparedSample], np.ndarray]
+
+    def __getitem__(self, cells: torch.Tensor | slice) -> torch.Tensor:
+        asked = self.sample if isinstance(cells, slice) else self.sample.take(cells.numpy())
+        return torch.from_numpy(self.transform(asked))
 
 
 def make_bags(
@@ -33,15 +48,19 @@ def make_bags(
 
     With `targets`, only labelled units are made and carry their labels; cell-level labels become each piece's labels.
     `clinical` is a fitted transform and the patient table it reads. `pool` says which cells are pooled to the unit:
-    all of them (every cell stands for its niche) or the malignant ones. `pairs` for networks that hear them.
+    all of them (every cell stands for its niche) or the malignant ones. `pairs` for networks that hear them. What would take
+    more than KEPT_BYTES stays on disk, as the samples do, until it is looked at.
     """
     check_pool(pool)
     by_unit = samples_by_unit(samples, task)
     if targets is not None and task.level != "cell":
         by_unit = {u: s for u, s in by_unit.items() if u in targets.table.index}
+    width = len(features.names) + (len(pairs.names) if pairs else 0)
+    keep = 4 * width * sum(s.n_cells for members in by_unit.values() for s in members) <= KEPT_BYTES
     bags = []
     for index, (unit, members) in enumerate(by_unit.items()):
-        pieces = [_piece(s, features, pairs, targets if task.level == "cell" else None, pool) for s in members]
+        labels = targets if task.level == "cell" else None
+        pieces = [_piece(s, features, pairs, labels, pool, keep) for s in members]
         bags.append(Bag(index, pieces, _target(unit, targets), _clinical(members[0].patient_id, clinical)))
     return bags
 
@@ -66,7 +85,12 @@ def samples_by_unit(samples: Sequence[PreparedSample], task: Task) -> dict[str, 
 
 
 def _piece(
-    sample: PreparedSample, features: Features, pairs: PairFeatures | None, cell_targets: Targets | None, pool: str
+    sample: PreparedSample,
+    features: Features,
+    pairs: PairFeatures | None,
+    cell_targets: Targets | None,
+    pool: str,
+    keep: bool,
 ) -> Piece:
     labels = np.full(sample.n_cells, np.nan, dtype=np.float32)
     if cell_targets is not None:
@@ -75,13 +99,14 @@ def _piece(
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
     around = ~sample.is_malignant if sample.knows_malignant else np.ones(sample.n_cells, dtype=bool)
-    signals = pairs.transform(sample) if pairs else np.zeros((sample.n_cells, 0), np.float32)
+    x = RowsOf(sample, features.transform)
+    signals = RowsOf(sample, pairs.transform) if pairs else torch.zeros(sample.n_cells, 0)
     return Piece(
-        torch.from_numpy(features.transform(sample)),
+        x[:] if keep else x,
         sample.graph,
         torch.from_numpy(candidates.copy()),
         torch.from_numpy(labels.copy()),
-        torch.from_numpy(signals),
+        signals[:] if keep else signals,
         torch.from_numpy(around),
     )
 

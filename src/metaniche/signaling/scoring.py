@@ -115,8 +115,7 @@ def communicate(
             progress(number, n_kinds, f"{part.n_pairs} {kind} pairs")
         tell = progress and partial(inside, progress, number, n_kinds, kind)
         tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
-        groups = part.pairs["pathway"].fillna(kind)
-        codes, names = pd.factorize(groups, sort=True)
+        codes, names = pd.factorize(part.pairs["pathway"].fillna(kind), sort=True)
         group_P = torch.from_numpy(codes).to(device, torch.int32)
         for side, signal in ((sent, sent_signal), (received, received_signal)):
             of_groups = signal(problem, group_P, len(names)).numpy(force=True)
