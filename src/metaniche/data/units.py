@@ -26,12 +26,23 @@ KEPT_BYTES = 2_000_000_000
 class RowsOf:
     """(n, F) float32 of a sample's cells, worked out for the rows that are asked for."""
 
-    sample: PreparedSample
+    taken: Taken
     transform: Callable[[PreparedSample], np.ndarray]
 
     def __getitem__(self, cells: torch.Tensor | slice) -> torch.Tensor:
-        asked = self.sample if isinstance(cells, slice) else self.sample.take(cells.numpy())
-        return torch.from_numpy(self.transform(asked))
+        return torch.from_numpy(self.transform(self.taken.sample if isinstance(cells, slice) else self.taken(cells)))
+
+
+class Taken:
+    """The last cells that were taken of a sample: features and signals of a window ask for the same ones."""
+
+    def __init__(self, sample: PreparedSample) -> None:
+        self.sample, self._cells, self._part = sample, None, None
+
+    def __call__(self, cells: torch.Tensor) -> PreparedSample:
+        if cells is not self._cells:
+            self._cells, self._part = cells, self.sample.take(cells.numpy())
+        return self._part
 
 
 def make_bags(
@@ -99,8 +110,9 @@ def _piece(
         labels = own.reindex([f"{sample.sample_id}:{c}" for c in sample.cells.index]).to_numpy(np.float32)
     candidates = sample.is_malignant if pool == "malignant" else np.ones(sample.n_cells, dtype=bool)
     around = ~sample.is_malignant if sample.knows_malignant else np.ones(sample.n_cells, dtype=bool)
-    x = RowsOf(sample, features.transform)
-    signals = RowsOf(sample, pairs.transform) if pairs else torch.zeros(sample.n_cells, 0)
+    taken = Taken(sample)
+    x = RowsOf(taken, features.transform)
+    signals = RowsOf(taken, pairs.transform) if pairs else torch.zeros(sample.n_cells, 0)
     return Piece(
         x[:] if keep else x,
         sample.graph,
