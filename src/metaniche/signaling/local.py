@@ -188,8 +188,8 @@ def global_association(
     The null of these two holds the ligand and permutes the receptor over all cells, all orders alike; mean and variance
     are exact, p is two-sided and that of a normal with these moments, never 0. Where no order changes the value z is NaN
     and p 1. It is valid where one of the two does not lie in patches of its own; where both do, p is too small. What a
-    cell has of both sides itself, as in any tissue of several
-    types, counts as association in L (and in R with a `self_weight`).
+    cell has of both sides itself, as in any tissue of several types, counts as association in L (and in R with a
+    `self_weight`).
 
     Parameters and errors as in `local_association`; choose pairs with `expression.select`.
 
