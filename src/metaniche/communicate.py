@@ -64,9 +64,8 @@ def communicate_sample(
     """
     x, cell_types = expression_of(sample), _types(sample, types)
     n_stored = x.nnz if hasattr(x, "nnz") else x.size
-    needed = estimate_memory(
-        sample.n_cells, sample.graph.n_edges, n_stored, len(cell_types.categories), len(resource.pairs)
-    )
+    sizes = sample.n_cells, sample.graph.n_edges, n_stored, len(cell_types.categories), len(resource.pairs)
+    needed = estimate_memory(*sizes, config.n_permutations if config.null_model == "shifts" else 0)
     level = logging.WARNING if needed > LARGE_BYTES else logging.DEBUG
     log.log(level, "Sample %s takes up to %.1f GB of memory", sample.sample_id, needed / 1e9)
 

@@ -2,6 +2,7 @@ import itertools
 import sys
 from dataclasses import replace
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from metaniche.signaling.csr import to_torch
 from metaniche.signaling.expression import pair_expression
 from metaniche.signaling.relay import RELAY, Shifts, relay, relay_chains, relays
 from metaniche.signaling.scoring import signal_problem
+from metaniche.signaling.shifts import matched
 
 MODULE = sys.modules["metaniche.signaling.relay"]  # the package has a function of that name
 GENES = ["A", "RA", "B", "RB", "C"]
@@ -208,3 +210,13 @@ def test_the_blocks_in_which_chains_are_summed_do_not_matter(monkeypatch):
     by = ["relay_type", *RELAY[1:]]
     for one, two in zip(whole, parts):
         pd.testing.assert_frame_equal(*(t.sort_values(by, ignore_index=True) for t in (one, two)), rtol=1e-5)
+
+
+def test_blocks_of_chains_share_the_shifts_of_their_cells(monkeypatch):
+    expression, problem, types = given(2)
+    chains = pd.concat([relay_chains(expression, LINKS)] * 3, ignore_index=True)
+    shifts = Shifts(torch.rand(len(types), 2) * 100, 4, 20, 0)
+    monkeypatch.setattr(MODULE, "VALUES_AT_ONCE", len(types))
+    with mock.patch("metaniche.signaling.shifts.matched", wraps=matched) as searches:
+        relay(problem, chains, types, ["one", "two"], shifts=shifts)
+    assert searches.call_count == 4 * 2  # shifts and cell types

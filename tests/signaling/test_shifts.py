@@ -1,4 +1,5 @@
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from metaniche.graph import GraphConfig, build_graph
 from metaniche.ops import LigandReceptor, type_pair_sums
 from metaniche.signaling.csr import to_torch
 from metaniche.signaling.nulls import position_null
-from metaniche.signaling.shifts import matched, shift_null, shifts_of_cells
+from metaniche.signaling.shifts import KeptShifts, matched, shift_null, shifts_of_cells
 
 DENSITY = 0.004  # cells per square micrometre
 PATCH_UM = 25.0
@@ -220,3 +221,26 @@ def test_what_does_not_fit_is_refused():
             shift_null(problem, wrong, types, 1, 5)
     with pytest.raises(GraphError, match="type_N"):
         shift_null(problem, pos, types + 1, 1, 5)
+
+
+@pytest.mark.parametrize("n_kept", [0, 3, 5, 9])
+def test_shifts_are_searched_once_as_far_as_they_are_kept(n_kept, monkeypatch):
+    monkeypatch.setattr("metaniche.signaling.shifts.KEPT_BYTES", n_kept * 4 * 50)
+    pos, types = torch.rand(50, 2) * 100, torch.arange(50, dtype=torch.int32) % 3
+    plain = list(shifts_of_cells(pos.double().numpy(), types.numpy(), 5, True, 7))
+    kept = KeptShifts(pos, types, 5, True, 7)
+    halted = [source for _, source in zip(range(2), kept)]
+    with mock.patch("metaniche.signaling.shifts.matched", wraps=matched) as searches:
+        for found in (halted, kept, kept):
+            assert all(np.array_equal(one, two) for one, two in zip(found, plain))
+        assert searches.call_count == 3 * (min(n_kept, 5) - min(n_kept, 2) + 2 * max(5 - n_kept, 0))
+    assert len(list(kept)) == 5
+
+
+def test_the_shifts_of_other_pairs_give_the_same_null():
+    given_ = tissue(2, n_types=2)
+    kept = KeptShifts(given_[1], given_[2], 20, True, 3)
+    alone = shift_null(*given_, 2, 20, seed=3)
+    for _ in range(2):
+        for one, two in zip(alone, shift_null(*given_, 2, 20, seed=3, sources=kept)):
+            np.testing.assert_array_equal(one, two)

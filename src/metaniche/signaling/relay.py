@@ -24,7 +24,7 @@ from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.nulls import SignalNull, judged, judged_by_draws, tell_draws
 from metaniche.signaling.resources import subunits
 from metaniche.signaling.scoring import by_signaling_type, inside
-from metaniche.signaling.shifts import shifts_of_cells
+from metaniche.signaling.shifts import KeptShifts
 from metaniche.signaling.signal_config import SignalConfig
 
 CHAINS_AT_ONCE = 1024
@@ -102,7 +102,7 @@ def relays(
     problems = {kind: problem for kind, _, problem in by_signaling_type(expression, graph, config)}
     shifts = None
     if relay_null(config) == "shifts":
-        shifts = Shifts(graph.pos_um, config.n_permutations, config.stop_after, config.seed)
+        shifts = Shifts(graph.pos_um, config.n_permutations, config.stop_after, config.seed).kept(types.code_N)
     tables, by_kinds = [], chains.groupby([kind_of[chains["first"]], kind_of[chains["second"]]])
     for number, ((heard, sent), mine) in enumerate(by_kinds):
         tell = progress and partial(inside, progress, number, by_kinds.ngroups, f"{sent} in answer to {heard}")
@@ -123,12 +123,19 @@ def relay_null(config: SignalConfig) -> str:
 
 
 class Shifts(NamedTuple):
-    """The null of `shifts.shift_null` for relays: its positions, how many shifts, when they stop, and their seed."""
+    """The null of `shifts.shift_null` for relays: its positions, how many shifts, when they stop, and their seed; `sources`
+    where they are kept.
+    """
 
     pos_um: Tensor
     n_shifts: int
     stop_after: int
     seed: int
+    sources: KeptShifts | None = None
+
+    def kept(self, type_N: Tensor) -> Shifts:
+        """The same shifts of cells of these types, searched once."""
+        return self._replace(sources=KeptShifts(self.pos_um, type_N, self.n_shifts, True, self.seed))
 
 
 def relay(
@@ -225,7 +232,8 @@ class _Chains:
         """The sum of a L beside what it is when the ligands of each type are moved over the tissue."""
         n = self.type_N.numel()
         at_once = max(1, VALUES_AT_ONCE // max(n, 1))
-        places = shifts.pos_um.double().numpy(force=True), self.type_N.numpy(force=True)
+        if shifts.sources is None:
+            shifts = shifts.kept(self.type_N)
         groups, parts = Groups.of(self.type_N, self.n_types), []
         starts = range(0, len(self.first), at_once)
         for number, start in enumerate(starts):
@@ -233,8 +241,8 @@ class _Chains:
             tell = progress and partial(tell_draws, progress, shifts.n_shifts, text)
             a, made = self._block(slice(start, start + at_once))._dense()
             drawn = (
-                groups.sums(a * made[torch.from_numpy(cell).to(made.device)]).numpy(force=True)
-                for cell in shifts_of_cells(*places, shifts.n_shifts, True, shifts.seed)
+                groups.sums(a * made[torch.from_numpy(cell).to(made.device).long()]).numpy(force=True)
+                for cell in shifts.sources
             )
             score = groups.sums(a * made).numpy(force=True)
             parts.append(judged_by_draws(score, drawn, shifts.stop_after, tell))

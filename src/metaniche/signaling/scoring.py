@@ -25,7 +25,7 @@ from metaniche.signaling.expression import PairExpression, pair_expression
 from metaniche.signaling.matched_pairs import matched_pairs_null
 from metaniche.signaling.nulls import SignalNull, label_null, permutation_null, position_null
 from metaniche.signaling.resources import Resource
-from metaniche.signaling.shifts import shift_null
+from metaniche.signaling.shifts import KEPT_BYTES, KeptShifts, shift_null
 from metaniche.signaling.signal_config import SignalConfig
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,12 @@ class Communication:
 
 
 class Panel(NamedTuple):
-    """All that a sample measures: (N, G) expression and the names of its columns."""
+    """What nulls ask for beside the pairs: all that a sample measures, where its cells are, and their shifts."""
 
     x: np.ndarray | sparse.csr_array
     features: Sequence[str]
+    pos_um: Tensor
+    shifts: KeptShifts | None
 
 
 def communicate(
@@ -109,12 +111,13 @@ def communicate(
     pairs_of_kind = {kind: expression.select(mine).names for kind, mine in expression.by_signaling_type()}
     n_kinds = len(pairs_of_kind)
     _check_reach(list(pairs_of_kind), graph, config)
+    panel = Panel(x, features, graph.pos_um, _shifts(graph, types, config))
     tables, sent, received = [], [], []
     for number, (kind, part, problem) in enumerate(by_signaling_type(expression, graph, config)):
         if progress is not None:
             progress(number, n_kinds, f"{part.n_pairs} {kind} pairs")
         tell = progress and partial(inside, progress, number, n_kinds, kind)
-        tables.append(_tested(part, problem, kind, types, Panel(x, features), graph.pos_um, config, tell))
+        tables.append(_tested(part, problem, kind, types, panel, config, tell))
         codes, names = pd.factorize(part.pairs["pathway"].fillna(kind), sort=True)
         group_P = torch.from_numpy(codes).to(device, torch.int32)
         for side, signal in ((sent, sent_signal), (received, received_signal)):
@@ -149,15 +152,16 @@ def communicate(
     )
 
 
-def estimate_memory(n_cells: int, n_edges: int, nnz: int, n_types: int, n_pairs: int) -> int:
+def estimate_memory(n_cells: int, n_edges: int, nnz: int, n_types: int, n_pairs: int, n_shifts: int = 0) -> int:
     """Bytes that `communicate` is expected to take at most, beside its arguments.
 
     The ligands and receptors of the pairs (at most every stored value, twice, 12 bytes each), six numbers per edge of one
     signaling type at a time and its transposed graph, blocks of 4,096 cells by pairs, and some thirty numbers for every two
-    types and pair: in tables, and in the rows made of them.
+    types and pair: in tables, and in the rows made of them. The null of shifts keeps KEPT_BYTES of them at most.
     """
+    shifts = min(4 * n_cells * n_shifts, KEPT_BYTES)
     tables = 30 * 8 * n_types**2 * n_pairs
-    return 4 * 12 * nnz + n_edges * (6 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables
+    return 4 * 12 * nnz + n_edges * (6 * 4 + 12) + n_cells * 40 + 4 * 4096 * n_pairs * 8 + tables + shifts
 
 
 def _check_reach(kinds: Sequence[str], graph: CellGraph, config: SignalConfig) -> None:
@@ -216,13 +220,12 @@ def _tested(
     kind: str,
     types: TypeCodes,
     panel: Panel,
-    pos_um: Tensor,
     config: SignalConfig,
     progress: Tell | None,
 ) -> pd.DataFrame:
     """The rows of one signaling type."""
     names, type_N, n_types = types
-    found = _null(expression, problem, panel, pos_um, type_N, n_types, config, progress)
+    found = _null(expression, problem, panel, type_N, n_types, config, progress)
     weight, n_edges = (x.numpy(force=True) for x in type_pair_sums(problem.weights_alone(), type_N, n_types))
     share = [
         _shares(side, type_N, n_types)[:, columns.numpy(force=True)]
@@ -262,7 +265,6 @@ def _null(
     expression: PairExpression,
     problem: LigandReceptor,
     panel: Panel,
-    pos_um: Tensor,
     type_N: Tensor,
     n_types: int,
     config: SignalConfig,
@@ -280,10 +282,17 @@ def _null(
         return matched_pairs_null(problem, panel.x, genes, type_N, n_types, **how)
     n_draws, how = config.n_permutations, {"stop_after": config.stop_after, "seed": config.seed, "progress": progress}
     if config.null_model == "shifts":
-        return shift_null(problem, pos_um, type_N, n_types, n_draws, **how)
+        return shift_null(problem, panel.pos_um, type_N, n_types, n_draws, sources=panel.shifts, **how)
     if n_draws:
         return permutation_null(problem, type_N, n_types, config.null_model, n_draws, **how)
     return (position_null if config.null_model == "positions" else label_null)(problem, type_N, n_types)
+
+
+def _shifts(graph: CellGraph, types: TypeCodes, config: SignalConfig) -> KeptShifts | None:
+    """Those of all signaling types, where they are the null."""
+    if config.null_model != "shifts":
+        return None
+    return KeptShifts(graph.pos_um, types.code_N, config.n_permutations, True, config.seed)
 
 
 def _shares(x: Tensor, type_N: Tensor, n_types: int) -> np.ndarray:

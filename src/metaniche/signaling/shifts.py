@@ -21,6 +21,7 @@ from metaniche.signaling.csr import take_rows
 from metaniche.signaling.nulls import SignalNull, judged_by_draws, tell_draws
 
 PLACES_TRIED = 8
+KEPT_BYTES = 2**29  # of shifts of a sample, 4 bytes for each cell
 
 
 def shift_null(
@@ -33,6 +34,7 @@ def shift_null(
     once: bool = True,
     stop_after: int = 20,
     seed: int = 0,
+    sources: KeptShifts | None = None,
     progress: Tell | None = None,
 ) -> SignalNull:
     """Signals between types when all ligands are moved over the tissue by one random vector, and receptors are not.
@@ -74,10 +76,13 @@ def shift_null(
         Times that a shifted signal must reach a test to decide it.
     seed
         Of the vectors; the same one gives the same result.
+    sources
+        The shifts of other pairs of the same cells, types, number and seed, which then are not searched again.
 
     Returns
     -------
-    SignalNull, with mean and variance of the shifts. Memory is O(T^2 P + nnz), never edges times pairs.
+    SignalNull, with mean and variance of the shifts. Memory is O(T^2 P + nnz), never edges times pairs, and KEPT_BYTES at most
+    for `sources`.
 
     Raises
     ------
@@ -85,9 +90,11 @@ def shift_null(
     """
     _check(problem, pos_um, n_shifts, stop_after)
     score = type_pair_sums(problem, type_N, n_types)[0].numpy(force=True)
-    places = pos_um.double().numpy(force=True), type_N.numpy(force=True)
-    sources = (torch.from_numpy(cell).to(type_N.device) for cell in shifts_of_cells(*places, n_shifts, once, seed))
-    shifted = (replace(problem, ligand_NL=take_rows(problem.ligand_NL, cell)) for cell in sources)
+    if sources is None:
+        places = pos_um.double().numpy(force=True), type_N.numpy(force=True)
+        sources = shifts_of_cells(*places, n_shifts, once, seed)
+    cells = (torch.from_numpy(cell).to(type_N.device).long() for cell in sources)
+    shifted = (replace(problem, ligand_NL=take_rows(problem.ligand_NL, cell)) for cell in cells)
     draws = (type_pair_sums(there, type_N, n_types)[0].numpy(force=True) for there in shifted)
     tell = progress and partial(tell_draws, progress, n_shifts, "shifts of ligands against receptors")
     return judged_by_draws(score, draws, stop_after, tell)
@@ -107,14 +114,36 @@ def _check(problem: LigandReceptor, pos_um: Tensor, n_shifts: int, stop_after: i
         )
 
 
-def shifts_of_cells(pos: np.ndarray, types: np.ndarray, n_shifts: int, once: bool, seed: int) -> Iterator[np.ndarray]:
-    """(N,) cell whose ligands each cell is given, for each shift."""
+class KeptShifts:
+    """`shifts_of_cells` to go through any number of times: what was drawn is kept up to KEPT_BYTES, the rest is drawn anew."""
+
+    def __init__(self, pos_um: Tensor, type_N: Tensor, n_shifts: int, once: bool, seed: int) -> None:
+        places = pos_um.double().numpy(force=True), type_N.numpy(force=True)
+        self._from = partial(shifts_of_cells, *places, n_shifts, once, seed)
+        self._n_kept = min(n_shifts, KEPT_BYTES // (4 * max(len(places[0]), 1)))
+        self._kept: list[np.ndarray] = []
+        self._drawn = self._from()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(N,) integers, shift by shift."""
+        for number in range(self._n_kept):
+            if number == len(self._kept):
+                self._kept.append(next(self._drawn).astype(np.int32))
+            yield self._kept[number]
+        yield from self._from(self._n_kept)
+
+
+def shifts_of_cells(
+    pos: np.ndarray, types: np.ndarray, n_shifts: int, once: bool, seed: int, first: int = 0
+) -> Iterator[np.ndarray]:
+    """(N,) cell whose ligands each cell is given, for each shift from the one at position `first` on."""
     rng = np.random.default_rng(seed)
+    rng.random((first, pos.shape[1]))
     low = pos.min(0, initial=np.inf)
     side = np.maximum(pos.max(0, initial=-np.inf) - low, 1e-9)
     groups = [np.flatnonzero(types == kind) for kind in np.unique(types)]
     trees = [cKDTree(pos[cells]) for cells in groups]
-    for _ in range(n_shifts):
+    for _ in range(first, n_shifts):
         places = low + (pos - low + rng.random(pos.shape[1]) * side) % side
         source = np.empty(len(pos), np.int64)
         for cells, tree in zip(groups, trees):
