@@ -11,12 +11,12 @@ from scipy import sparse
 from metaniche import communicate_anndata as module
 from metaniche.communicate import Analysis
 from metaniche.communicate_anndata import (
-    annotated,
     communicate_anndata,
     local_anndata,
     pair_in_tissue,
     samples_of,
     table_of_anndata,
+    write_into,
 )
 from metaniche.data.synthetic import SyntheticConfig, generate, resource
 from metaniche.errors import ConfigError, InputError
@@ -59,7 +59,7 @@ def test_signals_stand_at_the_rows_of_their_cells(adata):
 
 def test_what_is_written_is_read_back(adata, tmp_path):
     table, cells, about = communicate_anndata(adata, resource(), SignalConfig(), GRAPH)
-    annotated(adata, table, cells, about)
+    write_into(adata, table, cells, about)
     write_sample(adata, tmp_path / "out.h5ad")
     back = read_sample(tmp_path / "out.h5ad")
     stored = back.uns[keys.UNS][keys.COMMUNICATION]
@@ -130,7 +130,7 @@ def test_a_pair_is_seen_as_it_was_scored(adata):
     found = communicate_anndata(
         logged, resource(), config, GraphConfig(radius_um=60.0), feature_kind="intensity", types="region"
     )
-    annotated(logged, *found)
+    write_into(logged, *found)
     shown = pair_in_tissue(logged, "CXCL12", "CXCR4")
     assert shown.sample.feature_kind == "intensity"
     assert set(shown.sample.cell_types.categories) <= {"core", "front", "stroma"}
@@ -145,7 +145,7 @@ def test_a_pair_is_seen_as_it_was_scored(adata):
 def test_the_unit_that_was_given_is_remembered(adata):
     adata.uns.clear()
     found = communicate_anndata(adata, resource(), SignalConfig(), GRAPH, um_per_unit=0.5)
-    annotated(adata, *found)
+    write_into(adata, *found)
     adata.uns[keys.UNS].pop(keys.UM_PER_UNIT, None)
     shown = pair_in_tissue(adata, "CXCL12", "CXCR4")
     assert float(shown.sample.graph.pos_um.max()) < 0.6 * np.abs(adata.obsm["spatial"]).max()
@@ -224,7 +224,7 @@ def test_signals_do_not_ask_which_cells_are_malignant(adata):
 
 def test_a_pair_that_was_measured_and_not_tested_keeps_its_reach(adata):
     found = communicate_anndata(adata, resource(), SignalConfig(min_share=0.9999), GRAPH)
-    annotated(adata, *found)
+    write_into(adata, *found)
     pairs = resource().pairs
     contact = pairs[pairs["signaling_type"] == "contact"].iloc[0]
     shown = pair_in_tissue(adata, contact["ligand"], contact["receptor"])

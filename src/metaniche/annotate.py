@@ -13,7 +13,6 @@ from metaniche.io.read import in_memory
 from metaniche.io.record import own_record
 
 OWN = f"{keys.PREFIX}_"
-CLONES = "clones"
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -41,7 +40,7 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     out = in_memory(adata)
     stale = [k for k in out.obs if k.startswith(OWN) and k != keys.FILE_ROW]  # of another network, with other terms
     out.obs = out.obs.drop(columns=stale)
-    record.pop(CLONES, None)
+    record.pop(keys.CLONES, None)
     width = next(iter(scores.embedding.values())).shape[1]
     per_cell = {k: np.full(adata.n_obs, np.nan, dtype=np.float32) for k in scores.cells if k.startswith(OWN)}
     embedding = np.full((adata.n_obs, width), np.nan, dtype=np.float32)
@@ -56,8 +55,8 @@ def annotated(adata: AnnData, samples: Sequence[PreparedSample], scores: Scores,
     out.obsm[keys.EMBEDDING] = embedding
     ids = {s.sample_id if about["level"] == "sample" else s.patient_id for s in samples}
     units = scores.units[scores.units.index.isin(ids)].reset_index()
-    out.uns[keys.UNS] = {**record, **about, "units": units}
+    out.uns[keys.UNS] = {**record, **about, keys.UNITS: units}
     clones = scores.clones[scores.clones["unit_id"].isin(ids)]
     if len(clones):
-        out.uns[keys.UNS][CLONES] = clones.set_axis(clones.index.astype(str), axis=0)
+        out.uns[keys.UNS][keys.CLONES] = clones.set_axis(clones.index.astype(str), axis=0)
     return out

@@ -43,6 +43,7 @@ from metaniche.signaling import (
     Resource,
     SignalConfig,
     global_scores,
+    graph_within,
     signal_problem,
 )
 
@@ -240,7 +241,7 @@ def _at_cells(adata: AnnData, parts: Sequence[tuple[np.ndarray, pd.DataFrame]]) 
     return pd.DataFrame(out, adata.obs_names, columns, copy=False)
 
 
-def annotated(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
+def write_into(adata: AnnData, table: pd.DataFrame, cells: dict[str, pd.DataFrame], about: dict) -> None:
     """Write the results of `communicate_anndata` into `adata`, in types that anndata can store."""
     record_table(adata, keys.COMMUNICATION, table, about)
     for key, values in cells.items():
@@ -270,7 +271,7 @@ def record_table(adata: AnnData, name: str, table: pd.DataFrame, about: dict) ->
     record = own_record(adata, where="adata")
     adata.uns[keys.UNS] = {
         **record,
-        f"{name}_parameters": json.dumps(about, default=str),
+        keys.parameters_of(name): json.dumps(about, default=str),
         name: stored.set_axis(stored.index.astype(str), axis=0),
     }
 
@@ -302,13 +303,13 @@ def pair_in_tissue(
     there instead of the graph.
     """
     record = adata.uns.get(keys.UNS, {})
-    about = json.loads(record.get(f"{keys.COMMUNICATION}_parameters", "{}"))
+    about = json.loads(record.get(keys.parameters_of(keys.COMMUNICATION), "{}"))
     if signaling_type is None:
         kinds = about.get("signaling_types", {}).items()
         signaling_type = next((kind for kind, names in kinds if f"{ligand} - {receptor}" in names), "unknown")
     graph = GraphConfig(**about["graph"]) if "graph" in about else GRAPH
     if reach_um is not None:
-        graph = GraphConfig(contact_um=min(20.0, reach_um / 2), radius_um=reach_um, max_paracrine=None)
+        graph = graph_within(reach_um)
     rules = {kind: text.split() for kind, text in about.get("decays", {}).items()}
     config = SignalConfig(
         **{key: about[key] for key in ("score", "complexes", "half_saturation") if about.get(key) is not None},

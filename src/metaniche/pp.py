@@ -49,7 +49,10 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
         stored = sparse.csr_array(adata.obsp[keys.CONNECTIVITIES])[order][:, order]
     graph = build_graph(pos, pointer, settings, stored)
     back = np.argsort(order)
-    for key, values in (("connectivities", graph.relation.numpy() + 1), ("distances_um", graph.distance_um.numpy())):
+    for key, values in (
+        (keys.GRAPH_RELATIONS, graph.relation.numpy() + 1),
+        (keys.GRAPH_DISTANCES, graph.distance_um.numpy()),
+    ):
         matrix = sparse.csr_array((values, graph.indices.numpy(), graph.indptr.numpy()), shape=(adata.n_obs,) * 2)
-        adata.obsp[f"{keys.PREFIX}_{key}"] = sparse.csr_matrix(matrix[back][:, back])
+        adata.obsp[key] = sparse.csr_matrix(matrix[back][:, back])
     adata.uns[keys.UNS] = {**own_record(adata, where="adata"), keys.UM_PER_UNIT: scale}

@@ -256,7 +256,7 @@ class Predictor:
             "type_aliases": type_aliases or {},
             "device": str(self.device),
         }
-        about = {keys.UM_PER_UNIT: scale, "parameters": json.dumps(parameters)}
+        about = {keys.UM_PER_UNIT: scale, keys.PARAMETERS: json.dumps(parameters)}
         return annotated(adata, samples, scores, self.describe() | about)
 
     def describe(self) -> dict:

@@ -103,12 +103,12 @@ def communicate(
     A sample that is refused is left out with a warning. Raises InputError for input that cannot be right and where no sample
     is left, ConfigError for an unknown setting.
     """
-    from metaniche.communicate_anndata import annotated, communicate_anndata
+    from metaniche.communicate_anndata import communicate_anndata, write_into
 
     pairs, settings, neighbours = _settings(resource, config, graph)
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind, "device": device}
     found = communicate_anndata(adata, pairs, settings, neighbours, **how)
-    annotated(adata, *found)
+    write_into(adata, *found)
 
 
 def compete(
@@ -128,14 +128,16 @@ def compete(
     `metaniche.signaling.competing_signals` with `sample_id` and `patient_id` in front to uns["metaniche"]["competition"].
     Other parameters and errors as in `communicate`.
     """
+    from dataclasses import asdict
+
     from metaniche.communicate import competition_analysis
     from metaniche.communicate_anndata import table_of_anndata
     from metaniche.ops.backend import device_of
+    from metaniche.signaling import graph_within
 
     if not isinstance(reach_um, (int, float)) or not reach_um > 0:
         raise ConfigError(f"Expected reach_um to be a number above 0, found {reach_um!r}.")
-    near = {"radius_um": reach_um, "contact_um": min(20.0, reach_um / 2)}
-    pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, near)
+    pairs, settings, neighbours = _settings(resource, {"complexes": complexes}, asdict(graph_within(reach_um)))
     how = {"um_per_unit": um_per_unit, "types": types, "feature_kind": feature_kind}
     where = device_of(device)
     about = {**pairs.provenance(), "reach_um": reach_um, "complexes": complexes, "device": str(where)}

@@ -1,7 +1,7 @@
 import pytest
 
 from metaniche.errors import ConfigError
-from metaniche.signaling import DECAYS, SignalConfig
+from metaniche.signaling import DECAYS, SignalConfig, graph_within
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_decays_are_the_defaults_but_for_what_is_changed():
     assert config.decay("contact") == DECAYS["contact"]
     with pytest.raises(ConfigError, match="a signaling type in"):
         config.decay("smell")
+
+
+@pytest.mark.parametrize(("reach_um", "contact_um"), [(10.0, 5.0), (40.0, 20.0), (300.0, 20.0)])
+def test_the_graph_within_a_reach_has_all_neighbours_and_a_contact_below_it(reach_um, contact_um):
+    graph = graph_within(reach_um)
+    assert (graph.radius_um, graph.contact_um, graph.max_paracrine) == (reach_um, contact_um, None)

@@ -27,6 +27,17 @@ COMMUNICATION = "communication"
 COMPETITION = "competition"
 RELAYS = "relays"
 ASSOCIATION = "association"
+UNITS = "units"
+CLONES = "clones"
+PARAMETERS = "parameters"
+GRAPH_RELATIONS = "metaniche_connectivities"
+GRAPH_DISTANCES = "metaniche_distances_um"
 UNS = "metaniche"
+
+
+def parameters_of(name: str) -> str:
+    """Where uns["metaniche"] has what the table of this name was made with."""
+    return f"{name}_{PARAMETERS}"
+
 
 RESEARCH_USE_ONLY = "Research use only. Not a medical device."

@@ -17,7 +17,7 @@ from metaniche.signaling.relay import RELAY, relay, relay_chains, relay_null, re
 from metaniche.signaling.resources import SIGNALING_TYPES, Overlap, Resource, subunits
 from metaniche.signaling.scoring import Communication, communicate, estimate_memory, signal_problem
 from metaniche.signaling.shifts import shift_null
-from metaniche.signaling.signal_config import GRAPH, NULL_MODELS, SCORES, SignalConfig
+from metaniche.signaling.signal_config import GRAPH, NULL_MODELS, SCORES, SignalConfig, graph_within
 
 __all__ = [
     "DECAYS",
@@ -45,6 +45,7 @@ __all__ = [
     "flows_between_types",
     "global_association",
     "global_scores",
+    "graph_within",
     "length_profile",
     "length_scale",
     "liana_resources",

@@ -18,6 +18,11 @@ SCORES = ("product", "geometric_mean", "hill", "mass_action")
 GRAPH = GraphConfig(contact_um=20.0, radius_um=100.0, max_paracrine=None)
 
 
+def graph_within(reach_um: float) -> GraphConfig:
+    """All neighbours up to there; in touch up to GRAPH's distance, or half the reach where that is less."""
+    return replace(GRAPH, radius_um=reach_um, contact_um=min(GRAPH.contact_um, reach_um / 2))
+
+
 @dataclass(frozen=True)
 class SignalConfig:
     """How signals are scored and tested.
