@@ -2,7 +2,9 @@ import json
 
 import pytest
 import torch
+from tissue import make_sample
 
+from metaniche.data.features import FeatureConfig, Features
 from metaniche.errors import CheckpointError, ConfigError
 from metaniche.models import AttentionMIL
 from metaniche.models.encoder import ABOUT, WEIGHTS, Encoder
@@ -59,3 +61,25 @@ def test_a_damaged_encoder_is_refused(encoder, tmp_path):
         Encoder.load(folder)
     with pytest.raises(CheckpointError, match="FileNotFoundError"):
         Encoder.load(tmp_path / "nowhere")
+
+
+def test_components_of_another_fit_are_refused_though_they_bear_the_same_names(tmp_path):
+    samples = [make_sample(f"s{i}", f"p{i}", seed=i) for i in range(6)]
+    config = FeatureConfig(use_types=True, n_components=2)
+    own, other = (Features.fit(side, config) for side in (samples[:3], samples[3:]))
+    assert own.names == other.names
+    assert own.basis == Features.fit(samples[:3], config).basis != other.basis
+    assert Features.fit(samples, FeatureConfig()).basis is None
+    encoder = Encoder(own.names, network(5).embed.state_dict(), {}, own.basis)
+    encoder = Encoder.load(encoder.save(tmp_path / "e"))
+    assert encoder.give_to(network(5, seed=1), own.names, own.basis) == 1.0
+    with pytest.raises(ConfigError, match=r"'PC1', 'PC2' of another fit.*data\.features\.n_components=0"):
+        encoder.give_to(network(5, seed=1), other.names, other.basis)
+    about = json.loads((tmp_path / "e" / ABOUT).read_text())  # one of before did not say
+    before = Encoder(own.names, encoder.state)
+    (tmp_path / "e" / ABOUT).write_text(
+        json.dumps({k: v for k, v in about.items() if k != "basis"} | {"sha256": before.sha256})
+    )
+    with pytest.raises(ConfigError, match="of another fit"):
+        Encoder.load(tmp_path / "e").give_to(network(5, seed=1), own.names, own.basis)
+    assert encoder.give_to(network(4, seed=1), (*own.names[:3], "CXCL12")) == 0.75  # what is no component is known

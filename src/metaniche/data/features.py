@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -124,6 +125,14 @@ class Features:
         if "components" in self.arrays:
             expression = tuple(f"PC{i + 1}" for i in range(len(self.arrays["components"])))
         return (*self.types, *expression, *(f"state: {name}" for name in self.states))
+
+    @property
+    def basis(self) -> str | None:
+        """Names the principal components: PC1 of one fit is another's PC1 only where these agree. None without components."""
+        if "components" not in self.arrays:
+            return None
+        content = [self.arrays[key].tobytes() for key in ("mean", "scale", "components")]
+        return hashlib.sha256("\n".join(self.genes).encode() + b"".join(content)).hexdigest()[:16]
 
     def transform(self, sample: PreparedSample) -> np.ndarray:
         """(N, F) float32 for one sample, whatever the order of its features."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from metaniche.models.mil import MIL
 
 FORMAT = 1
 WEIGHTS, ABOUT = "encoder.safetensors", "encoder.json"
+_COMPONENT = re.compile(r"PC\d+")  # as `Features.names` has them
 FIRST = "0.weight"  # (width, features) of `MIL.embed`
 
 
@@ -36,27 +38,36 @@ class Encoder:
         Of `MIL.embed`.
     about
         How it was made: cohort, epochs, seed, masked error before and after; plain values.
+    basis
+        `Features.basis` of the features; empty for principal components of an encoder of before, which did not say.
     """
 
     names: tuple[str, ...]
     state: Mapping[str, Tensor] = field(repr=False)
     about: Mapping[str, object] = field(default_factory=dict, repr=False)
+    basis: str | None = None
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
         object.__setattr__(self, "state", tensors)
-        content = json.dumps(self.names).encode() + save_tensors(tensors)
+        content = json.dumps(self.names).encode() + (self.basis or "").encode() + save_tensors(tensors)
         object.__setattr__(self, "sha256", hashlib.sha256(content).hexdigest())
 
-    def give_to(self, network: MIL, names: Sequence[str]) -> float:
+    def give_to(self, network: MIL, names: Sequence[str], basis: str | None = None) -> float:
         """Put the weights into `network.embed`, whose features are `names`; the share of them that the encoder knows.
 
-        Columns of features that it does not know stay as they are. Raises ConfigError for another width, and where no
-        feature is known.
+        Columns of features that it does not know stay as they are. `basis` is that of the features. Raises ConfigError for
+        another width, where no feature is known, and for principal components of another fit, which only share their names.
         """
         own = {name: place for place, name in enumerate(self.names)}
         known = [(there, own[name]) for there, name in enumerate(names) if name in own]
+        components = [names[there] for there, _ in known if _COMPONENT.fullmatch(names[there])]
+        if components and self.basis != basis:
+            raise ConfigError(
+                f"Expected an encoder of the same principal components, found {listed(components, 3)} of another fit: axes "
+                "that share nothing but the name. Pretrain the encoder, and start from it, with data.features.n_components=0."
+            )
         if not known:
             raise ConfigError(
                 f"Expected features that the encoder knows ({listed(self.names, 4)}), found none ({listed(names, 4)}). "
@@ -78,6 +89,7 @@ class Encoder:
         with replacing(folder / WEIGHTS) as temporary:
             temporary.write_bytes(save_tensors(dict(self.state)))
         about = {"format": FORMAT, "names": list(self.names), "sha256": self.sha256, "about": dict(self.about)}
+        about["basis"] = self.basis
         write_json(folder / ABOUT, about)
         return folder
 
@@ -87,7 +99,9 @@ class Encoder:
         folder = Path(folder)
         try:
             about = json.loads((folder / ABOUT).read_text())
-            encoder = cls(tuple(about["names"]), load_tensors((folder / WEIGHTS).read_bytes()), about["about"])
+            names = tuple(about["names"])
+            basis = about.get("basis", "" if any(map(_COMPONENT.fullmatch, names)) else None)
+            encoder = cls(names, load_tensors((folder / WEIGHTS).read_bytes()), about["about"], basis)
             whole = about["format"] == FORMAT and encoder.sha256 == about["sha256"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise CheckpointError(

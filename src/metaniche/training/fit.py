@@ -168,7 +168,7 @@ def fit_bundle(
             sampling=config.sampling,
             seed=seed + member,
         )
-        _prepare_encoder(module.network, data, config.pretrain, features.names, seed + member, folder, make_trainer)
+        _prepare_encoder(module.network, data, config.pretrain, features, seed + member, folder, make_trainer)
         states.append(_train(module, data, make_trainer(folder, config.epochs), folder))
     bundle = Bundle(
         architecture=config.architecture,
@@ -320,7 +320,7 @@ def _prepare_encoder(
     network: MIL,
     data: TumourDataModule,
     config: PretrainConfig,
-    names: Sequence[str],
+    features: Features,
     seed: int,
     folder: Path | None,
     make_trainer: TrainerFactory,
@@ -328,8 +328,8 @@ def _prepare_encoder(
     """Start from another encoder, pretrain, freeze: whatever is asked for. A run that goes on has its weights already."""
     if folder is None or not (folder / "last.ckpt").exists():
         if config.encoder is not None:
-            share = config.encoder.give_to(network, names)
-            _say_once(f"Starting from an encoder that knows {share:.0%} of {len(names)} features")
+            share = config.encoder.give_to(network, features.names, features.basis)
+            _say_once(f"Starting from an encoder that knows {share:.0%} of {len(features.names)} features")
         if config.epochs:
             before, after = pretrain(network, data, config, make_trainer, seed)
             log.log(

@@ -47,9 +47,9 @@ def fit_encoder(
         sampling=config.sampling, seed=seed,
     )  # fmt: skip
     if config.pretrain.encoder is not None:
-        config.pretrain.encoder.give_to(network, features.names)
+        config.pretrain.encoder.give_to(network, features.names, features.basis)
     before, after = pretrain(network, data, config.pretrain, make_trainer or quiet_trainer, seed)
     log.info("Pretrained %d epochs: error of hidden features %.2f, then %.2f", config.pretrain.epochs, before, after)
     made = {"seed": seed, "epochs": config.pretrain.epochs, "error_before": before, "error_after": after}
     made |= {"n_samples": len(samples), "n_cells": sum(s.n_cells for s in samples), **(about or {})}
-    return Encoder(features.names, network.embed.state_dict(), made)
+    return Encoder(features.names, network.embed.state_dict(), made, features.basis)
