@@ -137,9 +137,13 @@ def test_an_encoder_is_pretrained_without_labels_and_started_from(tmp_path):
     assert status == 0, said
     assert "start from it with pretrain.encoder=" in said
     assert {p.name for p in (tmp_path / "runs/encoder").iterdir()} >= {"encoder.safetensors", "encoder.json"}
-    status, said = run(
-        "train", tmp_path, "run_name=on", "pretrain.encoder=runs/encoder", "pretrain.freeze=true", *small
-    )
+    start = ("pretrain.encoder=runs/encoder", "pretrain.freeze=true", *small)
+    for verb in ("train", "evaluate"):  # whom they hold out it has seen
+        given = [each for each in start if verb == "train" or not each.startswith("model=")]
+        status, said = run(verb, tmp_path, f"run_name=seen_{verb}", *(g for g in given if g != "report=false"))
+        assert status == 2, said
+        assert "has not seen the patients that are held out, found that it was pretrained on" in said
+    status, said = run("train", tmp_path, "run_name=on", "holdout=0", *start)
     assert status == 0, said
     assert "Starting from an encoder that knows 100%" in said
     status, said = run("train", tmp_path, "run_name=no", "pretrain.encoder=runs/nothing", *small)

@@ -1,13 +1,14 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from tissue import make_sample
 
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.errors import CheckpointError, ConfigError
+from metaniche.errors import CheckpointError, ConfigError, InputError
 from metaniche.models import AttentionMIL
-from metaniche.models.encoder import ABOUT, WEIGHTS, Encoder
+from metaniche.models.encoder import ABOUT, SEEN, WEIGHTS, Encoder, _warn_once, seen
 
 NAMES = ("a", "b", "c", "d")
 
@@ -83,3 +84,17 @@ def test_components_of_another_fit_are_refused_though_they_bear_the_same_names(t
     with pytest.raises(ConfigError, match="of another fit"):
         Encoder.load(tmp_path / "e").give_to(network(5, seed=1), own.names, own.basis)
     assert encoder.give_to(network(4, seed=1), (*own.names[:3], "CXCL12")) == 0.75  # what is no component is known
+
+
+def test_whom_an_encoder_has_seen_it_does_not_meet_again_under_any_name(encoder, tmp_path, caplog):
+    samples = [make_sample(f"s{i}", f"p{i}", seed=i) for i in range(4)]
+    knows = Encoder(encoder.names, encoder.state, {SEEN: seen(samples[:2], "here")})
+    knows = Encoder.load(knows.save(tmp_path / "e"))
+    knows.check_unseen(samples[2:], "here")
+    knows.check_unseen([replace(samples[2], patient_id="p0")], "elsewhere")  # another's first patient
+    for again in (samples[1], replace(samples[2], patient_id="p1"), replace(samples[1], patient_id="q", sample_id="t")):
+        with pytest.raises(InputError, match=r"pretrained on '(p1|q)'\. Pretrain on other patients.*pretrain\.epochs"):
+            knows.check_unseen([again, samples[3]], "here")
+    _warn_once.cache_clear()
+    encoder.check_unseen(samples, "here")
+    assert "does not say on whom" in caplog.text

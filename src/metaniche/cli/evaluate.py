@@ -67,6 +67,7 @@ def main(config: DictConfig) -> None:
     log.info("%s", targets.described())
     targets.check_learnable()
     networks = [network_of(config, name, cohort) for name in config.networks]
+    check_encoder(networks, cohort, targets)
     networks[:1] = [replace(n, cells_dir=run_dir / "cells" / _digest(config, n, cohort)) for n in networks[:1]]
     simple = baselines_of(config, cohort, task)
     estimators = [*simple, *networks]
@@ -117,6 +118,13 @@ def network_of(config: DictConfig, name: str, cohort: PreparedCohort) -> Network
         trainer=str(deciding_trainer(config)), make_trainer=trainer_factory(config), device=device_of_trainer(config),
         calibrate=number(config, "calibrate"),
     )  # fmt: skip
+
+
+def check_encoder(networks: list[NetworkEstimator], cohort: PreparedCohort, targets: Targets) -> None:
+    """Raise InputError, before anything is fitted, for an encoder that has seen whom the folds hold out."""
+    for network in networks[:1]:
+        if network.config.pretrain.encoder is not None:
+            network.config.pretrain.encoder.check_unseen(cohort.of(targets.patients), cohort.name)
 
 
 def _digest(config: DictConfig, network: NetworkEstimator, cohort: PreparedCohort) -> str:

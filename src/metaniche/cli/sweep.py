@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from metaniche.cli import verb
-from metaniche.cli.evaluate import baselines_of, network_of, print_table
+from metaniche.cli.evaluate import baselines_of, check_encoder, network_of, print_table
 from metaniche.config import (
     default_values,
     number,
@@ -58,8 +58,10 @@ def main(config: DictConfig) -> None:
     folds = patient_folds(targets, config.scheme, config.n_folds, config.n_repeats, config.seed)
     run_dir = Path(config.paths.run_dir)
     asked_of_trials = {k: v for k, v in plain(config).items() if k not in UNSEEN_BY_TRIALS}
+    network = _network(config, cohort, default)
+    check_encoder([network], cohort, targets)
     # The network names what is in the files of pairs and organs, where the config has their paths.
-    made_with = json.dumps(asked_of_trials, sort_keys=True, default=str) + repr(_network(config, cohort, default))
+    made_with = json.dumps(asked_of_trials, sort_keys=True, default=str) + repr(network)
 
     def make(values: dict) -> NetworkEstimator:
         return _network(config, cohort, values)

@@ -70,6 +70,8 @@ def main(config: DictConfig) -> None:
     targets.check_learnable()
     train, held_out = hold_out(targets, share, seed)
     log.info("Training on %d patients, %d held out", len(train.patients), len(held_out.patients) if held_out else 0)
+    if held_out is not None and fit.pretrain.encoder is not None:
+        fit.pretrain.encoder.check_unseen(cohort.of(held_out.patients), cohort.name)
     device = device_of_trainer(config)
     bundle = fit_bundle(
         cohort.of(targets.patients),

@@ -94,6 +94,8 @@ class NetworkEstimator:
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]
     ) -> Prediction:
+        if self.config.pretrain.encoder is not None:
+            self.config.pretrain.encoder.check_unseen(samples, self.cohort.name)
         scores = self._predictor.score(self._seen(samples), clinical, coverage_floor=0.0)
         self._keep_cells(scores)
         task = self._predictor.task

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,15 +17,39 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from metaniche.errors import CheckpointError, ConfigError
+from metaniche.data.sample import PreparedSample
+from metaniche.errors import CheckpointError, ConfigError, InputError
 from metaniche.io.wording import listed
 from metaniche.io.write import replacing, write_json
 from metaniche.models.mil import MIL
 
+log = logging.getLogger(__name__)
+
 FORMAT = 1
+SEEN = "seen"  # in `about`
 WEIGHTS, ABOUT = "encoder.safetensors", "encoder.json"
 _COMPONENT = re.compile(r"PC\d+")  # as `Features.names` has them
 FIRST = "0.weight"  # (width, features) of `MIL.embed`
+
+
+def seen(samples: Sequence[PreparedSample], cohort: str) -> dict[str, list[str]]:
+    """Digests of the patients, whose ids mean something within their cohort only, and of the tissue itself."""
+    patients = {_of_patient(s, cohort) for s in samples}
+    return {"patients": sorted(patients), "tissue": sorted(map(_of_tissue, samples))}
+
+
+def _of_patient(sample: PreparedSample, cohort: str) -> str:
+    return hashlib.sha256(f"{cohort}\n{sample.patient_id}".encode()).hexdigest()[:16]
+
+
+def _of_tissue(sample: PreparedSample) -> str:
+    """Of where its cells lie, whatever is measured of them."""
+    return hashlib.sha256(sample.graph.pos_um.numpy().tobytes()).hexdigest()[:16]
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning(text)
 
 
 @dataclass(frozen=True)
@@ -37,7 +63,7 @@ class Encoder:
     state
         Of `MIL.embed`.
     about
-        How it was made: cohort, epochs, seed, masked error before and after; plain values.
+        How it was made: cohort, epochs, seed, masked error before and after, and of whom (`seen`); plain values.
     basis
         `Features.basis` of the features; empty for principal components of an encoder of before, which did not say.
     """
@@ -81,6 +107,22 @@ class Encoder:
         first[:, here] = self.state[FIRST][:, there].to(first)
         network.embed.load_state_dict({**self.state, FIRST: first})
         return len(known) / len(names)
+
+    def check_unseen(self, samples: Sequence[PreparedSample], cohort: str) -> None:
+        """Raise InputError where the encoder was pretrained on patients or tissue of `samples`, of the cohort of that name,
+        which are to be held out. Warns of an encoder of before, which does not say whom it has seen.
+        """
+        if SEEN not in self.about:
+            _warn_once("The encoder does not say on whom it was pretrained: held-out patients may be among them.")
+            return
+        patients, tissue = (set(self.about[SEEN][key]) for key in ("patients", "tissue"))
+        known = [s for s in samples if _of_patient(s, cohort) in patients or _of_tissue(s) in tissue]
+        if known:
+            raise InputError(
+                f"Expected an encoder that has not seen the patients that are held out, found that it was pretrained on "
+                f"{listed(sorted({s.patient_id for s in known}))}. Pretrain on other patients, or within the training "
+                "patients of every fold: pretrain.epochs in place of pretrain.encoder."
+            )
 
     def save(self, folder: Path) -> Path:
         """Write encoder.safetensors and encoder.json, each whole or not at all; the latter comes last."""

@@ -14,7 +14,7 @@ from metaniche.data.task import Task
 from metaniche.data.units import make_bags
 from metaniche.errors import ConfigError
 from metaniche.models import ARCHITECTURES
-from metaniche.models.encoder import Encoder
+from metaniche.models.encoder import SEEN, Encoder, seen
 from metaniche.training.datamodule import TumourDataModule
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_pairs, quiet_trainer
 from metaniche.training.pretrain import pretrain
@@ -51,5 +51,6 @@ def fit_encoder(
     before, after = pretrain(network, data, config.pretrain, make_trainer or quiet_trainer, seed)
     log.info("Pretrained %d epochs: error of hidden features %.2f, then %.2f", config.pretrain.epochs, before, after)
     made = {"seed": seed, "epochs": config.pretrain.epochs, "error_before": before, "error_after": after}
+    made |= {SEEN: seen(samples, str((about or {}).get("cohort", "")))}
     made |= {"n_samples": len(samples), "n_cells": sum(s.n_cells for s in samples), **(about or {})}
     return Encoder(features.names, network.embed.state_dict(), made, features.basis)
