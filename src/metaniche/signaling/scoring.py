@@ -109,10 +109,9 @@ def communicate(
     types = type_codes(cell_types, device)
     expression = pair_expression(x, features, resource, config.complexes, device)
     pairs_of_kind = {kind: expression.select(mine).names for kind, mine in expression.by_signaling_type()}
-    n_kinds = len(pairs_of_kind)
     _check_reach(list(pairs_of_kind), graph, config)
     panel = Panel(x, features, graph.pos_um, _shifts(graph, types, config))
-    tables, sent, received = [], [], []
+    tables, sent, received, n_kinds = [], [], [], len(pairs_of_kind)
     for number, (kind, part, problem) in enumerate(by_signaling_type(expression, graph, config)):
         if progress is not None:
             progress(number, n_kinds, f"{part.n_pairs} {kind} pairs")
