@@ -49,6 +49,15 @@ def test_what_did_not_converge_is_said(monkeypatch, caplog):
     assert "did not converge in 1 of 1 samples" in caplog.text
 
 
+def test_a_large_solve_is_said_before(monkeypatch, caplog):
+    expression, graph = line([[1, 0], [0, 1]], ["A", "R"], [["A", "R"]], at=(0.0, 10.0))
+    compete(expression, graph, 15.0)
+    assert not caplog.text
+    monkeypatch.setattr("metaniche.signaling.competition.LARGE_BYTES", 1)
+    compete(expression, graph, 15.0)
+    assert "Competition of 1 ligands and 1 receptors takes about 0.0 GB of memory" in caplog.text
+
+
 def test_what_is_out_of_reach_stays_unmet():
     expression, graph = line([[1, 0], [0, 0], [0, 1]], ["A", "R"], [["A", "R"]])
     assert compete(expression, graph, 15.0).amounts()[1].sum() == 0

@@ -20,6 +20,9 @@ from metaniche.signaling.expression import PairExpression
 
 log = logging.getLogger(__name__)
 
+LARGE_BYTES = 1_000_000_000
+COPIES = 4  # float64 of all cells by ligands and receptors: expression, its shares, and scalings as they change
+
 
 class TypeFlows(NamedTuple):
     """What moves between cell types, sender type first."""
@@ -50,6 +53,13 @@ def compete(
     if not within.n_edges:
         shortest = f"the shortest is {float(graph.distance_um.min()):.0f} um" if graph.n_edges else "there are none"
         raise InputError(f"Expected edges of up to {reach_um:g} um, found none: {shortest}. Raise reach_um.")
+    sides = expression.ligand_NL.shape[1], expression.receptor_NR.shape[1]
+    needed = 8 * COPIES * expression.ligand_NL.shape[0] * sum(sides)
+    level = logging.WARNING if needed > LARGE_BYTES else logging.DEBUG
+    log.log(
+        level, "Competition of %d ligands and %d receptors takes about %.1f GB of memory, and its time grows with the pairs "
+        "and edges that compete.", *sides, needed / 1e9,
+    )  # fmt: skip
     pairs = torch.stack((expression.lig_P, expression.rec_P), 1).long()
     solved = transport(
         expression.ligand_NL.to_dense(),
