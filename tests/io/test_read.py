@@ -8,7 +8,7 @@ import pytest
 from slide import make_slide
 
 from metaniche.errors import InputError
-from metaniche.io.read import read_sample
+from metaniche.io.read import read_obs, read_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -22,6 +22,22 @@ def test_what_was_written_comes_back(tmp_path, name, kind):
     pd.testing.assert_frame_equal(back.obs, slide.obs, check_categorical=False, check_dtype=False)
     np.testing.assert_array_equal(back.obsm["spatial"], slide.obsm["spatial"])
     np.testing.assert_array_equal(back.to_df(), slide.to_df())
+
+
+@pytest.mark.parametrize("name", ["a.h5ad", "a.zarr"])
+def test_cells_can_be_read_without_the_rest(tmp_path, name, monkeypatch):
+    slide = make_slide()
+    getattr(slide, "write_h5ad" if name == "a.h5ad" else "write_zarr")(tmp_path / name)
+    expected = read_sample(tmp_path / name).obs
+    monkeypatch.setattr(anndata, "read_h5ad", None)
+    pd.testing.assert_frame_equal(read_obs(tmp_path / name), expected)
+
+
+def test_a_damaged_file_is_refused_when_only_its_cells_are_asked_for(tmp_path):
+    (tmp_path / "a.h5ad").write_bytes(b"no HDF5")
+    for path in (tmp_path / "a.h5ad", tmp_path / "none.h5ad", tmp_path):
+        with pytest.raises(InputError):
+            read_obs(path)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from metaniche.data.applicability import check_floor
 from metaniche.errors import InputError
 from metaniche.io import keys
 from metaniche.io.manifest import read_table
-from metaniche.io.read import read_sample
+from metaniche.io.read import read_obs, read_sample
 from metaniche.io.wording import listed, refusal
 from metaniche.io.write import SUFFIXES, write_parquet, write_sample
 from metaniche.predict import Predictor, load
@@ -52,9 +52,10 @@ def main(config: DictConfig) -> None:
     if not of_folder:
         _score(predictor, [Job(source, output)], options, scoring)
         return
-    groups = _groups(_jobs(source, output))
+    jobs, refused = _jobs(source, output)
+    groups = _groups(jobs)
     output.mkdir(parents=True, exist_ok=True)
-    units, refused = [], []
+    units = []
     for number, group in enumerate(groups, 1):
         names = [job.source.name for job in group]
         log.info("%d/%d %s", number, len(groups), ", ".join(names))
@@ -121,8 +122,9 @@ def _output_of(path: Path, output: Path) -> Path:
     return output / f"{path.stem}.h5ad"
 
 
-def _jobs(folder: Path, output: Path) -> list[Job]:
-    """A job per file of a folder. Raises InputError where two would write one file or hold one sample."""
+def _jobs(folder: Path, output: Path) -> tuple[list[Job], list[str]]:
+    """A job per file of a folder, and the names of files that cannot be read. Raises InputError where two would write one file
+    or hold one sample."""
     paths = _files(folder)
     if not paths:
         found = listed(sorted(path.name for path in folder.iterdir()))
@@ -134,9 +136,14 @@ def _jobs(folder: Path, output: Path) -> list[Job]:
         found = f"{listed(twice)}; {UNITS} is the table of units"
         fix = "Rename or remove one of them."
         raise refusal(folder, expected="files that differ in more than their suffix", found=found, fix=fix)
-    jobs = []
+    jobs, unread = [], []
     for path in paths:
-        obs = _read(path).obs
+        try:
+            obs = _named(read_obs(path), path)
+        except InputError as error:
+            log.error("Not scored: %s", error)
+            unread.append(path.name)
+            continue
         ids = (frozenset(obs[key].astype(str)) for key in (keys.SAMPLE, keys.PATIENT))
         jobs.append(Job(path, _output_of(path, output), *ids))
     holders = Counter(sample for job in jobs for sample in job.samples)
@@ -146,7 +153,7 @@ def _jobs(folder: Path, output: Path) -> list[Job]:
         found = f"{listed(shared)} in several ({shared[0]!r} in {listed(names)})"
         fix = f"Give every sample an id of its own in obs[{keys.SAMPLE!r}]."
         raise refusal(folder, expected="each sample in one file", found=found, fix=fix)
-    return jobs
+    return jobs, unread
 
 
 def _groups(jobs: list[Job]) -> list[list[Job]]:
@@ -184,12 +191,17 @@ def _score(predictor: Predictor, jobs: list[Job], options: dict, scoring: dict) 
 
 
 def _read(path: Path):
-    """The AnnData of one file. A file that does not say whose it is, is one sample of one patient, and both bear its name."""
     adata = read_sample(path)
-    for key in (keys.SAMPLE, keys.PATIENT):
-        if key not in adata.obs:
-            adata.obs[key] = re.sub(r"\W+", "_", path.stem)
+    _named(adata.obs, path)
     return adata
+
+
+def _named(obs: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A file that does not say whose it is, is one sample of one patient, and both bear its name; written into `obs`."""
+    for key in (keys.SAMPLE, keys.PATIENT):
+        if key not in obs:
+            obs[key] = re.sub(r"\W+", "_", path.stem)
+    return obs
 
 
 def _cells(adata) -> pd.DataFrame:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from metaniche.errors import InputError
@@ -35,14 +37,35 @@ def read_sample(path: str | Path, *, max_bytes: int = MAX_BYTES) -> AnnData:
     Raises InputError for a file that is absent, unsafe, damaged, or of another kind.
     """
     path = Path(path)
+    _check_file(path, max_bytes)
+    if path.suffix == ".h5ad":
+        adata = _read(path, anndata.read_h5ad)
+    else:
+        adata = _read_spatialdata(path) if _is_spatialdata(path) else _read(path, anndata.read_zarr)
+    _check_stored_matrices(adata, path)
+    return adata
+
+
+def read_obs(path: str | Path, *, max_bytes: int = MAX_BYTES) -> pd.DataFrame:
+    """The `obs` of `read_sample`, without the rest of the file where it can be read alone. Raises InputError likewise."""
+    path = Path(path)
+    _check_file(path, max_bytes)
+    return _read(path, _obs_of_h5) if path.suffix == ".h5ad" else read_sample(path, max_bytes=max_bytes).obs
+
+
+def _obs_of_h5(path: Path) -> pd.DataFrame:
+    with h5py.File(path) as file:
+        return anndata.io.read_elem(file["obs"])
+
+
+def _check_file(path: Path, max_bytes: int) -> None:
+    """Raise InputError for what is not there, is unsafe, or is no sample."""
     if not path.exists():
         raise refusal(path, expected="a sample file", found="no such file or folder", fix="Check the path.")
     if path.suffix == ".h5ad" and path.is_file():
         check_h5(path, max_bytes)
-        adata = _read(path, anndata.read_h5ad)
     elif path.suffix == ".zarr" and path.is_dir():
         check_zarr(path, max_bytes)
-        adata = _read_spatialdata(path) if _is_spatialdata(path) else _read(path, anndata.read_zarr)
     else:
         kind = "a folder" if path.is_dir() else "a file"
         raise refusal(
@@ -51,8 +74,6 @@ def read_sample(path: str | Path, *, max_bytes: int = MAX_BYTES) -> AnnData:
             found=f"{kind} with suffix {path.suffix!r}",
             fix="Convert it with anndata: adata.write_h5ad('sample.h5ad').",
         )
-    _check_stored_matrices(adata, path)
-    return adata
 
 
 def in_memory(adata: AnnData) -> AnnData:
