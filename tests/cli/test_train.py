@@ -151,7 +151,7 @@ def test_an_encoder_is_pretrained_without_labels_and_started_from(tmp_path):
     assert "Make one with metaniche-train pretrain.only=true" in said
 
 
-def test_held_out_patients_with_several_samples_are_drawn_by_their_mean_risk(tmp_path):
+def test_held_out_patients_with_several_samples_are_drawn_by_their_mean_rank(tmp_path):
     several = ("data.source.synthetic.max_samples=3", "task.level=sample", "model=attention_mil")
     status, said = run("train", tmp_path, "run_name=several", *TINY, *several)
     assert status == 0, said

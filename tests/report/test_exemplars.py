@@ -1,5 +1,12 @@
+import re
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
+import pytest
+
+from metaniche.evaluation.ranks import patient_ranks
+from metaniche.evaluation.record import collect_cells
 from metaniche.report.exemplars import choose_exemplars
 
 
@@ -41,3 +48,24 @@ def test_without_shared_patients_the_first_samples_are_shown(make_run):
     first = tuple(make_run().cells["sample_id"].unique()[:4])
     assert choose_exemplars(make_run(predictions=None)).samples == first
     assert choose_exemplars(make_run(cells=make_run().cells.assign(patient_id="nobody"))).samples == first
+
+
+@pytest.mark.parametrize("n_repeats", [1, 3, 10])
+def test_those_that_a_run_keeps_are_the_ends_that_the_caption_names(make_run, tmp_path, n_repeats):
+    rng = np.random.default_rng(n_repeats)
+    patients = [f"P{i:02d}" for i in range(30)]
+    rows = [
+        {"model": "relational_mil", "repeat": r, "unit_id": p, "patient_id": p,
+         "y": i % 2, "risk": 0.5, "score": i + rng.normal(0, 12)}
+        for r in range(n_repeats)
+        for i, p in enumerate(patients)
+    ]  # fmt: skip
+    predictions = pd.DataFrame(rows)
+    cells = pd.DataFrame(
+        {"sample_id": [f"{p}_s1" for p in patients], "patient_id": patients, "metaniche_potential": 0.5}
+    )
+    collect_cells(cells, tmp_path, 4, patient_ranks(predictions, "relational_mil"))
+    run = make_run(predictions=predictions, cells=pd.read_parquet(tmp_path / "cells.parquet"))
+    chosen = choose_exemplars(run)
+    places = [int(re.search(r"risk rank (\d+) of 30", chosen.titles[s])[1]) for s in chosen.samples]
+    assert places == [1, 2, 29, 30]

@@ -34,6 +34,7 @@ from metaniche.evaluation.ablations import ABLATED, ablations
 from metaniche.evaluation.fold_store import code_digest
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.permutation import permutation_control, why_no_control
+from metaniche.evaluation.ranks import patient_ranks
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.io.digest import table_digest
 from metaniche.io.progress import Progress
@@ -157,8 +158,7 @@ def _finish(
 ) -> None:
     parts = sorted(networks[0].cells_dir.glob("*.parquet")) if networks else []
     if parts:
-        own = predictions[(predictions["model"] == networks[0].name) & (predictions["repeat"] == 0)]
-        collect_cells(parts, run_dir, config.maps, own.groupby("patient_id")["score"].mean())
+        collect_cells(parts, run_dir, config.maps, patient_ranks(predictions, networks[0].name))
     else:  # folds that are on disk make no cells: those of another network are not this one's
         (run_dir / CELLS).unlink(missing_ok=True)
     write_run(

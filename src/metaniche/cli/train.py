@@ -27,6 +27,7 @@ from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
 from metaniche.evaluation.claim import claim
 from metaniche.evaluation.held_out import held_out_predictions
+from metaniche.evaluation.ranks import patient_ranks
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
 from metaniche.explain import explained
 from metaniche.io.digest import table_digest
@@ -125,8 +126,9 @@ def _describe(
         # The temperature was fitted on these very patients: their figures are of the network as it was before.
         predictor = _uncalibrated(predictor)
         scores = predictor.score(samples, cohort.patients, coverage_floor=0.0)
-        write_comparison(run_dir, held_out_predictions(config.model.name, train, held_out, scores), N_BOOT)
-        collect_cells(scores.cells, run_dir, 4, scores.units.groupby("patient_id")["risk"].mean())
+        found = held_out_predictions(config.model.name, train, held_out, scores)
+        write_comparison(run_dir, found, N_BOOT)
+        collect_cells(scores.cells, run_dir, 4, patient_ranks(found.predictions, config.model.name))
         if config.explain and (found := explained(predictor, samples, cohort.patients, seed=config.seed)):
             found.save(run_dir)
         if config.keep_held_out:

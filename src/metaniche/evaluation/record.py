@@ -84,7 +84,7 @@ def _conformal_sets(cv: CrossValidation) -> pd.DataFrame:
 def collect_cells(parts: Sequence[Path] | pd.DataFrame, run_dir: Path, n_samples: int, risk: pd.Series) -> None:
     """cells.parquet of up to `n_samples` samples: those of the patients with the highest and the lowest risk.
 
-    `parts` is a table of cells, or the files that hold one table per sample.
+    `parts` is a table of cells, or the files that hold one table per sample; `risk` is by patient, as `patient_ranks` gives it.
     """
     cells = (
         parts if isinstance(parts, pd.DataFrame) else pd.concat([pd.read_parquet(p) for p in parts], ignore_index=True)
@@ -92,9 +92,11 @@ def collect_cells(parts: Sequence[Path] | pd.DataFrame, run_dir: Path, n_samples
     scored = cells.groupby(keys.SAMPLE)[keys.POTENTIAL].count().sort_values(ascending=False, kind="stable")
     owner = cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT].reindex(scored.index)
     owner = owner[~owner.duplicated()]  # of each patient, the sample with the most scored cells
-    ranked = risk.reindex(owner).set_axis(owner.index).dropna().sort_values()
+    of_patient = pd.Series(owner.index, owner.to_numpy())
+    by_risk = risk.dropna().sort_values(kind="stable").index  # ties in the order of the patients, as in the report
+    ranked = [of_patient[p] for p in by_risk if p in of_patient.index]
     low = n_samples // 2
-    chosen = [*ranked.index[:low], *ranked.index[max(low, len(ranked) - (n_samples - low)) :]]
+    chosen = [*ranked[:low], *ranked[max(low, len(ranked) - (n_samples - low)) :]]
     write_parquet(cells[cells[keys.SAMPLE].isin(chosen)], run_dir / CELLS)
 
 

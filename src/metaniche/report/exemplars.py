@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from metaniche.evaluation.ranks import patient_ranks
 from metaniche.io import keys
 from metaniche.report.run import Run
 from metaniche.report.vocabulary import number
@@ -28,8 +29,8 @@ def choose_exemplars(run: Run) -> Exemplars:
     Where cells and predictions share no patient, the first ones, in the order of the file.
     """
     owner = run.cells.drop_duplicates(keys.SAMPLE).set_index(keys.SAMPLE)[keys.PATIENT]
-    risk = _patient_ranks(run)
-    order = risk.sort_values(ascending=False, kind="stable").index
+    risk = pd.Series(dtype=float) if run.predictions is None else patient_ranks(run.predictions, run.model)
+    order = risk.sort_values(kind="stable").index[::-1]
     place = pd.Series(range(1, len(order) + 1), order)
     ranked = owner[owner.isin(order)].map(place).sort_values(kind="stable")
     if ranked.empty:
@@ -50,14 +51,6 @@ def choose_exemplars(run: Run) -> Exemplars:
     )
     rule = f"{who}, each by one sample, that with the most malignant cells. Titles give {', '.join(told[:-1])} and {told[-1]}."
     return Exemplars(tuple(chosen), titles, rule)
-
-
-def _patient_ranks(run: Run) -> pd.Series:
-    if run.predictions is None:
-        return pd.Series(dtype=float)
-    rows = run.predictions[run.predictions["model"] == run.model].dropna(subset=["score"])
-    ranks = rows.groupby("repeat")["score"].rank(pct=True) if "repeat" in rows else rows["score"].rank(pct=True)
-    return ranks.groupby(rows[keys.PATIENT]).mean()
 
 
 def _outcomes(run: Run) -> dict[str, str]:

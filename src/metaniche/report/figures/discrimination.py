@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from metaniche.evaluation.ranks import score_column
 from metaniche.report.figures.style import FAINT, HAIR, INK, SOFT, colors_of, new_figure, plain, said, styled
 
 _GRID = np.linspace(0, 1, 401)
@@ -22,7 +23,7 @@ Curves = dict[str, list[np.ndarray]]
 
 def split_repeats(predictions: pd.DataFrame, model: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """(y, score) of each repeat (and site) of one model; units without a label and one-class repeats are left out."""
-    score = "score" if "score" in predictions else "risk"
+    score = score_column(predictions)
     rows = predictions[predictions["model"] == model].dropna(subset=["y", score])
     by = [c for c in ("repeat", "site") if c in rows]
     repeats = [r for _, r in rows.groupby(by)] if by else [rows]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from metaniche.evaluation.ranks import ranks, score_column
 from metaniche.report.figures.style import DASHES, HAIR, SOFT, new_figure, plain, said, styled
 
 GROUPS = {2: ("lower risk", "higher risk"), 3: ("low risk", "middle risk", "high risk")}
@@ -28,10 +29,8 @@ def risk_groups(predictions: pd.DataFrame, model: str) -> pd.DataFrame:
     -------
     DataFrame indexed by patient_id: time, event, rank (0..1) and group (ordered categorical). Empty without such rows.
     """
-    score = "score" if "score" in predictions else "risk"
-    rows = predictions[predictions["model"] == model].dropna(subset=["time", "event", score])
-    ranks = rows.groupby("repeat")[score].rank(pct=True) if "repeat" in rows else rows[score].rank(pct=True)
-    by_patient = rows.assign(rank=ranks).groupby("patient_id")
+    rows = predictions[predictions["model"] == model].dropna(subset=["time", "event", score_column(predictions)])
+    by_patient = rows.assign(rank=ranks(rows)).groupby("patient_id")
     table = by_patient.agg(time=("time", "first"), event=("event", "first"), rank=("rank", "mean"))
     n_groups = 3 if table["event"].sum() >= _TERTILE_EVENTS else 2
     place = table["rank"].rank(method="first", pct=True).mul(n_groups).apply(np.ceil).astype(int) - 1
