@@ -1,12 +1,15 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from metaniche.data.clinical import ClinicalFeatures
 from metaniche.errors import ConfigError, InputError
 from metaniche.explain.deletion import STEPS, _of_unit, _steps, curve_table, deletion_curves
 from metaniche.explain.pairs import pair_contributions
+from metaniche.metrics.shares import variance_shares
 
 
 def test_the_pair_that_speaks_is_missed_at_once_and_random_ones_later(one_voice, small_cohort):
@@ -83,3 +86,19 @@ def test_silence_is_what_a_network_without_the_pairs_says(one_voice, small_cohor
                 expected.append(np.mean([float(m(*batch.tissue).bag_logits.mean()) for m in members]))
         np.testing.assert_allclose([whole, *left], expected, atol=1e-5)
         assert np.ptp(left) > 0.01
+
+
+def test_what_is_left_is_of_the_risk_before_clinical_variables(hearing, small_cohort):
+    """Whatever the patients are like beside their tissue: the curves end at the share that the terms in sum have."""
+    samples, patients, _ = small_cohort
+    clinical = copy.deepcopy(hearing)
+    clinical.clinical = ClinicalFeatures.fit(patients, ["age"])
+    for network in clinical.members:
+        network.clinical = torch.nn.Linear(1, 1, bias=False)
+    units = clinical.score(samples, patients).units
+    assert not np.allclose(units["risk"], hearing.score(samples).units["risk"])
+    with_them = deletion_curves(clinical, samples, range(4), patients)
+    pd.testing.assert_frame_equal(with_them, deletion_curves(hearing, samples, range(4)))
+    silent = with_them.query("curve == 'insertion' and n_pairs == 0")["left"].iloc[0]
+    shares = variance_shares(units[["seed", "soil", "signals"]])
+    assert silent == pytest.approx(1 - shares["signals"], abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -38,8 +39,9 @@ def deletion_curves(
 
     A ranking of pairs that means anything loses the risk early when its first pairs are deleted, and gains it early when
     they are inserted; the ranking of a network with randomised weights does no better than random ones. What is left is
-    the slope of the units' logits on those of the whole network: 1 with all pairs; without any, the share of the variance
-    that seed and soil have (see `variance_shares`). It passes 1 where what is gone worked against the rest.
+    the slope of the units' logits, before clinical variables, on those of the whole network: 1 with all pairs; without any, the
+    share of the variance that seed and soil have (see `variance_shares`). It passes 1 where what is gone worked against the
+    rest. Pairs are ranked by and taken from the same units: it is tried whether the ranking describes the network.
 
     Parameters
     ----------
@@ -110,14 +112,15 @@ def _heard(order: np.ndarray, k: int, curve: str) -> np.ndarray:
 
 
 def _of_unit(predictor: Predictor, batch: Batch, heard: np.ndarray) -> tuple[float, np.ndarray]:
-    """Logit of the batch's one unit, mean over members and the outputs that speak of the event; and (S,) when only the pairs
-    in each row of `heard` (S, P) are. All else stays as it is, and so does the attention of its cells."""
+    """Logit of the batch's one unit before clinical variables, mean over members and the outputs that speak of the event; and
+    (S,) when only the pairs in each row of `heard` (S, P) are. All else stays as it is, and so does the attention of its cells.
+    """
     families = predictor.pairs.pairs["signaling_type"].to_numpy()
     kept = torch.from_numpy(np.vstack([np.ones(heard.shape[1], dtype=bool), heard])).to(predictor.device)
     logits = []
     for network in predictor.members:
         by_family = np.concatenate([np.flatnonzero(families == family) for family in network.families])
-        whole = network(*batch.tissue)
+        whole = network(*replace(batch, clinical=None).tissue)
         signals = network.signals_under(whole.attention, batch.signals, batch.graph, kept[:, by_family])
         logits.append(whole.bag_logits + signals - signals[:1])
     found = of_event(predictor.task, torch.stack(logits)).mean((0, 2)).double().cpu().numpy()

@@ -23,7 +23,7 @@ _MOST_HIGHLIGHTED = 4
 _MOST_PAIRS = 10
 _POTENTIAL_WORDS = (
     "Colour: metastatic potential of each malignant cell, what the predicted risk would be were the sample made of "
-    "that cell alone. Cells that are not malignant are pale, by type."
+    "that cell alone, before clinical variables. Cells that are not malignant are pale, by type."
 )
 _PROBABILITY_WORDS = "Colour: the probability that the network gives each cell or spot by itself."
 
@@ -155,8 +155,8 @@ def explanation_pictures(run: Run) -> list[Picture]:
     if run.terms is None or len(run.terms) < 3:
         return []
     words = (
-        "The logit is a sum of these terms; a share is what a term moves of its differences between held-out units. This is "
-        "what the network computes, not what caused the outcome."
+        "The logit, before clinical variables, is a sum of these terms; a share is what a term moves of its differences "
+        "between held-out units. This is what the network computes, not what caused the outcome."
     )
     made = [_picture(figures.shares(variance_shares(run.terms), "Terms"), "Share of each term in the risk", words)]
     if run.states is not None and not run.states.empty:
@@ -184,9 +184,10 @@ def _pair_pictures(run: Run) -> list[Picture]:
     top = variance_shares(by_pair, whole).head(_MOST_PAIRS)
     made = [_picture(figures.shares(top, "Ligand-receptor pairs"), "Share of the pairs that move most", words)]
     words = (
-        "The risk's differences that are left as pairs fall silent, first those that rank first; and as they come back. A "
-        "ranking that means something leaves the random ones (grey, smallest to largest) at once; those by the same network "
-        "with its weights shuffled should not."
+        "The risk's differences, before clinical variables, that are left as pairs fall silent, first those that rank first; "
+        "and as they come back. A ranking that means something leaves the random ones (grey, smallest to largest) at once; "
+        "those by the same network with its weights shuffled should not. Pairs are ranked and taken away in the same units: "
+        "this tests whether the ranking describes the network, not whether a pair matters in the tumour."
     )
     words += _left(run.curves, run.curves["n_pairs"] == 1, "the pair that ranks first")
     return [*made, _picture(figures.deletion(run.curves), "Deletion and insertion curves of pairs", words)]
