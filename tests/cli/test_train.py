@@ -61,12 +61,12 @@ def test_another_configuration_in_the_same_folder_is_refused(trained):
     assert "model.width (32 there, 16 now)" in said
 
 
-@pytest.mark.parametrize("what", ["samples", "version"])
+@pytest.mark.parametrize("what", ["samples", "version", "code"])
 def test_other_samples_or_another_version_in_the_same_folder_are_refused(trained, tmp_path, what):
     shutil.copytree(trained[0] / "runs/tiny", tmp_path / "runs/tiny")
     path = tmp_path / "runs/tiny/config.json"
     identity = json.loads(path.read_text())
-    other = {"samples": [*identity["samples"][:-1], "others"], "version": "0.0.1"}[what]
+    other = {"samples": [*identity["samples"][:-1], "others"], "version": "0.0.1", "code": "0" * 16}[what]
     path.write_text(json.dumps(identity | {what: other}))
     status, said = run("train", tmp_path, "run_name=tiny", "keep_held_out=true", *TINY)
     assert status == 2

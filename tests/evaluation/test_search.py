@@ -3,7 +3,8 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -312,3 +313,19 @@ def test_a_study_can_be_read_by_optuna_itself(search_in, folds, tmp_path):
     study = optuna.load_study(study_name=name, storage=storage)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 2
     assert json.loads(json.dumps(study.best_params)) == study.best_params
+
+
+@pytest.mark.parametrize("what", ["samples", "clinical", "code", "nothing"])
+def test_other_data_or_other_code_is_another_study(search_in, folds, monkeypatch, what):
+    search = search_in()
+    search.targets = replace(
+        search.targets, task=replace(search.targets.task, clinical=(search.cohort.patients.columns[0],))
+    )
+    name = search.study(folds[0]).study_name
+    one = search.cohort
+    samples = one.samples.assign(n_cells=7) if what == "samples" else one.samples
+    patients = one.patients.assign(**{search.targets.task.clinical[0]: 7.0}) if what == "clinical" else one.patients
+    if what == "code":
+        monkeypatch.setattr("metaniche.evaluation.search.code_digest", lambda package: "other")
+    search.cohort = SimpleNamespace(name=one.name, folder=one.folder, samples=samples, patients=patients)
+    assert (search.study(folds[0]).study_name == name) == (what == "nothing")

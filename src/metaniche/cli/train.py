@@ -26,6 +26,7 @@ from metaniche.data.prepare import PreparedCohort
 from metaniche.data.splits import hold_out
 from metaniche.data.task import Targets
 from metaniche.evaluation.claim import claim
+from metaniche.evaluation.fold_store import code_digest
 from metaniche.evaluation.held_out import held_out_predictions
 from metaniche.evaluation.ranks import patient_ranks
 from metaniche.evaluation.record import collect_cells, write_comparison, write_run
@@ -59,7 +60,7 @@ def main(config: DictConfig) -> None:
     identity = {k: plain(config)[k] for k in DECIDING} | {"epochs": fit.epochs, "trainer": deciding_trainer(config)}
     # What files hold, not their paths.
     identity |= {"resource": fit.resource and fit.resource.sha256, "organs": fit.organs and fit.organs.digest}
-    identity |= {"version": __version__}
+    identity |= {"version": __version__, "code": code_digest(Path(__file__).parents[1])[:16]}
     cohort = open_cohort(config)
     tables = table_digest(cohort.samples), table_digest(cohort.patients)
     claim(run_dir, identity | {"samples": [cohort.folder.name, *tables]}, config.resume)

@@ -9,17 +9,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from metaniche import __version__
 from metaniche.data.splits import Fold
-from metaniche.data.task import Targets
+from metaniche.data.task import Targets, Task
 from metaniche.errors import ConfigError
 from metaniche.evaluation.estimator import Estimator, Prediction
 from metaniche.io.digest import table_digest
 from metaniche.io.write import write_parquet
+
+if TYPE_CHECKING:
+    from metaniche.evaluation.crossval import Cohort
 
 FORMAT = 1
 DECIDING = (
@@ -76,6 +80,12 @@ def fold_key(
         "cohort": list(cohort),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def data_digests(cohort: Cohort, task: Task) -> list[str]:
+    """What names the prepared samples of a cohort, and the clinical variables of a task."""
+    clinical = table_digest(cohort.patients[list(task.clinical)].sort_index()) if task.clinical else "none"
+    return [cohort.name, cohort.folder.name, table_digest(cohort.samples), clinical]
 
 
 @cache

@@ -29,6 +29,7 @@ from metaniche.data.task import Targets
 from metaniche.errors import ConfigError, MetanicheError
 from metaniche.evaluation.crossval import Cohort, cross_validate
 from metaniche.evaluation.estimator import Estimator, Prediction
+from metaniche.evaluation.fold_store import code_digest, data_digests
 from metaniche.evaluation.heartbeat import BEAT_S, beating, counts, retry_killed
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
@@ -173,7 +174,8 @@ class Search:
     default
         The values of the config itself: one more choice where they are not among the choices.
     made_with
-        All else that decides a trial, as text: another text is another study.
+        All else of the configuration that decides a trial, as text: another text is another study, and so are other samples,
+        other clinical variables, and other code.
     """
 
     config: SearchConfig
@@ -241,6 +243,8 @@ class Search:
             str(self.config.n_inner_folds),
             str(self.seed),
             table_digest(train.table.sort_index()),
+            code_digest(Path(__file__).parents[1]),
+            *data_digests(self.cohort, self.targets.task),
         ]
         digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
         self.run_dir.mkdir(parents=True, exist_ok=True)
