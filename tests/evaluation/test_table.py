@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metaniche.data.splits import patient_folds
-from metaniche.data.task import Targets
+from metaniche.data.outcome import bin_edges
+from metaniche.data.splits import Fold, patient_folds
+from metaniche.data.task import Targets, Task
 from metaniche.evaluation.baselines import standard_baselines
 from metaniche.evaluation.crossval import cross_validate
-from metaniche.evaluation.predictions import CrossValidation
+from metaniche.evaluation.predictions import CrossValidation, evaluation_grid
 from metaniche.evaluation.scores import metric_names
-from metaniche.evaluation.table import comparison_table, events_per_variable, n_events, repeat_table
+from metaniche.evaluation.table import _beyond_the_edges, comparison_table, events_per_variable, n_events, repeat_table
 
 
 def made_up(tasks, quality, n=40, n_repeats=2, seed=0):
@@ -176,3 +177,20 @@ def test_a_row_says_what_kind_of_model_it_is(tasks):
     }
     kinds = comparison_table(made_up(tasks, models), n_boot=20)["kind"]
     assert list(kinds) == ["network", "fused", "clinical", "baseline", "baseline"]
+
+
+@pytest.mark.parametrize("n_bins", [2, 4, 20])
+def test_a_caption_says_how_much_of_the_time_lies_beyond_the_last_edge(n_bins):
+    """Of uniform follow-up without censoring: all but the last of the intervals ends before it."""
+    patients = [f"p{i}" for i in range(201)]
+    columns = {"patient_id": patients, "time": np.linspace(1, 101, 201), "event": 1.0}
+    table = pd.DataFrame(columns, index=pd.Index(patients, name="unit_id"))
+    task = Task("t", "t", kind="discrete_time", time="time", event="event", n_bins=n_bins)
+    targets = Targets(task, table)
+    cv = CrossValidation(pd.DataFrame(), (Fold(0, 0, tuple(patients), ()),), targets, evaluation_grid(targets))
+    (said,) = _beyond_the_edges(cv)
+    share = (cv.grid[-1] - bin_edges(targets)[-1]) / (cv.grid[-1] - cv.grid[0])
+    assert share == pytest.approx(1 / n_bins, abs=0.1)
+    assert f"{100 * share:.0f} % of the time of the integrated Brier score lies beyond" in said
+    cox = replace(targets, task=replace(task, kind="cox"))
+    assert _beyond_the_edges(replace(cv, targets=cox)) == []

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
+from metaniche.data.outcome import bin_edges
 from metaniche.data.task import Targets
 from metaniche.evaluation.landmark import middle
 from metaniche.evaluation.predictions import CrossValidation
@@ -116,10 +117,24 @@ def caption(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
             f"Uno's C and the integrated Brier score are read up to time {cv.grid[-1]:g}, ECE at "
             f"{cv.grid[middle(cv.grid)]:g}."
         )
+        lines += _beyond_the_edges(cv)
     if task.kind == "sites" and "site" in cv.predictions:
         lines.append("Metrics are averaged over the sites in which they are defined; unknown labels are left out.")
     lines += _warnings(cv, table, n_boot)
     return lines
+
+
+def _beyond_the_edges(cv: CrossValidation) -> list[str]:
+    """Where a discrete-time network's curve says nothing more, and how much of what is judged lies there."""
+    if cv.targets.task.kind != "discrete_time":
+        return []
+    last = np.mean([bin_edges(cv.targets.of(fold.train))[-1] for fold in cv.folds])
+    first, end = cv.grid[0], cv.grid[-1]
+    share = (end - min(max(last, first), end)) / max(end - first, np.finfo(float).tiny)
+    return [
+        f"Curves of discrete-time networks are constant after their last inner edge (time {last:.3g}, mean over folds): "
+        f"{100 * share:.0f} % of the time of the integrated Brier score lies beyond, where other models may still fall."
+    ]
 
 
 def _warnings(cv: CrossValidation, table: pd.DataFrame, n_boot: int) -> list[str]:
