@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,8 +115,11 @@ class Bundle:
     def hash(self) -> str:
         """16 hex digits of a sha256 over the weights and all else that a score depends on: names the model in every
         output. The version that wrote the bundle and the intended use are no part of it."""
-        plain = {name: getattr(self, name) for name in _PLAIN}
-        return hashlib.sha256(self.weights() + _canonical(plain)).hexdigest()[:16]
+        return hashlib.sha256(self.weights() + _canonical(self._plain())).hexdigest()[:16]
+
+    def _plain(self) -> dict[str, Any]:
+        """All but the tensors, as model.json has it."""
+        return {name: getattr(self, name) for name in _PLAIN}
 
     def save(self, folder: Path) -> Path:
         """Write both files into `folder`, each whole or not at all; model.json comes last."""
@@ -127,19 +130,9 @@ class Bundle:
             "format": FORMAT,
             "metaniche": __version__,
             "intended_use": INTENDED_USE,
-            "architecture": self.architecture,
-            "parameters": self.parameters,
             "n_members": len(self.states),
             "units": {"distance": "um"},
-            "task": self.task,
-            "features": self.features,
-            "clinical": self.clinical,
-            "pairs": self.pairs,
-            "graph": self.graph,
-            "cohort": self.cohort,
-            "pool": self.pool,
-            "calibration": self.calibration,
-            "training": self.training,
+            **self._plain(),
         }
         model["sha256"] = {WEIGHTS: hashlib.sha256(weights).hexdigest(), MODEL: _digest(model)}
         for name, content in ((WEIGHTS, weights), (MODEL, json.dumps(model, indent=1, sort_keys=True).encode())):
@@ -200,19 +193,7 @@ class Bundle:
 
 
 _UNREADABLE = (KeyError, TypeError, RuntimeError, ValueError, AttributeError, ConfigError)
-_PLAIN = (
-    "architecture",
-    "parameters",
-    "task",
-    "features",
-    "graph",
-    "cohort",
-    "clinical",
-    "pairs",
-    "pool",
-    "calibration",
-    "training",
-)
+_PLAIN = tuple(f.name for f in fields(Bundle) if f.name not in ("states", "arrays"))  # those of model.json
 
 
 def _canonical(plain: dict) -> bytes:
