@@ -81,7 +81,7 @@ class Batch:
     bag_ptr
         (B + 1,) int64.
     candidates
-        (N,) bool, the cells that may carry metastatic potential (malignant ones where known).
+        (N,) bool, the cells that are pooled to the unit: all of them, or the malignant ones, see `data.units.make_bags`.
     cell_target
         (N,) float32, labels of cells, NaN where there is none.
     target
