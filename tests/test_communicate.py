@@ -154,7 +154,7 @@ def test_a_sample_with_nothing_in_its_table_is_named_and_pairs_that_are_not_meas
         table, left_out = table_of_cohort(cohort, signal_analysis(more), tmp_path)
     assert quiet not in set(table[keys.SAMPLE])
     assert left_out == {quiet: communicate_module.SILENT}
-    assert f"1 of {len(cohort.samples)} samples have nothing in it: '{quiet}'" in caplog.text
+    assert f"1 of {len(cohort.samples)} samples have no row: '{quiet}'" in caplog.text
     assert caplog.text.count("1 lack a gene ('FOO - BAR')") == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -42,10 +42,10 @@ from metaniche.signaling import (
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3  # of the tables that are kept; raise it when the same config gives others
+LAYOUT = 4  # of the tables that are kept; raise it when the same config gives others
 DEFAULT = SignalConfig()
 LARGE_BYTES = 1_000_000_000
-SILENT = "no pair is expressed by the least share of two types within reach of each other"
+SILENT = "nothing is found in it: no pair is expressed widely enough within reach"
 Found = TypeVar("Found")
 
 
@@ -245,6 +245,13 @@ def say_left_out(left_out: Mapping[str, str], n_samples: int) -> None:
         log.warning("Left out %d of %d samples. %s", len(left_out), n_samples, words)
 
 
+def say_silent(samples: Sequence[str], n_tables: int, what: str) -> dict[str, str]:
+    """A word on the samples whose tables are empty, and each with the reason."""
+    if samples and len(samples) < n_tables:
+        log.info("%s: %d of %d samples have no row: %s", what, len(samples), n_tables, listed(samples))
+    return dict.fromkeys(samples, SILENT)
+
+
 def table_of_cohort(
     cohort: PreparedCohort, analysis: Analysis, run_dir: Path, progress: Tell | None = None
 ) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -277,9 +284,7 @@ def table_of_cohort(
     if progress is not None:
         progress(len(cohort.samples), len(cohort.samples), "done")
     say_left_out(left_out, len(cohort.samples))
-    if silent and len(silent) < len(tables):
-        log.info("%s: %d of %d samples have nothing in it: %s", analysis.name, len(silent), len(tables), listed(silent))
-    return pd.concat(tables, ignore_index=True), left_out | dict.fromkeys(silent, SILENT)
+    return pd.concat(tables, ignore_index=True), left_out | say_silent(silent, len(tables), analysis.name)
 
 
 def within(progress: Tell | None, number: int, total: int, sample_id: str) -> Tell | None:

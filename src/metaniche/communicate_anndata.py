@@ -22,6 +22,7 @@ from metaniche.communicate import (
     of_sample,
     pairs_of,
     say_left_out,
+    say_silent,
     within,
 )
 from metaniche.data.cohort import Cohort, CohortConfig
@@ -79,6 +80,7 @@ def communicate_anndata(
         return communicate_sample(sample, resource, config, progress=progress, device=device)
 
     kept, left_out = _of_each(read, signals)
+    left_out |= _silent([(source, found.table) for source, found in kept], keys.COMMUNICATION)
     tables = [of_sample(found.table, source) for source, found in kept]
     cells = {
         keys.SENT: _at_cells(adata, [(source.file_order, found.sent) for source, found in kept]),
@@ -151,6 +153,11 @@ def _of_each(
     left_out |= unread  # what all samples share comes first
     say_left_out(left_out, len(ids))
     return kept, left_out
+
+
+def _silent(kept: Sequence[tuple[Source, pd.DataFrame]], what: str) -> dict[str, str]:
+    """Of the samples whose tables are empty, the reason, which is also said."""
+    return say_silent([source.sample_id for source, table in kept if table.empty], len(kept), what)
 
 
 def samples_of(
@@ -259,6 +266,7 @@ def table_of_anndata(adata: AnnData, analysis: Analysis, graph: GraphConfig, abo
     `samples_of` for `reading`.
     """
     kept, left_out = _of_each(samples_of(adata, graph, **reading), analysis.make)
+    left_out |= _silent(kept, analysis.name)
     tables = [of_sample(found, source) for source, found in kept]
     made_from = reading | {"graph": asdict(graph), "left_out": left_out}
     record_table(adata, analysis.name, pd.concat(tables, ignore_index=True), about | made_from)

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from verbs import TINY, command, run
 
-from metaniche.cli import check_complete, explain, verb
+from metaniche.cli import about, check_complete, explain, verb
 from metaniche.errors import ConfigError
 
 
@@ -141,15 +141,26 @@ def test_a_name_without_its_key_comes_with_the_key(override, words):
     assert words in explain(caught.value, "evaluate", [override])
 
 
-def test_an_interrupted_command_says_that_it_can_go_on(monkeypatch, capsys):
+@pytest.mark.parametrize(("name", "words"), [("train", "goes on from there"), ("predict", "overwrite=true makes all")])
+def test_an_interrupted_command_says_what_the_next_one_does(monkeypatch, capsys, name, words):
     def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(hydra, "main", lambda **_: lambda _: interrupted)
     with pytest.raises(SystemExit) as caught:
-        verb("train")(lambda _: None)()
+        verb(name)(lambda _: None)()
     assert caught.value.code == 130
-    assert "the same command, metaniche-train, goes on" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
+
+
+def test_a_pipe_that_breaks_within_a_run_is_no_end_without_words(monkeypatch):
+    def broken():
+        raise BrokenPipeError("a worker died")
+
+    monkeypatch.setattr(hydra, "main", lambda **_: lambda _: broken)
+    monkeypatch.setattr("sys.argv", ["metaniche-train", "seed=1"])
+    with pytest.raises(BrokenPipeError):
+        verb("train")(lambda _: None)()
 
 
 @pytest.mark.parametrize("override", ["model=niche_gin", "model.width=64"])
@@ -159,15 +170,20 @@ def test_evaluate_says_how_networks_are_chosen_and_changed(override):
     assert "networks=[niche_gin]; +model.width=64" in explain(caught.value, "evaluate", [override])
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "evaluate", "sweep", "communicate", "predict"])
-def test_help_begins_with_what_the_command_does_and_explains_its_own_keys(tmp_path, verb):
-    status, said = run(verb, tmp_path, "--help")
+@pytest.mark.parametrize("name", ["prepare", "train", "evaluate", "sweep", "communicate", "predict"])
+def test_a_command_is_explained_in_the_words_of_its_config(name):
+    what, *rest = about(name).splitlines()
+    assert what[0] == what[0].lower()
+    assert what.endswith(".")
+    assert "defaults:" not in rest
+    assert name == "prepare" or any(" # " in line for line in rest)
+
+
+def test_help_begins_with_what_the_command_does(tmp_path):
+    status, said = run("train", tmp_path, "--help")
     assert status == 0
-    assert said.startswith(f"metaniche-{verb}: ")
-    assert "powered by Hydra" not in said.splitlines()[0]
-    keys = said.split("== Groups")[0]
-    assert "defaults:" not in keys
-    assert verb == "prepare" or " # " in keys
+    assert said.startswith("metaniche-train: one network")
+    assert "run_name: ${data.name}/" in said
 
 
 def test_help_into_a_pipe_that_closes_is_no_error():

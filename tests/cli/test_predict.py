@@ -95,7 +95,7 @@ def test_a_file_that_is_refused_does_not_stop_the_others_of_its_folder(trained, 
     status, said = run("predict", folder, "bundle=runs/tiny/bundle", f"input={tmp_path}/in", f"output={tmp_path}/out")
     assert status == 2
     assert "Traceback" not in said
-    assert "2 files of" in said
+    assert "for the reasons above: 2" in said
     assert "'d.h5ad', 'a.h5ad'" in said
     assert set(pd.read_parquet(tmp_path / "out/units.parquet")["unit_id"]) == {"b", "c"}
     assert (tmp_path / "out/c.h5ad").exists()

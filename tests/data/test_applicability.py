@@ -93,3 +93,11 @@ def test_too_few_pairs_are_refused_where_enough_features_are_there():
     assert check_coverage([part], FEATURES, 0.5).at["s0", "coverage"] == 0.75
     with pytest.raises(InputError, match=r"at least 50 %, found 0 % of the 1 ligand-receptor pairs.*CXCL12-CXCR4"):
         check_coverage([part], FEATURES, 0.5, pairs)
+
+
+def test_a_sample_of_tumour_alone_has_no_soil_and_says_so():
+    sample = TRAINED[0]
+    alone = replace(sample, cells=sample.cells.assign(is_malignant=True))
+    unknown = replace(sample, cells=sample.cells.drop(columns="is_malignant"))
+    for units, said in (([alone], True), ([alone, sample], False), ([unknown], False)):
+        assert any("every cell is malignant" in text for text in doubts(units, FEATURES, "all")) == said

@@ -80,3 +80,16 @@ def test_values_that_do_not_fit_are_refused_with_those_that_do_or_named(column, 
     x = fitted.transform(new)
     assert (x[0] == x[1]).all()
     assert (x[0] != x[3]).any()
+
+
+@pytest.mark.parametrize("dtype", ["Int64", object])
+def test_truth_in_words_and_gaps_in_whole_numbers_are_read_and_the_infinite_is_strange(dtype):
+    fitted = ClinicalFeatures.fit(pd.DataFrame({"n": [True, False, True]}), ["n"])
+    other = pd.DataFrame({"n": pd.array([1, None], dtype=dtype)}, index=["a", "b"])
+    fitted.check(other)
+    words = pd.DataFrame({"n": ["True", "false ", "inf"]}, index=["a", "b", "c"])
+    assert fitted.transform(words)[0, 0] == fitted.transform(other)[0, 0]
+    assert fitted.transform(words)[1, 0] < fitted.transform(words)[0, 0]
+    with pytest.raises(InputError, match="found 'inf' of 1 patient"):
+        fitted.check(words)
+    assert np.isfinite(fitted.transform(words)).all()

@@ -55,3 +55,11 @@ def test_nothing_in_common_and_nothing_of_the_panel_are_no_error():
     library = Library.fit([sample(0, "AB")])
     assert (library.sizes(sample(1, "CD").x, "CD") == 0).all()
     assert (library.sizes(sample(1).x[:, :0], ()) == 0).all()
+
+
+def test_the_part_of_a_library_that_is_measured_is_that_of_training():
+    library = Library.fit([sample(i) for i in range(4)])
+    assert library.share_of(GENES) == 1
+    assert library.share_of("XYZ") == 0
+    assert library.share_of("AB") + library.share_of("CDEFGH") == pytest.approx(1)
+    assert library.share_of("AB") < 0.2  # the rare ones

@@ -92,3 +92,8 @@ def test_organs_that_are_no_sites_are_refused():
         check_organs(OrganProfiles(TABLE[["liver"]]), sites("liver", "lung"))
     with pytest.raises(ConfigError, match="task 't' of kind 'cox'"):
         check_organs(OrganProfiles(TABLE), Task("t", "t", kind="cox", time="time", event="event"))
+
+
+def test_a_marker_whose_name_has_an_underscore_is_one_gene_where_the_profiles_have_it():
+    whole = OrganProfiles(TABLE.iloc[:1].rename(index={"L1": "L2_L3"}))
+    assert organ_columns(whole, ["liver", "lung"], FEATURES)["ligand"][0][1] == pytest.approx(0.5)

@@ -33,6 +33,13 @@ def test_cells_can_be_read_without_the_rest(tmp_path, name, monkeypatch):
     pd.testing.assert_frame_equal(read_obs(tmp_path / name), expected)
 
 
+def test_cells_of_a_file_of_another_form_are_read_with_the_rest(tmp_path, monkeypatch):
+    slide = make_slide()
+    slide.write_h5ad(tmp_path / "a.h5ad")
+    monkeypatch.setattr("metaniche.io.read._obs_of_h5", lambda path: np.zeros(3, [("index", "i4")]))
+    pd.testing.assert_frame_equal(read_obs(tmp_path / "a.h5ad"), read_sample(tmp_path / "a.h5ad").obs)
+
+
 def test_a_damaged_file_is_refused_when_only_its_cells_are_asked_for(tmp_path):
     (tmp_path / "a.h5ad").write_bytes(b"no HDF5")
     for path in (tmp_path / "a.h5ad", tmp_path / "none.h5ad", tmp_path):

@@ -260,3 +260,15 @@ def test_tensors_that_do_not_fit_are_refused():
     x[0, 0] = torch.inf
     with pytest.raises(GraphError, match="finite"):
         cluster_means_permutations(x, types, n_types, lig, rec)
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.clone, torch.Tensor.to_sparse_csr])
+def test_other_genes_do_not_change_a_pair(form):
+    """Of a type of nearly all cells, whose law ends where the others express least."""
+    x, types, n_types, lig, rec = most_in_one_type(200, 5, standardised, pairs=20)
+    outlier = torch.zeros(200, 1)
+    outlier[3] = -1000.0
+    found, more = (
+        cluster_means_null(form(given), types, n_types, lig, rec) for given in (x, torch.cat((x, outlier), 1))
+    )
+    assert torch.equal(found.p_value, more.p_value)

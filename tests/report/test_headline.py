@@ -119,6 +119,6 @@ def test_of_one_split_with_few_patients_no_figure_stands_first(make_run):
     few = {"table": lambda t: t.assign(n_patients=3), "lead": 0.36}
     said = headline(make_run(splits=[{"train": ["a"], "test": ["b"]}], **few))
     assert said.verdict == "not compared"
-    assert said.result.startswith("Only 3 patients were held out: too few")
+    assert said.result.startswith("Held-out patients: 3, too few")
     assert "AUROC" not in said.result
     assert "AUROC" in headline(make_run(**few)).result  # each was held out in turn

@@ -220,3 +220,11 @@ def test_blocks_of_chains_share_the_shifts_of_their_cells(monkeypatch):
     with mock.patch("metaniche.signaling.shifts.matched", wraps=matched) as searches:
         relay(problem, chains, types, ["one", "two"], shifts=shifts)
     assert searches.call_count == 4 * 2  # shifts and cell types
+
+
+def test_markers_that_share_a_part_of_their_names_are_no_one_ligand():
+    pairs = pd.DataFrame({"ligand": ["HLA_Class_1", "HLA_Class_2"], "receptor": ["CD8", "CD4"]})
+    x = np.ones((5, 4), np.float32)
+    expression = pair_expression(x, ["HLA_Class_1", "HLA_Class_2", "CD8", "CD4"], Resource(pairs, "invented"))
+    chains = relay_chains(expression, pd.DataFrame({"receptor": ["CD8"], "target": ["HLA_Class_2"]}))
+    assert chains[["received_ligand", "sent_ligand"]].to_numpy().tolist() == [["HLA_Class_1", "HLA_Class_2"]]

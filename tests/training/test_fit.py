@@ -16,7 +16,7 @@ from metaniche.data.features import FeatureConfig
 from metaniche.data.organs import OrganProfiles
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.errors import CheckpointError, ConfigError, SplitError
+from metaniche.errors import CheckpointError, ConfigError, InputError, SplitError
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
 from metaniche.signaling import Resource
@@ -201,9 +201,9 @@ def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_pat
     with pytest.raises(ConfigError, match=r"a task of organ sites.*kind 'binary'"):
         fit_bundle(samples, make_targets(BINARY, patients, table), config, patients=patients)
     nobody_knows = [replace(s, cells=s.cells.drop(columns="is_malignant")) for s in samples]
-    with pytest.raises(ConfigError, match=r"nobody says which they are in 12 of 12 samples.*train without organs"):
+    with pytest.raises(InputError, match=r"nobody says which they are in 12 of 12 samples.*train without organs"):
         fit_bundle(nobody_knows, sites, config)
-    with pytest.raises(ConfigError, match="in 1 of 1 samples"):
+    with pytest.raises(InputError, match="in 1 of 1 samples"):
         Predictor(bundle).score(nobody_knows[:1])
     Predictor(fit_bundle(nobody_knows, sites, replace(config, organs=None))).score(nobody_knows[:1])
     _warn_once.cache_clear()

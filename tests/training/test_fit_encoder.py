@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from metaniche.data.features import FeatureConfig
 from metaniche.data.prepare import prepare
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.synthetic import SyntheticConfig, generate
@@ -46,3 +47,8 @@ def test_the_same_seed_gives_the_same_encoder(samples, encoder):
 def test_an_encoder_without_epochs_is_refused(samples):
     with pytest.raises(ConfigError, match="at least 1"):
         fit_encoder(samples, TASK, replace(CONFIG, pretrain=PretrainConfig()))
+
+
+def test_an_encoder_of_principal_components_is_refused_before_it_is_trained(samples):
+    with pytest.raises(ConfigError, match=r"Set data\.features\.n_components=0"):
+        fit_encoder(samples, TASK, replace(CONFIG, features=FeatureConfig(n_components=4)))

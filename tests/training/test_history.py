@@ -46,6 +46,7 @@ def test_members_are_averaged(tmp_path):
         ([0.9, 0.42, 0.5, 1.87], "from 0.42 (epoch 2) to 1.87"),
         ([0.9, 0.42, 0.5], None),
         ([0.9, 0.42], None),
+        ([0.9, 0.001, 0.004], None),  # nearly nothing, both
         ([], None),
     ],
 )

@@ -35,6 +35,11 @@ INSTEAD = {
         "model",
     ): "metaniche-evaluate compares networks: networks=[niche_gin]; +model.width=64 changes their width.",
 }
+# What to do after an interruption.
+AGAIN = {
+    "": "The same command goes on from there.",
+    "predict": "The same command with overwrite=true makes all of it again.",
+}
 FILLED_LATER = ("callbacks",)  # by the run that uses them
 
 
@@ -67,11 +72,12 @@ def verb(name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], Non
                 sys.stderr.write(f"ConfigError: {explain(error, name, sys.argv[1:])}\n")
                 sys.exit(2)
             except KeyboardInterrupt:
-                sys.stderr.write(
-                    f"Stopped. What is written stays: the same command, metaniche-{name}, goes on from it.\n"
-                )
+                sys.stderr.write(f"Stopped. What is written stays. {AGAIN.get(name, AGAIN[''])}\n")
                 sys.exit(130)
-            except BrokenPipeError:  # of `--help | head`; the last flush at exit would meet it again
+            except BrokenPipeError:
+                if not {"--help", "-h", "--cfg", "-c", "--info", "-i"} & set(sys.argv):
+                    raise
+                # Of `--help | head`; the last flush at exit would meet it again.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 sys.exit(1)
 

@@ -89,7 +89,7 @@ def main(config: DictConfig) -> None:
         cv = cross_validate(estimators, cohort, task, made, config.seed, progress, run_dir=run_dir, targets=targets)
     table = write_comparison(run_dir, cv, config.n_boot, config.seed)
     control = None
-    why = why_no_control(targets, config.n_permutations, config.seed) if config.permutation_control else None
+    why = why_no_control(targets, config.seed) if config.permutation_control else None
     if why:
         log.warning("No label-permutation control. %s", why)
     elif config.permutation_control and networks:

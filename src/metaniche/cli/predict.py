@@ -68,8 +68,8 @@ def main(config: DictConfig) -> None:
         write_parquet(pd.concat(units).reset_index(), output / UNITS)
     if refused:
         raise InputError(
-            f"{len(refused)} files of {source} were not scored, for the reasons above: {listed(refused)}. What the others "
-            f"give is in {output}; correct these and score them by themselves."
+            f"Files of {source} that were not scored, for the reasons above: {len(refused)} ({listed(refused)}). "
+            f"What the others give is in {output}; correct these and score them by themselves."
         )
 
 

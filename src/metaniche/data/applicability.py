@@ -22,6 +22,7 @@ PROBE = 2000  # cells of a sample whose values are looked at
 # after z-scoring it is 14 % and more.
 SHIFT_SD, SHIFTED_SHARE = 2.0, 0.1
 CLIPPED_SHARE = 0.05
+LIBRARY_SHARE = 0.2  # of a library: from fewer counts its size is a guess
 
 
 def check_floor(floor: float) -> float:
@@ -90,10 +91,10 @@ def check_edges(sample: PreparedSample, radius_um: float, *, where: object) -> N
 
 
 def check_tumour(samples: Sequence[PreparedSample]) -> None:
-    """Raise ConfigError for samples of which nobody says which cells are malignant: profiles of organs speak to those alone."""
+    """Raise InputError for samples of which nobody says which cells are malignant: profiles of organs speak to those alone."""
     unknown = [s.sample_id for s in samples if not s.knows_malignant]
     if unknown:
-        raise ConfigError(
+        raise InputError(
             f"Expected malignant cells, whose receptors the reference profiles of organs meet, found that nobody says which "
             f"they are in {len(unknown)} of {len(samples)} samples ({listed(unknown, 3)}). Set data.malignant_types or fill "
             f"obs[{keys.MALIGNANT!r}]; or train without organs."
@@ -111,12 +112,19 @@ def doubts(
     if not any(s.is_malignant.any() for s in samples):
         instead = "all cells were pooled instead" if pool == "malignant" else "the risk is of the other cells"
         found.append(f"no malignant cell: {instead}")
+    elif all(s.knows_malignant and s.is_malignant.all() for s in samples):
+        found.append("every cell is malignant: there is no soil around them")
     for sample in samples:
         alone = float((sample.graph.indptr.diff() == 0).float().mean())
         if alone > 0.5:
             found.append(f"sample {sample.sample_id}: {100 * alone:.0f} % of cells have no neighbour")
         found += [f"sample {sample.sample_id}: {text}" for text in _of_values(sample, features)]
         found += [f"sample {sample.sample_id}: {text}" for text in _of_pairs(sample, pairs)]
+        share = 1.0 if features.library is None else features.library.share_of(sample.features)
+        if share < LIBRARY_SHARE:
+            found.append(
+                f"sample {sample.sample_id}: its genes make {100 * share:.2g} % of a library of the training's panel"
+            )
     return found
 
 

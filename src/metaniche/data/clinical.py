@@ -69,7 +69,11 @@ class ClinicalFeatures:
             found = f"{listed(rows.unique())} of {len(rows)} patient(s) ({listed(rows.index, 3)})"
             levels = self.levels.get(column)
             expected = (
-                f"numbers or blanks in {column!r}" if levels is None else f"in {column!r} {listed(levels, 20)} or blank"
+                f"numbers or blanks in {column!r}"
+                if levels is None
+                else f"in {column!r} {listed(levels, 20)} or blank"
+                if levels
+                else f"blanks alone in {column!r}, which was blank in training"
             )
             hint = nearest(str(rows.iloc[0]), levels or ())
             fix = f"{hint}Write it as in training; leave blank what does not fit: it then counts as not known."
@@ -92,7 +96,7 @@ class ClinicalFeatures:
     def _read(self, table: pd.DataFrame) -> pd.DataFrame:
         """The numbers, and the levels as training spelt them; NaN or None for what is blank or strange."""
         table = table.reindex(columns=[*self.mean, *self.levels])
-        read = {c: pd.to_numeric(table[c], errors="coerce") for c in self.mean}
+        read = {c: _numbers(table[c]) for c in self.mean}
         for column, levels in self.levels.items():
             known = {_level(level): level for level in levels}
             read[column] = pd.Series([known.get(_level(v)) for v in table[column]], table.index, dtype=object)
@@ -107,6 +111,13 @@ class ClinicalFeatures:
     def state(self) -> dict:
         """Plain JSON types; `ClinicalFeatures(**state)` is the inverse."""
         return asdict(self)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """float64; NaN for what is no finite number. true and false are 1 and 0, however they are written."""
+    truth = column.map(lambda value: {"true": 1, "false": 0}.get(str(value).strip().casefold(), value))
+    numbers = pd.to_numeric(truth, errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))
 
 
 def _level(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,12 +43,17 @@ class Library:
         if len(names) == len(self.genes) and set(names) == set(self.genes):
             return np.asarray(counts.sum(axis=1)).ravel()
         column = {name: i for i, name in enumerate(names)}
-        there = np.array([gene in column for gene in self.genes], dtype=bool)
         counted = np.zeros(len(names), dtype=np.float32)
         counted[[column[gene] for gene in self.genes if gene in column]] = 1.0
         total = np.asarray(counts @ counted).ravel()
-        known = float(self.share[there].sum())
-        return total if there.all() or known == 0 else total / np.float32(known)
+        known = self.share_of(names)
+        return total if known in (0.0, 1.0) else total / np.float32(known)
+
+    def share_of(self, names: Collection[str]) -> float:
+        """The part of a training library that genes among `names` make; 1 where all of the panel is there."""
+        measured = set(names)
+        there = np.array([gene in measured for gene in self.genes], dtype=bool)
+        return 1.0 if there.all() else float(self.share[there].sum())
 
 
 def _parts(sample: PreparedSample, genes: Sequence[str]) -> np.ndarray:

@@ -30,7 +30,9 @@ class RowsOf:
     transform: Callable[[PreparedSample], np.ndarray]
 
     def __getitem__(self, cells: torch.Tensor | slice) -> torch.Tensor:
-        return torch.from_numpy(self.transform(self.taken.sample if isinstance(cells, slice) else self.taken(cells)))
+        if isinstance(cells, slice):
+            return torch.from_numpy(self.transform(self.taken.sample)[cells])
+        return torch.from_numpy(self.transform(self.taken(cells)))
 
 
 class Taken:

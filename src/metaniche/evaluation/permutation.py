@@ -19,6 +19,7 @@ from metaniche.evaluation.scores import metric_names, score_model
 from metaniche.io.progress import Tell
 from metaniche.metrics.bootstrap import interval, resample_weights
 
+TRIED = 20  # permutations, to see how many labels change
 MOVED = 0.25  # of what would change, were labels shuffled over all units
 
 
@@ -67,7 +68,7 @@ def permutation_control(
     Raises ConfigError where permuting leaves most labels in place, see `why_no_control`.
     """
     targets = cohort.targets(task) if targets is None else targets
-    if why := why_no_control(targets, n_permutations, seed):
+    if why := why_no_control(targets, seed):
         raise ConfigError(f"{why} Set permutation_control=false.")
     metric = metric_names(task)[0]
     values, replicates = [], []
@@ -118,7 +119,7 @@ def _exchanged(rows: Mapping[str, np.ndarray], rng: np.random.Generator) -> dict
     return {name: rows[other] for names in alike.values() for name, other in zip(names, rng.permutation(names))}
 
 
-def why_no_control(targets: Targets, n_permutations: int = 5, seed: int = 0) -> str | None:
+def why_no_control(targets: Targets, seed: int = 0) -> str | None:
     """Why permutations of these labels say nothing, where they leave most in place; None where they do not.
 
     How many labels change is held against how many would, were they shuffled over all units.
@@ -126,14 +127,19 @@ def why_no_control(targets: Targets, n_permutations: int = 5, seed: int = 0) -> 
     columns = target_columns(targets.task)
     before = targets.table[columns].fillna(-1.0)
     rng = np.random.default_rng(seed)
-    drawn = range(n_permutations)
+    drawn = range(TRIED)
     moved = np.mean([_changed(before, permute_labels(targets, seed + i).table[columns].fillna(-1.0)) for i in drawn])
     free = np.mean([_changed(before, before.iloc[rng.permutation(len(before))]) for _ in drawn])
     if free and moved >= MOVED * free:
         return None
+    how = (
+        "Labels of cells are exchanged within patients, most of whom have one class."
+        if targets.task.level == "cell"
+        else "Patients exchange labels with those who have as many units."
+    )
     return (
         f"Labels cannot be permuted enough for a control: {100 * moved:.0f} % of {len(before)} units change theirs, where "
-        f"{100 * free:.0f} % would, were all alike. Patients exchange labels with those who have as many units."
+        f"{100 * free:.0f} % would, were all alike. {how}"
     )
 
 

@@ -50,10 +50,12 @@ def read_obs(path: str | Path, *, max_bytes: int = MAX_BYTES) -> pd.DataFrame:
     """The `obs` of `read_sample`, without the rest of the file where it can be read alone. Raises InputError likewise."""
     path = Path(path)
     _check_file(path, max_bytes)
-    return _read(path, _obs_of_h5) if path.suffix == ".h5ad" else read_sample(path, max_bytes=max_bytes).obs
+    obs = _read(path, _obs_of_h5) if path.suffix == ".h5ad" else None
+    # Files of anndata before 0.7 have it in another form.
+    return obs if isinstance(obs, pd.DataFrame) else read_sample(path, max_bytes=max_bytes).obs
 
 
-def _obs_of_h5(path: Path) -> pd.DataFrame:
+def _obs_of_h5(path: Path) -> object:
     with h5py.File(path) as file:
         return anndata.io.read_elem(file["obs"])
 

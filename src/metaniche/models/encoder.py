@@ -120,8 +120,9 @@ class Encoder:
         if known:
             raise InputError(
                 f"Expected an encoder that has not seen the patients that are held out, found that it was pretrained on "
-                f"{listed(sorted({s.patient_id for s in known}))}. Pretrain on other patients, or within the training "
-                "patients of every fold: pretrain.epochs in place of pretrain.encoder."
+                f"{listed(sorted({s.patient_id for s in known}))} of {cohort!r}. Pretrain on other patients, or within the "
+                "training patients of every fold: pretrain.epochs in place of pretrain.encoder. Where these are other people, "
+                "give the cohort a data.name of its own."
             )
 
     def save(self, folder: Path) -> Path:

@@ -17,7 +17,7 @@ from metaniche.ops.cuda.by_gene import by_gene
 from metaniche.ops.expression import Expression, check_indices, type_counts
 from metaniche.ops.ligrec import pairs_by_gene
 from metaniche.ops.neighbors import CPU, runner
-from metaniche.ops.offsets import without_offsets
+from metaniche.ops.offsets import least_of_genes, without_offsets
 from metaniche.ops.pearson import pearson3_tail
 from metaniche.ops.reference import label_null as reference
 from metaniche.ops.steps import steps_of
@@ -106,7 +106,7 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
     genes, cross = _central_moments(power_G3, cross_P3, x.shape[0], lig, rec)
     mean_TG = sum_TG / np.where(n > 0, n, np.nan)[:, None]
     # How far a score may lie above its mean: with the least expression there is in all other cells.
-    low, beyond = min(0.0, float(x.values.amin()) if x.values.numel() else 0.0), x.shape[0] / np.maximum(n, 1) - 1
+    least_G, others = least_of_genes(x).double().cpu().numpy(), x.shape[0] / np.maximum(n, 1) - 1
     offset_P = (offset_G[lig_P.long()] + offset_G[rec_P.long()]).cpu().numpy()
     fields = [np.empty((n_types, n_types, len(lig))) for _ in range(4)]
     for first in range(0, len(lig), PAIRS_A_BLOCK):
@@ -115,8 +115,9 @@ def cluster_means_null(x_NG: Tensor, type_N: Tensor, n_types: int, lig_P: Tensor
         variance, third = _moments_of_sums(left, right, cross[block], n, x.shape[0])
         score = mean_TG[:, None, lig[block]] + mean_TG[None, :, rec[block]]
         away = score - (left[:, 0] + right[:, 0])
-        most = (left[:, 0] - low) * beyond[:, None, None] + (right[:, 0] - low) * beyond[None, :, None]
-        results = score + offset_P[block], variance, *_tails(away, variance, third, most, x.values.device)
+        room = left[:, 0] - least_G[lig[block]], right[:, 0] - least_G[rec[block]]
+        farthest = room[0] * others[:, None, None] + room[1] * others[None, :, None]
+        results = score + offset_P[block], variance, *_tails(away, variance, third, farthest, x.values.device)
         for field, result in zip(fields, results):
             field[..., block] = result
     score, *others = fields
@@ -327,7 +328,7 @@ def _moments_of_sums(left, right, cross, n, n_cells):
     return np.where(variance <= ROUNDING * terms, 0.0, variance), skew
 
 
-def _tails(away, variance, third, most, device):
+def _tails(away, variance, third, farthest, device):
     """Skewness and p-value; a score that no permutation changes has skewness 0 and p-value 1.
 
     A cluster of more than half of the cells makes the law end above its mean, where the sum over the other cells is least. A
@@ -336,7 +337,7 @@ def _tails(away, variance, third, most, device):
     fixed = variance == 0
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(fixed, 0.0, third / variance**1.5)
-        z, end = away / np.sqrt(variance), most / np.sqrt(variance)
+        z, end = away / np.sqrt(variance), farthest / np.sqrt(variance)
         p = pearson3_tail(z, np.maximum(skewness, -2 / end), device)
         # No other cell expresses anything: as likely as no event of a Poisson number of them.
         p = np.where((skewness < 0) & (z >= end * (1 - 1e-9)), np.maximum(p, np.exp(-(end**2))), p)

@@ -18,8 +18,8 @@ from metaniche.ops.grouped import grouped
 from metaniche.ops.reference import ligrec as reference
 from metaniche.ops.segment import check_graph
 
-# Cells whose signals by pair are in memory at once, without and with a GPU.
-ROWS_A_BLOCK = 4096, 32_768
+# Cells whose signals by pair are in memory at once.
+ROWS_A_BLOCK = {"cpu": 4096, "cuda": 32_768}
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ def _by_group(signal: Signal, group_P: Tensor | None, n_groups: int | None) -> T
 
 
 def _by_pair(signal: Signal, rows: int | None) -> Iterator[tuple[int, Tensor]]:
-    rows = ROWS_A_BLOCK[signal.device.type == "cuda"] if rows is None else rows
+    rows = ROWS_A_BLOCK.get(signal.device.type, 4096) if rows is None else rows
     if rows < 1:
         raise GraphError(f"Expected blocks of at least one row, found {rows}.")
     n_pairs = signal.near_P.numel()

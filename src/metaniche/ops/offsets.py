@@ -35,6 +35,16 @@ def without_offsets(x: Expression, genes: Tensor) -> tuple[Expression, Tensor]:
     return replace(x, values=x.values.detach() - (off if x.ptr is None else off[x.columns.long()])), offset_G
 
 
+def least_of_genes(x: Expression) -> Tensor:
+    """(G,) least value of each gene; what no cell stores is 0."""
+    values = x.values.detach()
+    if x.ptr is None:
+        return values.amin(0)
+    least = values.new_zeros(x.shape[1]).scatter_reduce(0, x.columns.long(), values, "amin", include_self=False)
+    stored = torch.bincount(x.columns.long(), minlength=x.shape[1])
+    return torch.where(stored < x.shape[0], least.clamp(max=0.0), least)
+
+
 def _far(low: Tensor, high: Tensor) -> Tensor:
     return ((low > 0) & (high <= 2 * low)) | ((high < 0) & (low >= 2 * high))
 

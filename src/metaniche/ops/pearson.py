@@ -20,12 +20,12 @@ def pearson3_tail(z: np.ndarray, skewness: np.ndarray, device: torch.device | No
     .. math:: Z = (X - a) / \\sqrt{a}, \\; X \\sim \\Gamma(a), \\; a = 4 / skewness^2,
         \\text{ mirrored for negative skewness}
 
-    Never 0: a statistic was seen, so its probability is at least the smallest normal float64. NaN stays NaN. A GPU as `device`
-    works millions of them out, which its kernels made, in the time of the copies; it agrees with the CPU to 1e-8.
+    Never 0: a statistic was seen, so its probability is at least the smallest normal float64. NaN stays NaN. On a GPU as
+    `device` torch works them out; they agree with the CPU's to 1e-8.
     """
     z, skewness = np.broadcast_arrays(np.asarray(z, np.float64), np.asarray(skewness, np.float64))
     if device is not None and device.type != "cpu":
-        return tail_on(device, z, skewness)
+        return _tail_by_torch(device, z, skewness)
     parts = -(-z.size // VALUES_A_THREAD)
     if parts <= 1:
         return _tail(z, skewness)
@@ -49,7 +49,7 @@ def _tail(z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     return np.clip(p, SMALLEST, 1.0)
 
 
-def tail_on(device: torch.device, z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
+def _tail_by_torch(device: torch.device, z: np.ndarray, skewness: np.ndarray) -> np.ndarray:
     """`pearson3_tail` by torch's functions on any device."""
     z, skewness = (torch.tensor(x, device=device) for x in (z, skewness))
     shape = 4 / skewness**2

@@ -52,7 +52,7 @@ def check_rows(indptr: Tensor, n_entries: int) -> None:
         )
 
 
-def check_graph(indptr: Tensor, indices: Tensor, n_cells: int, on_device: bool = False) -> None:
+def check_graph(indptr: Tensor, indices: Tensor, n_cells: int, *, on_device: bool = False) -> None:
     """Raise GraphError unless `indptr` and `indices` are the CSR of a graph on `n_cells` cells.
 
     The values are looked at on the CPU only, as in `check_rows`; those of `indices` also elsewhere with `on_device`.
@@ -64,7 +64,7 @@ def check_graph(indptr: Tensor, indices: Tensor, n_cells: int, on_device: bool =
         )
     check_rows(indptr, indices.numel())
     if indices.numel() and (on_device or indices.device.type == "cpu"):
-        low, high = (int(bound) for bound in torch.aminmax(indices))
+        low, high = torch.stack(torch.aminmax(indices)).tolist()
         if low < 0 or high >= n_cells:
             raise GraphError(f"Expected senders in [0, {n_cells}), found {low}..{high}.")
 

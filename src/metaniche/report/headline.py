@@ -72,7 +72,7 @@ def headline(run: Run) -> Headline | None:
         return None
     n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
     if _one_split(run) and not is_blank(n) and int(n) < FEWEST:
-        result = f"Only {int(n)} patients were held out: too few to say how well {run.model} does on others."
+        result = f"Held-out patients: {int(n)}, too few to say how well {run.model} does on others."
         words = "metaniche-evaluate holds every patient out in turn; the figures below are there to be complete."
         return Headline("not compared", result, words, tuple(_cautions(run, row, metric)))
     name = _NAMES.get(row["kind"], "The model")

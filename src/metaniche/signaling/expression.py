@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ class PairExpression:
         float32, torch.sparse_csr; a column per ligand or receptor, complexes included.
     lig_P, rec_P
         (P,) int32 columns of each pair.
+    genes
+        Of each ligand and receptor, the genes it is made of in this panel.
     """
 
     pairs: pd.DataFrame
@@ -38,6 +40,7 @@ class PairExpression:
     receptor_NR: Tensor
     lig_P: Tensor
     rec_P: Tensor
+    genes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n_pairs(self) -> int:
@@ -110,13 +113,14 @@ def pair_expression(
     pairs = resource.overlap(features).measured
     column = {name: i for i, name in enumerate(features)}
     values = to_torch(x, device)
-    sides = []
+    sides, made_of = [], {}
     for side in ("ligand", "receptor"):
         codes, names = pd.factorize(pairs[side])
-        genes = [[column[gene] for gene in subunits(name, column)] for name in names]
+        made_of |= {name: subunits(name, column) for name in names}
+        genes = [[column[gene] for gene in made_of[name]] for name in names]
         pointer = torch.tensor(np.cumsum([0, *map(len, genes)]), dtype=torch.int64)
         flat = torch.tensor([g for of_one in genes for g in of_one], dtype=torch.int32)
         whole = complex_expression(values, pointer.to(device), flat.to(device), complexes)
         sides.append((whole, torch.from_numpy(codes).to(device, torch.int32)))
     (ligand, lig), (receptor, rec) = sides
-    return PairExpression(pairs, ligand, receptor, lig, rec)
+    return PairExpression(pairs, ligand, receptor, lig, rec, made_of)

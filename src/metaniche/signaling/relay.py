@@ -22,7 +22,6 @@ from metaniche.signaling.by_type import Groups, type_codes
 from metaniche.signaling.csr import take_rows
 from metaniche.signaling.expression import PairExpression
 from metaniche.signaling.nulls import SignalNull, judged, judged_by_draws, tell_draws
-from metaniche.signaling.resources import subunits
 from metaniche.signaling.scoring import by_signaling_type, inside
 from metaniche.signaling.shifts import KeptShifts
 from metaniche.signaling.signal_config import SignalConfig
@@ -56,16 +55,16 @@ def relay_chains(expression: PairExpression, targets: pd.DataFrame) -> pd.DataFr
     pairs = expression.pairs.reset_index(drop=True)
     sends: dict[str, list[int]] = {}
     for position, ligand in enumerate(pairs["ligand"]):
-        for gene in {ligand, *subunits(ligand)}:
+        for gene in {ligand, *expression.genes[ligand]}:
             sends.setdefault(gene, []).append(position)
     chains = sorted(
         {
             (first, second)
             for first, receptor in enumerate(pairs["receptor"])
-            for name in {receptor, *subunits(receptor)}
+            for name in {receptor, *expression.genes[receptor]}
             for gene in induced.get(name, ())
             for second in sends.get(gene, ())
-            if not set(subunits(pairs["ligand"][first])) & set(subunits(pairs["ligand"][second]))
+            if not set(expression.genes[pairs["ligand"][first]]) & set(expression.genes[pairs["ligand"][second]])
         }
     )
     if not chains:

@@ -120,7 +120,7 @@ class KeptShifts:
     def __init__(self, pos_um: Tensor, type_N: Tensor, n_shifts: int, once: bool, seed: int) -> None:
         places = pos_um.double().numpy(force=True), type_N.numpy(force=True)
         self._from = partial(shifts_of_cells, *places, n_shifts, once, seed)
-        self._n_kept = min(n_shifts, KEPT_BYTES // (4 * max(len(places[0]), 1)))
+        self._n_shifts, self._n_kept = n_shifts, min(n_shifts, KEPT_BYTES // (4 * max(len(places[0]), 1)))
         self._kept: list[np.ndarray] = []
         self._drawn = self._from()
 
@@ -130,7 +130,8 @@ class KeptShifts:
             if number == len(self._kept):
                 self._kept.append(next(self._drawn).astype(np.int32))
             yield self._kept[number]
-        yield from self._from(self._n_kept)
+        if self._n_kept < self._n_shifts:
+            yield from self._from(self._n_kept)
 
 
 def shifts_of_cells(

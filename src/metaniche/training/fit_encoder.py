@@ -37,6 +37,11 @@ def fit_encoder(
     if not config.pretrain.epochs:
         raise ConfigError("Expected pretrain.epochs of at least 1 to pretrain an encoder, found 0.")
     features = Features.fit(samples, config.features, seed)
+    if features.basis is not None:
+        raise ConfigError(
+            "Expected features that other tissue has too, found principal components, which are of this fit alone: no other "
+            "run could start from the encoder. Set data.features.n_components=0."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[config.architecture](n_features=len(features.names), n_outputs=1, **config.parameters)

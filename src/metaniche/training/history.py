@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from metaniche.io.run_files import HISTORY
 from metaniche.io.write import write_csv
 
-OVERFITTED = 1.25  # times the lowest loss of held-out patients
+OVERFITTED, LEAST_RISE = 1.25, 0.05  # times the lowest loss of held-out patients, and above it
 
 
 class EpochHistory(Callback):
@@ -65,7 +65,7 @@ def overfitted(history: pd.DataFrame) -> str | None:
     It chooses nothing: weights are those of the last epoch, else the held-out patients would no longer be held out.
     """
     loss = history.get("val_loss", pd.Series(dtype=float)).dropna()
-    if loss.empty or loss.iloc[-1] <= OVERFITTED * loss.min():
+    if loss.empty or loss.iloc[-1] <= max(OVERFITTED * loss.min(), loss.min() + LEAST_RISE):
         return None
     best = int(history.loc[loss.idxmin(), "epoch"]) + 1
     return (

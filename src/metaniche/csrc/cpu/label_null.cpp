@@ -82,13 +82,14 @@ void ranges(const Expression<float>& x, double* largest, unsigned char* whole, i
                 count[gene] += value != 0.0f;
             });
         }
-        // Maxima and whole numbers: any order gives the same.
+        // Maxima, whole numbers and counts: any order gives the same.
 #pragma omp critical
-        for (i64 g = 0; g < (guarded.failed() ? 0 : x.width); ++g) {
-            largest[g] = std::max(largest[g], top[g]);
-            whole[g] &= is_whole[g];
-            counts[g] += count[g];
-        }
+        if (!guarded.failed())
+            for (i64 g = 0; g < x.width; ++g) {
+                largest[g] = std::max(largest[g], top[g]);
+                whole[g] &= is_whole[g];
+                counts[g] += count[g];
+            }
     }
     guarded.rethrow();
 }

@@ -75,11 +75,12 @@ __device__ __forceinline__ void swap(T& a, T& b) {
 }
 
 // Sorts the n entries of one row by a bitonic network for any length, in which the entries beyond the end would be larger
-// than all others and stay where they are. order(a, b) swaps entries a < b where b is the smaller. `most`: of the warp's rows.
-template <class Order>
-__device__ __forceinline__ void sort_row(i32 n, i32 most, const Team& team, Order&& ordered) {
+// than all others and stay where they are. swap_if_less(a, b) swaps entries a < b where b is the smaller. `most`: of the
+// warp's rows.
+template <class Swap>
+__device__ __forceinline__ void sort_row(i32 n, i32 most, const Team& team, Swap&& swap_if_less) {
     const auto order = [&](i32 a, i32 b) {
-        if (b < n) ordered(a, b);
+        if (b < n) swap_if_less(a, b);
     };
     // The lower entry of the t-th pair of entries that lie `apart` (a power of two).
     const auto lower = [](i32 t, i32 apart) { return 2 * t - (t & (apart - 1)); };
@@ -144,6 +145,7 @@ radius_fill(const float* __restrict__ axes, const i32* __restrict__ ids, const i
     const Ring ring{outer, inner, outer_surely, outer_maybe, inner_surely, inner_maybe};
     const i64 first = indptr[ids[i]];
     const i32 most = team.most(indptr[ids[i] + 1] - first);
+    static_assert(THREADS / LANES * STAGED * sizeof(u64) <= 8192, "more shared memory than ops/cuda/neighbors.py says");
     __shared__ u64 staged[THREADS / LANES * STAGED];  // the neighbour's number above its place in the cell list
     u64* const entry = staged + threadIdx.x / LANES * STAGED;
     const bool stages = most <= STAGED;
