@@ -93,7 +93,9 @@ def test_whom_an_encoder_has_seen_it_does_not_meet_again_under_any_name(encoder,
     knows.check_unseen(samples[2:], "here")
     knows.check_unseen([replace(samples[2], patient_id="p0")], "elsewhere")  # another's first patient
     for again in (samples[1], replace(samples[2], patient_id="p1"), replace(samples[1], patient_id="q", sample_id="t")):
-        with pytest.raises(InputError, match=r"pretrained on '(p1|q)' of '.*'\. Pretrain on other patients.*pretrain\.epochs"):
+        with pytest.raises(
+            InputError, match=r"pretrained on '(p1|q)' of '.*'\. Pretrain on other patients.*pretrain\.epochs"
+        ):
             knows.check_unseen([again, samples[3]], "here")
     _warn_once.cache_clear()
     encoder.check_unseen(samples, "here")

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 
 from metaniche.data.gene_sets import measured_sets
 from metaniche.data.library import Library
-from metaniche.data.sample import PreparedSample, types_in
+from metaniche.data.sample import PreparedSample, shared_features, types_in
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import log_normalised
 from metaniche.io.wording import listed
@@ -236,8 +236,7 @@ def _training_matrix(
     samples: Sequence[PreparedSample], library: Library | None, seed: int
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Features measured in every sample, and (n, G) normalised values of an equal number of cells per patient."""
-    shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
-    genes = tuple(g for g in samples[0].features if g in shared)
+    genes = shared_features(samples)
     if not genes:
         raise InputError(
             f"Expected features measured in all {len(samples)} training samples, found none in common. "

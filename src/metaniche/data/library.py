@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from metaniche.data.sample import PreparedSample
+from metaniche.data.sample import PreparedSample, shared_features
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class Library:
     @classmethod
     def fit(cls, samples: Sequence[PreparedSample]) -> Library:
         """Of samples of counts; `genes` is empty where they measure none in common."""
-        shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
-        genes = tuple(g for g in samples[0].features if g in shared)
+        genes = shared_features(samples)
         parts = pd.DataFrame([_parts(s, genes) for s in samples], index=[s.patient_id for s in samples])
         return cls(genes, parts.groupby(level=0).mean().mean().to_numpy(np.float32))
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from metaniche.data.library import Library
-from metaniche.data.sample import PreparedSample
+from metaniche.data.sample import PreparedSample, shared_features
 from metaniche.errors import ConfigError, InputError
 from metaniche.io.matrices import library_normalised
 from metaniche.signaling import Resource, subunits
@@ -60,8 +60,7 @@ class PairFeatures:
 
         Raises InputError where no pair is left, as `Resource.overlap` does where none is measured.
         """
-        panel = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
-        table = resource.overlap(panel).measured[NAMES].astype(object).reset_index(drop=True)
+        table = resource.overlap(shared_features(samples)).measured[NAMES].astype(object).reset_index(drop=True)
         table["signaling_type"] = table["signaling_type"].fillna(UNKNOWN)
         table = table.where(table.notna(), None)
         edges = np.mean([[s.graph.select("contact").n_edges, s.graph.n_edges] for s in samples], axis=0)

@@ -80,3 +80,9 @@ def types_in(samples: Sequence[PreparedSample]) -> tuple[str, ...]:
     """The cell types that occur in these samples, sorted."""
     named = [s.cell_types.remove_unused_categories() for s in samples if s.cell_types is not None]
     return tuple(sorted({str(name) for column in named for name in column.categories}))
+
+
+def shared_features(samples: Sequence[PreparedSample]) -> tuple[str, ...]:
+    """The features that all of these samples measure, in the order of the first."""
+    shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
+    return tuple(name for name in samples[0].features if name in shared)

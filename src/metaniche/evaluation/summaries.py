@@ -14,7 +14,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.data.sample import PreparedSample, types_in
+from metaniche.data.sample import PreparedSample, shared_features, types_in
 from metaniche.errors import InputError
 from metaniche.graph import CellGraph
 
@@ -99,8 +99,7 @@ class Pseudobulk:
             self.genes = self.features.names
             return self
         self.features = None
-        shared = set(samples[0].features).intersection(*(s.features for s in samples[1:]))
-        self.genes = tuple(sorted(shared))
+        self.genes = tuple(sorted(shared_features(samples)))
         if not self.genes:
             raise InputError(
                 "Expected features measured in every training sample, found none in common. Check gene ids."
