@@ -256,10 +256,10 @@ def table_of_cohort(
     cohort: PreparedCohort, analysis: Analysis, run_dir: Path, progress: Tell | None = None
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """An analysis of every sample of a cohort, one at a time: the table with sample_id and patient_id in front, and the
-    samples that were left out with the reason (see `attempt`), and those that have no row in the table.
+    samples that were left out (see `attempt`) or have no row in the table, with the reason, which is also said.
 
     Each sample's table is kept below `run_dir/samples` and is not made again from the same cohort with the same settings.
-    They are said, too. Raises InputError where no sample could be used.
+    Raises InputError where no sample could be used.
     """
     content = json.dumps(
         [LAYOUT, cohort.folder.name, analysis.name, analysis.made_with, analysis.types], default=str, sort_keys=True

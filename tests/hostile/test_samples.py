@@ -188,7 +188,7 @@ CASES = {
     "negative count, sparse": (spoil(stored("data", 5, -3)), ["X to hold counts", "-3.0"]),
     "log-normalised values as counts": (
         spoil(replace("X", lambda s: s.X.log1p())),
-        ["whole numbers", "fractions (first: 0.69", "feature_kind: intensity"],
+        ["whole numbers", "fractions (first: 0.69", "feature_kind=intensity"],
     ),
     "NaN in X": (spoil(dense((0, 0), np.nan)), ["X to be finite", "nan", "Not measured is not zero"]),
     "infinity in sparse X": (spoil(stored("data", 0, np.inf)), ["X to be finite", "inf"]),
