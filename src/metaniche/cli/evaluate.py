@@ -123,9 +123,9 @@ def network_of(config: DictConfig, name: str, cohort: PreparedCohort) -> Network
 
 def check_encoder(networks: list[NetworkEstimator], cohort: PreparedCohort, targets: Targets) -> None:
     """Raise InputError, before anything is fitted, for an encoder that has seen whom the folds hold out."""
-    for network in networks[:1]:
-        if network.config.pretrain.encoder is not None:
-            network.config.pretrain.encoder.check_unseen(cohort.of(targets.patients), cohort.name)
+    encoder = networks[0].config.pretrain.encoder if networks else None  # all start from the same
+    if encoder is not None:
+        encoder.check_unseen(cohort.of(targets.patients), cohort.name)
 
 
 def _digest(config: DictConfig, network: NetworkEstimator, cohort: PreparedCohort) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,21 +40,21 @@ def check_coverage(
     """
     rows = {}
     for sample in samples:
-        rows[sample.sample_id] = {"coverage": features.coverage(sample)}
-        _check_share(sample, rows[sample.sample_id]["coverage"], floor, partial(_not_covered, sample, features))
+        rows[sample.sample_id] = row = {"coverage": features.coverage(sample)}
+        if row["coverage"] < floor:
+            raise _refused(sample, row["coverage"], floor, *_not_covered(sample, features))
         if pairs is not None:
-            rows[sample.sample_id]["pair_coverage"] = share = pairs.coverage(sample)
-            _check_share(sample, share, floor, partial(_not_heard, sample, pairs))
+            row["pair_coverage"] = pairs.coverage(sample)
+            if row["pair_coverage"] < floor:
+                raise _refused(sample, row["pair_coverage"], floor, *_not_heard(sample, pairs))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _check_share(sample: PreparedSample, share: float, floor: float, why: Callable[[], tuple[str, str]]) -> None:
-    if share < floor:
-        missing, remedy = why()
-        raise InputError(
-            f"Sample {sample.sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % "
-            f"{missing}. {remedy}; a lower coverage_floor accepts it at your own risk."
-        )
+def _refused(sample: PreparedSample, share: float, floor: float, missing: str, remedy: str) -> InputError:
+    return InputError(
+        f"Sample {sample.sample_id!r}: expected coverage of at least {100 * floor:.0f} %, found {100 * share:.0f} % "
+        f"{missing}. {remedy}; a lower coverage_floor accepts it at your own risk."
+    )
 
 
 def check_aliases(aliases: dict[str, str], features: Features, config: CohortConfig) -> None:
@@ -143,23 +142,22 @@ def _not_covered(sample: PreparedSample, features: Features) -> tuple[str, str]:
 
 def _not_heard(sample: PreparedSample, pairs: PairFeatures) -> tuple[str, str]:
     """Which pairs the sample lacks, and what to do."""
-    what = f"of the {pairs.n_pairs} ligand-receptor pairs that it hears; not measured: {_unmeasured(sample, pairs)}"
+    what = f"of the {pairs.n_pairs} ligand-receptor pairs that it hears; not measured: {_named(pairs, ~pairs.measured(sample))}"
     return what, "Check gene ids and species, or use a bundle trained on this panel"
 
 
-def _unmeasured(sample: PreparedSample, pairs: PairFeatures) -> str:
-    missing = pairs.pairs[~pairs.measured(sample)]
-    return listed([f"{row.ligand}-{row.receptor}" for row in missing.itertuples()], 5)
+def _named(pairs: PairFeatures, which: np.ndarray) -> str:
+    return listed([f"{row.ligand}-{row.receptor}" for row in pairs.pairs[which].itertuples()], 5)
 
 
 def _of_pairs(sample: PreparedSample, pairs: PairFeatures | None) -> list[str]:
     """A pair that is not measured is heard as silence, which a feature at its training mean is not: each is worth a word."""
-    if pairs is None or pairs.measured(sample).all():
+    missing = np.zeros(0, bool) if pairs is None else ~pairs.measured(sample)
+    if not missing.any():
         return []
-    missing = int((~pairs.measured(sample)).sum())
     return [
-        f"{missing} of {pairs.n_pairs} ligand-receptor pairs are not measured and count as silent "
-        f"({_unmeasured(sample, pairs)})"
+        f"{missing.sum()} of {pairs.n_pairs} ligand-receptor pairs are not measured and count as silent "
+        f"({_named(pairs, missing)})"
     ]
 
 

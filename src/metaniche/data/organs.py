@@ -94,7 +94,8 @@ def organ_columns(profiles: OrganProfiles, sites: Sequence[str], pairs: PairFeat
     if absent := [site for site in sites if site not in organs]:
         log.warning("No reference profile of %s: no organ speaks there.", listed(absent))
     ligands = pairs.pairs["ligand"]
-    unknown = [name for name in ligands.unique() if not set(subunits(name, organs.index)) <= set(organs.index)]
+    genes = {name: subunits(name, organs.index) for name in ligands.unique()}
+    unknown = [name for name, of_one in genes.items() if not set(of_one) <= set(organs.index)]
     if len(unknown) == ligands.nunique():
         raise ConfigError(
             f"Expected reference profiles (organs) of the ligands that are heard, found none of {len(unknown)} "
@@ -102,9 +103,7 @@ def organ_columns(profiles: OrganProfiles, sites: Sequence[str], pairs: PairFeat
         )
     if unknown:
         log.warning("Reference profiles lack %d of %d ligands: %s", len(unknown), ligands.nunique(), listed(unknown, 8))
-    level = {
-        name: organs.reindex(subunits(name, organs.index)).fillna(0.0).min().to_numpy() for name in ligands.unique()
-    }
+    level = {name: organs.reindex(of_one).fillna(0.0).min().to_numpy() for name, of_one in genes.items()}
     table = pd.DataFrame([level[name] for name in ligands], columns=organs.columns).to_numpy()
     half = np.array([row[row > 0].mean() if (row > 0).any() else 1.0 for row in table])
     saturated = pd.DataFrame(table / (table + half[:, None]), columns=organs.columns)

@@ -55,9 +55,10 @@ class PairFeatures:
     library: Library | None = None
 
     @classmethod
-    def fit(cls, samples: Sequence[PreparedSample], resource: Resource) -> PairFeatures:
+    def fit(cls, samples: Sequence[PreparedSample], resource: Resource, library: Library | None = None) -> PairFeatures:
         """The pairs that all samples measure and whose two sides are expressed in some of their cells.
 
+        `library` of these samples of counts, where their Features have fitted it already; None: it is fitted here.
         Raises InputError where no pair is left, as `Resource.overlap` does where none is measured.
         """
         table = resource.overlap(shared_features(samples)).measured[NAMES].astype(object).reset_index(drop=True)
@@ -65,7 +66,8 @@ class PairFeatures:
         table = table.where(table.notna(), None)
         edges = np.mean([[s.graph.select("contact").n_edges, s.graph.n_edges] for s in samples], axis=0)
         degree = tuple(float(n / np.mean([s.n_cells for s in samples])) for n in edges)
-        library = Library.fit(samples) if samples[0].feature_kind == "counts" else None
+        if library is None and samples[0].feature_kind == "counts":
+            library = Library.fit(samples)
         made = cls(table, *np.ones((2, 0), np.float32), degree, resource.provenance(), library)
         half = made._over_patients(samples, _mean_above_zero)
         silent = {name for _, name in half.index[half.isna()]}

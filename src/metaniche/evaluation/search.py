@@ -33,7 +33,6 @@ from metaniche.evaluation.fold_store import code_digest, data_digests
 from metaniche.evaluation.heartbeat import BEAT_S, beating, counts, retry_killed
 from metaniche.evaluation.network import NetworkEstimator
 from metaniche.evaluation.scores import metric_names, score_model
-from metaniche.io.digest import table_digest
 from metaniche.io.progress import Tell
 from metaniche.io.wording import listed, nearest
 
@@ -242,7 +241,7 @@ class Search:
             self.made_with,
             str(self.config.n_inner_folds),
             str(self.seed),
-            table_digest(train.table.sort_index()),
+            train.digest,
             code_digest(Path(__file__).parents[1]),
             *data_digests(self.cohort, self.targets.task),
         ]

@@ -70,7 +70,7 @@ def headline(run: Run) -> Headline | None:
     metric, row = primary_metric(run), run.row(run.model)
     if metric is None or row is None or is_blank(row[metric.column]):
         return None
-    n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
+    n = _n_patients(run, row)
     if _one_split(run) and not is_blank(n) and int(n) < FEWEST:
         result = f"Held-out patients: {int(n)}, too few to say how well {run.model} does on others."
         words = "metaniche-evaluate holds every patient out in turn; the figures below are there to be complete."
@@ -98,6 +98,10 @@ def headline(run: Run) -> Headline | None:
         for how in dict.fromkeys(standing.values())
     ]
     return Headline(verdict, result, " ".join(words), tuple(_cautions(run, row, metric)))
+
+
+def _n_patients(run: Run, row: pd.Series) -> object:
+    return row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
 
 
 def _one_split(run: Run) -> bool:
@@ -160,7 +164,7 @@ def _cautions(run: Run, row: pd.Series, metric: Metric) -> list[str]:
             "unbalanced, or the draw was unlucky; repeat it with more permutations (n_permutations) before you rely on the "
             "figures above."
         )
-    n = row["n_patients"] if not is_blank(row.get("n_patients")) else run.info.get("n_patients")
+    n = _n_patients(run, row)
     if not is_blank(n) and int(n) < SMALL_COHORT:
         cautions.append(f"{int(n)} patients are few: expect another cohort to give another figure.")
     if run.info.get("folds") or run.splits:

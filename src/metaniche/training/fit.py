@@ -22,6 +22,7 @@ from metaniche.data.batch import Bag
 from metaniche.data.clinical import ClinicalFeatures
 from metaniche.data.cohort import CohortConfig
 from metaniche.data.features import FeatureConfig, Features
+from metaniche.data.library import Library
 from metaniche.data.organs import OrganProfiles, check_organs, organ_columns
 from metaniche.data.outcome import bin_edges, n_outputs
 from metaniche.data.pairs import PairFeatures
@@ -149,7 +150,7 @@ def fit_bundle(
     train, held_out = ([s for s in samples if s.patient_id in side] for side in sides)
     features = Features.fit(train, config.features, seed)
     clinical = _fit_clinical(config, targets, patients)
-    pairs = fit_pairs(config, train)
+    pairs = fit_pairs(config, train, features.library)
     bags, val_bags = (
         make_bags(side, features, task, targets=labels, clinical=clinical, pairs=pairs, pool=config.pool)
         for side, labels in ((train, targets), (held_out, val_targets))
@@ -258,12 +259,14 @@ def _say_once(text: str) -> None:
     log.info(text)
 
 
-def fit_pairs(config: FitConfig, train: Sequence[PreparedSample]) -> PairFeatures | None:
+def fit_pairs(
+    config: FitConfig, train: Sequence[PreparedSample], library: Library | None = None
+) -> PairFeatures | None:
     """The pairs that a network hears, and a word on them; none where it reads none, or where none is measured."""
     if config.resource is None or not ARCHITECTURES[config.architecture].reads_pairs:
         return None
     try:
-        pairs = PairFeatures.fit(train, config.resource)
+        pairs = PairFeatures.fit(train, config.resource, library)
     except InputError as error:
         log.warning("No ligand-receptor pair is heard; the network listens by contact and distance instead. %s", error)
         return None

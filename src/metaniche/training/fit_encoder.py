@@ -45,7 +45,7 @@ def fit_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[config.architecture](n_features=len(features.names), n_outputs=1, **config.parameters)
-    pairs = fit_pairs(config, samples) if config.pretrain.signals else None
+    pairs = fit_pairs(config, samples, features.library) if config.pretrain.signals else None
     bags = make_bags(samples, features, task, pairs=pairs)
     data = TumourDataModule(
         bags, [], train_patients=[s.patient_id for s in samples], val_patients=[],
