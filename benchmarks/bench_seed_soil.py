@@ -92,8 +92,9 @@ def windows_and_prediction(given: dict) -> object:
 
     made = network()
     optimizer = torch.optim.AdamW(made.parameters())
-    for drawn in (WindowBatches([given["bag"]], SamplingConfig(windows=4, window_cells=1000), 0)[k] for k in range(8)):
-        out = made(*drawn.tissue)
+    batches = WindowBatches([given["bag"]], SamplingConfig(windows=4, window_cells=1000), 0, hops=made.hops)
+    for number in range(8):
+        out = made(*batches[number].tissue)
         (torch.nn.functional.softplus(-out.bag_logits).mean() + out.penalty).backward()
         optimizer.step()
         optimizer.zero_grad()

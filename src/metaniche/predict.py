@@ -225,7 +225,7 @@ class Predictor:
                 fix=f"{nearest(config.cell_type_key, adata.obs.columns)}Rename or add the column.",
             )
         samples = prepare_anndata(adata, config, self.graph, um_per_unit=um_per_unit, where=where, remedy=UNIT_REMEDY)
-        for sample in samples if self.members[0].reads_graph else ():
+        for sample in samples if self.members[0].hops else ():
             check_edges(sample, self.graph.radius_um, where=where)
         for sample in samples if config.malignant_types else ():
             if not sample.is_malignant.any():

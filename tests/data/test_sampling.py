@@ -4,7 +4,7 @@ import torch
 from tissue import make_sample
 
 from metaniche.data import sampling
-from metaniche.data.batch import Bag, Piece
+from metaniche.data.batch import Bag, Piece, collate
 from metaniche.data.sampling import EpochSampler, SamplingConfig, WholeBags, WindowBatches, Windows
 from metaniche.errors import ConfigError
 
@@ -64,9 +64,73 @@ def test_every_patient_gives_the_same_number_of_cells_whatever_its_size():
     assert batch.bag_ptr.diff().tolist() == [40, 40, 40, 40]
 
 
+def test_samples_count_by_the_cells_that_are_pooled():
+    small, large = (make_bags(1, n_cells=n)[0].pieces[0] for n in (30, 90))
+    silent = small._replace(candidates=torch.zeros(30, dtype=torch.bool))
+    windows = Windows(Bag(0, [silent, small, large], np.zeros(1), np.zeros(0)), hops=0)
+    drawn = [windows.draw(10, np.random.default_rng(seed)).graph.pos_um[0].tolist() for seed in range(400)]
+    at = [sum(place in piece.graph.pos_um.tolist() for place in drawn) for piece in (silent, small, large)]
+    assert at[0] == at[1]  # the same places: only those of the second were drawn
+    assert 0.19 < at[1] / 400 < 0.31
+
+
+def random_piece(n=200, seed=0, pooled=0.5):
+    torch.manual_seed(seed)
+    graph = make_sample("s", "p", n_cells=n, seed=seed).graph
+    candidates = torch.rand(n) < pooled
+    return Piece(torch.randn(n, 4), graph, candidates, torch.full((n,), torch.nan), torch.rand(n, 6), ~candidates)
+
+
+def drawn(piece, hops, n_cells=30, seed=0):
+    bag = Bag(0, [piece], np.zeros(1), np.zeros(0))
+    return Windows(bag, hops).draw(n_cells, np.random.default_rng(seed)), bag
+
+
+def places(found, whole):
+    """Where the cells of a window stand in the whole piece."""
+    return torch.cdist(found.graph.pos_um, whole.graph.pos_um).argmin(1)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_cells_of_a_window_hear_all_whom_they_hear_in_the_whole(hops):
+    piece = random_piece()
+    found, _ = drawn(piece, hops)
+    found.graph.validate()
+    assert int(found.inside.sum()) == 30 < found.graph.n_cells < 200
+    at = places(found, piece)
+    degrees, whole = found.graph.indptr.diff(), piece.graph.indptr.diff()[at]
+    assert torch.equal(degrees[found.inside], whole[found.inside])
+    halo = degrees[~found.inside]
+    assert (halo == 0).all() if hops == 1 else 0 < halo.sum() < whole[~found.inside].sum()
+    assert found.candidates.any()
+    assert not (found.candidates & ~found.inside).any()
+    assert torch.equal(found.x, piece.x[at])
+    assert torch.equal(found.signals, piece.signals[at])
+
+
+def test_without_messages_there_is_no_halo():
+    found, _ = drawn(random_piece(), hops=0)
+    assert found.inside is None
+    assert found.graph.n_cells == 30
+
+
+def test_a_halo_is_not_pooled_where_nobody_is_a_candidate_and_has_no_label():
+    piece = random_piece(pooled=0.0)
+    found, bag = drawn(piece, hops=1)
+    assert torch.equal(found.candidates, found.inside)
+    piece.labels[:] = 1.0
+    found, _ = drawn(piece, hops=1)
+    assert torch.equal(torch.isfinite(found.labels), found.inside)
+    batch = collate([bag, Bag(1, [found], np.zeros(1), np.zeros(0))])
+    assert batch.inside[:200].all()
+    assert torch.equal(batch.inside[200:], found.inside)
+    assert collate([bag]).inside is None
+
+
 def test_a_window_holds_the_nearest_cells_of_its_centre():
-    piece = make_bags(1, n_cells=200)[0].pieces[0]
-    graph = Windows(piece).cut(30, np.random.default_rng(0)).graph
+    bag = make_bags(1, n_cells=200)[0]
+    piece = bag.pieces[0]
+    graph = Windows(bag, hops=0).draw(30, np.random.default_rng(0)).graph
     graph.validate()
     everywhere, window = piece.graph.pos_um, graph.pos_um
     gaps = torch.cdist(window, window).max(1).values
@@ -89,10 +153,10 @@ def test_a_large_piece_is_searched_by_a_tree_and_gives_the_same_windows(monkeypa
 
 
 def test_a_window_is_centred_on_a_labelled_cell_where_cells_have_labels():
-    piece = make_bags(1, n_cells=200)[0].pieces[0]
-    piece.labels[17] = 1.0
+    bag = make_bags(1, n_cells=200)[0]
+    bag.pieces[0].labels[17] = 1.0
     for seed in range(5):
-        window = Windows(piece).cut(10, np.random.default_rng(seed))
+        window = Windows(bag, hops=0).draw(10, np.random.default_rng(seed))
         assert torch.isfinite(window.labels).sum() == 1
 
 

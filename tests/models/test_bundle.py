@@ -97,7 +97,7 @@ WORDS = {"task": "colour", "features": "config", "clinical": "medians", "graph":
         ("flipped bit", "sha256"),
         ("no json", "no JSON"),
         ("unknown architecture", "'AttentionMIL'.*found 'os.system'"),
-        ("format", "expected format 3, found 99"),
+        ("format", "expected format 4, found 99"),
         ("earlier format", "found 1.*train it again"),
         ("edited graph", "model.json does not match its own sha256"),
         ("edited cohort", "model.json does not match its own sha256"),

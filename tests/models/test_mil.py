@@ -1,12 +1,31 @@
 """What every architecture promises, whatever its encoder."""
 
+import numpy as np
 import pytest
 import torch
 from elsewhere import ELSEWHERE, accelerator
 from tissue import make_sample
 
+from metaniche.data.batch import Bag, Piece, collate
+from metaniche.data.sampling import Windows
 from metaniche.graph import concat
-from metaniche.models import ARCHITECTURES
+from metaniche.models import ARCHITECTURES, AttentionMIL, NicheGIN, RelationalMIL, SeedSoil
+
+N = 300
+PAIRS = {
+    "ligand": [0, 1, 0],
+    "receptor": [3, 4, 5],
+    "scale": [1.0, 2.0, 0.5],
+    "family": ["contact", "secreted", "secreted"],
+}
+NETWORKS = {
+    "SeedSoil": lambda: SeedSoil(4, 1, pairs=PAIRS, width=16),
+    "SeedSoil without pairs": lambda: SeedSoil(4, 1, width=16),
+    "RelationalMIL, one round": lambda: RelationalMIL(4, 1, width=16, layers=1),
+    "AttentionMIL": lambda: AttentionMIL(4, 1, width=16),
+    "RelationalMIL": lambda: RelationalMIL(4, 1, width=16),
+    "NicheGIN": lambda: NicheGIN(4, 1, width=16),
+}
 
 
 def forward(name, graph, x, bag_ptr, n_clinical=0, clinical=None, candidates=None):
@@ -77,3 +96,45 @@ class TestEveryArchitecture:
             assert torch.equal(out.cpu(), expected)
             assert found.keys() == slopes.keys()
             assert all(torch.equal(found[key].cpu(), slopes[key]) for key in slopes)
+
+
+def bag():
+    torch.manual_seed(0)
+    graph = make_sample("s", "p", n_cells=N).graph
+    candidates = torch.rand(N) < 0.5
+    unlabelled = torch.full((N,), torch.nan)
+    piece = Piece(torch.randn(N, 4), graph, candidates, unlabelled, torch.rand(N, 6), ~candidates)
+    return Bag(0, [piece], np.zeros(1), np.zeros(0))
+
+
+def logits(network, of):
+    with torch.no_grad():
+        return network(*collate([of]).tissue).cell_logits[:, 0]
+
+
+def off(network, hops, seeds=range(5)):
+    """How far logits of a window's cells are from those in the whole tissue, as a share of their spread; and its cells."""
+    whole, errors, sizes = bag(), [], []
+    everywhere = logits(network, whole)
+    for seed in seeds:
+        found = Windows(whole, hops).draw(40, np.random.default_rng(seed))
+        inside = torch.ones_like(found.candidates) if found.inside is None else found.inside
+        at = torch.cdist(found.graph.pos_um, whole.pieces[0].graph.pos_um).argmin(1)
+        ours = logits(network, Bag(0, [found], np.zeros(1), np.zeros(0)))
+        errors.append((ours - everywhere[at])[inside])
+        sizes.append(int(inside.sum()))
+    return float(torch.cat(errors).abs().mean() / everywhere.std()), sizes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_cells_are_scored_in_a_window_as_in_the_whole_tissue(name):
+    torch.manual_seed(1)
+    network = NETWORKS[name]().eval()
+    error, sizes = off(network, network.hops)
+    assert sizes == [40] * 5
+    cut, _ = off(network, 0)
+    if network.hops > 1:
+        assert error < 0.5 * cut
+    else:
+        assert error < 1e-5
+        assert (cut > 0.01) == (network.hops == 1)

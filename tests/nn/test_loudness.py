@@ -20,6 +20,20 @@ def test_no_gradient_leads_to_the_volume():
     assert abs(float(volume.grad)) < 0.2  # of a sum of 100; SILENCE leaves a trace
 
 
+def test_only_cells_inside_count_for_the_mean():
+    layer, heard = Loudness(2), torch.rand(40, 2) + 0.5
+    inside = torch.arange(40) < 25
+    torch.testing.assert_close(layer(heard, inside)[inside], Loudness(2)(heard[inside]))
+    torch.testing.assert_close(layer.mean, heard[inside].mean(0))
+
+
+def test_nothing_is_left_of_where_the_mean_starts():
+    layer, heard = Loudness(1), torch.tensor([[10.0], [20.0], [60.0]])
+    for each in heard:
+        layer(each[None])
+    torch.testing.assert_close(layer.mean, heard.mean(0))
+
+
 def test_after_training_it_remembers_the_mean():
     layer, heard = Loudness(2), torch.tensor([[2.0, 4.0]]).expand(30, 2)
     for _ in range(300):

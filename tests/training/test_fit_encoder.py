@@ -17,7 +17,7 @@ TASK = Task("t", "a task", label="nothing", positive=(1,))
 CONFIG = FitConfig(
     parameters={"width": 16, "layers": 1, "heads": 2},
     sampling=SamplingConfig(windows=1, window_cells=100, batch_size=4),
-    pretrain=PretrainConfig(epochs=25),
+    pretrain=PretrainConfig(epochs=30),
 )
 
 

@@ -36,6 +36,8 @@ class Piece(NamedTuple):
         (n, S) float32 in [0, 1), see PairFeatures; S is 0 for networks that hear none.
     surroundings
         (n,) bool, cells that are soil to others: those that are not malignant, which may be none; all where nobody knows.
+    inside
+        (n,) bool, the cells of a window; the others are its halo: whom these hear, not pooled and not learned from. None: all.
     """
 
     x: Tensor | Rows
@@ -44,6 +46,7 @@ class Piece(NamedTuple):
     labels: Tensor
     signals: Tensor | Rows
     surroundings: Tensor
+    inside: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Batch:
         (B,) int64, see Bag.
     signals, surroundings
         (N, S) float32 and (N,) bool, see Piece.
+    inside
+        (N,) bool, see Piece; None where no piece has a halo.
     """
 
     x: Tensor
@@ -104,15 +109,18 @@ class Batch:
     index: Tensor
     signals: Tensor
     surroundings: Tensor
+    inside: Tensor | None = None
 
     @property
     def tissue(self) -> tuple:
         """What a network is called with."""
-        return self.x, self.graph, self.bag_ptr, self.candidates, self.clinical, self.signals, self.surroundings
+        of_cells = self.signals, self.surroundings, self.inside
+        return self.x, self.graph, self.bag_ptr, self.candidates, self.clinical, *of_cells
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        parts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
 
 def collate(bags: Sequence[Bag]) -> Batch:
@@ -130,4 +138,11 @@ def collate(bags: Sequence[Bag]) -> Batch:
         index=torch.tensor([bag.index for bag in bags]),
         signals=torch.cat([p.signals[:] for p in pieces]),
         surroundings=torch.cat([p.surroundings for p in pieces]),
+        inside=_inside(pieces),
     )
+
+
+def _inside(pieces: Sequence[Piece]) -> Tensor | None:
+    if all(p.inside is None for p in pieces):
+        return None
+    return torch.cat([torch.ones_like(p.candidates) if p.inside is None else p.inside for p in pieces])

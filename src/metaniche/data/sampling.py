@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,12 +26,12 @@ class SamplingConfig:
     windows
         Windows of tissue per unit and step, the same for every patient whatever its number of slides or cells.
     window_cells
-        Cells in a window: a cell and its nearest neighbours in space.
+        Cells in a window: a cell and its nearest neighbours in space. Whom they hear beyond it comes along and is not pooled.
     batch_size
         Units per step (over all ranks).
     """
 
-    windows: int = 4
+    windows: int = 2
     window_cells: int = 256
     batch_size: int = 8
 
@@ -46,9 +45,21 @@ class SamplingConfig:
 
 
 class WindowBatches(Dataset):
-    """Training batches by number: item `epoch * steps + step` holds `batch_size` units with freshly drawn windows."""
+    """Training batches by number: item `epoch * steps + step` holds `batch_size` units with freshly drawn windows.
 
-    def __init__(self, bags: Sequence[Bag], config: SamplingConfig, seed: int, rank: int = 0, world: int = 1) -> None:
+    `hops` is how far the network hears, in steps of the graph, see `Windows`.
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[Bag],
+        config: SamplingConfig,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        hops: int = 0,
+    ) -> None:
         if not bags:
             raise ConfigError(
                 "Expected at least one training unit, found none. Check that patients with a label have samples."
@@ -59,7 +70,8 @@ class WindowBatches(Dataset):
                 f"{world} processes. Raise it, or use fewer devices (trainer.devices, trainer.num_nodes)."
             )
         self.bags, self.config, self.seed, self.rank, self.world = bags, config, seed, rank, world
-        self._windows: dict[tuple[int, int], Windows] = {}
+        self.hops = hops
+        self._windows: dict[int, Windows] = {}
         self.per_step = min(config.batch_size, len(bags)) // world * world or world
         self.steps = -(-len(bags) // self.per_step)
 
@@ -75,13 +87,12 @@ class WindowBatches(Dataset):
         return collate([self._draw(self.bags[i], rng) for i in members[self.rank :: self.world]])
 
     def _draw(self, bag: Bag, rng: np.random.Generator) -> Bag:
-        pieces = []
-        for _ in range(self.config.windows):
-            number = int(rng.integers(len(bag.pieces)))
-            windows = self._windows.setdefault((bag.index, number), Windows(bag.pieces[number]))
-            pieces.append(windows.cut(self.config.window_cells, rng))
-            if len(bag.pieces) == 1 and pieces[0].graph.n_cells == bag.pieces[0].graph.n_cells:
-                break  # the window is the whole bag: once is enough
+        if bag.index not in self._windows:
+            self._windows[bag.index] = Windows(bag, self.hops)
+        # Where a window is the whole bag, once is enough.
+        once = len(bag.pieces) == 1 and bag.pieces[0].graph.n_cells <= self.config.window_cells
+        windows = range(1 if once else self.config.windows)
+        pieces = [self._windows[bag.index].draw(self.config.window_cells, rng) for _ in windows]
         return Bag(bag.index, pieces, bag.target, bag.clinical)
 
 
@@ -115,33 +126,68 @@ class EpochSampler(Sampler[int]):
 
 
 class Windows:
-    """Windows of one piece of tissue."""
+    """Windows of a unit's tissue, in which cells hear what they hear where the unit is scored whole.
 
-    def __init__(self, piece: Piece) -> None:
-        self.piece = piece
+    Every cell that is pooled (every labelled one where cells have labels, any cell where neither is known) is the centre of a
+    window with the same chance, so that samples count by these cells, as they do in the whole unit. Around a window lies a
+    halo: the cells that those of the window hear. It is neither pooled nor learned from. In a network of one round of messages
+    the window's cells are then exactly as in the whole; in one of several the halo hears within itself and the window, so that
+    only what lies farther away is missing. Without any round there is no halo.
+    """
 
-    def cut(self, n_cells: int, rng: np.random.Generator) -> Piece:
-        """A random candidate cell (a labelled one where cells have labels) and the cells nearest to it, with their graph."""
-        piece, pos_um = self.piece, self.piece.graph.pos_um
+    def __init__(self, bag: Bag, hops: int) -> None:
+        self.bag, self.hops = bag, hops
+        self._centres = _centres(bag.pieces)
+        self._before = np.cumsum([0, *map(len, self._centres)])
+        self._trees: dict[int, cKDTree] = {}
+
+    def draw(self, n_cells: int, rng: np.random.Generator) -> Piece:
+        """A random centre and the cells nearest to it, with their halo; a piece of no more than `n_cells` whole."""
+        drawn = int(rng.integers(self._before[-1]))
+        number = int(np.searchsorted(self._before, drawn, side="right")) - 1
+        piece = self.bag.pieces[number]
         if piece.graph.n_cells <= n_cells:
             return piece
-        centre = pos_um[self._centres[int(rng.integers(self._centres.numel()))]]
-        if self._tree is None:
-            nearest = torch.topk((pos_um - centre).square().sum(1), n_cells, largest=False).indices
+        window = self._nearest(number, self._centres[number][drawn - int(self._before[number])], n_cells)
+        return _around(piece, window, self.hops) if self.hops else _cut(piece, window)
+
+    def _nearest(self, number: int, centre: Tensor, n_cells: int) -> Tensor:
+        pos_um = self.bag.pieces[number].graph.pos_um
+        if len(pos_um) <= SCANNED_CELLS:
+            nearest = torch.topk((pos_um - pos_um[centre]).square().sum(1), n_cells, largest=False).indices
         else:
-            nearest = torch.from_numpy(self._tree.query(centre.numpy(), n_cells)[1])
-        cells = nearest.sort().values
-        columns = (column if name == "graph" else column[cells] for name, column in zip(piece._fields, piece))
-        return Piece(*columns)._replace(graph=piece.graph.subgraph(cells))
+            if number not in self._trees:
+                self._trees[number] = cKDTree(pos_um.numpy())
+            nearest = torch.from_numpy(self._trees[number].query(pos_um[centre].numpy(), n_cells)[1])
+        return nearest.sort().values
 
-    @cached_property
-    def _centres(self) -> Tensor:
-        labelled, candidates = torch.isfinite(self.piece.labels), self.piece.candidates
-        if not labelled.any():
-            labelled = candidates if candidates.any() else torch.ones_like(candidates)
-        return labelled.nonzero().squeeze(1)
 
-    @cached_property
-    def _tree(self) -> cKDTree | None:
-        graph = self.piece.graph
-        return cKDTree(graph.pos_um.numpy()) if graph.n_cells > SCANNED_CELLS else None
+def _centres(pieces: Sequence[Piece]) -> list[Tensor]:
+    """Of each piece the cells (k,) int64 on which windows may be centred."""
+    for masks in ([torch.isfinite(p.labels) for p in pieces], [p.candidates for p in pieces]):
+        if any(mask.any() for mask in masks):
+            return [mask.nonzero()[:, 0] for mask in masks]
+    return [torch.arange(p.graph.n_cells) for p in pieces]
+
+
+def _cut(piece: Piece, cells: Tensor) -> Piece:
+    """These cells (ascending) of a piece, and the edges between them."""
+    parts = piece._asdict() | {"graph": None}
+    parts = {name: part if part is None else part[cells] for name, part in parts.items()}
+    return Piece(**parts | {"graph": piece.graph.subgraph(cells)})
+
+
+def _around(piece: Piece, window: Tensor, hops: int) -> Piece:
+    """The cells of a window and their halo."""
+    cells = torch.unique(torch.cat((window, piece.graph.senders_of(window))))
+    inside = torch.isin(cells, window, assume_unique=True)
+    found = _cut(piece, cells)
+    if hops == 1:  # nobody asks what the halo hears
+        found = found._replace(graph=found.graph.keep(inside[found.graph.receivers()]))
+    # Where nobody in the whole bag is a candidate, all are pooled.
+    candidates = found.candidates & inside
+    return found._replace(
+        candidates=candidates if candidates.any() else inside,
+        labels=found.labels.masked_fill(~inside, torch.nan),
+        inside=inside,
+    )

@@ -85,11 +85,7 @@ class CellGraph:
 
     def subgraph(self, cells: Tensor) -> CellGraph:
         """The graph induced by `cells` (ascending int64 ids); edges to cells outside are dropped. Costs O(rows kept)."""
-        starts = self.indptr[cells]
-        degrees = self.indptr[cells + 1] - starts
-        rows = torch.repeat_interleave(torch.arange(cells.numel(), device=cells.device), degrees)
-        first = degrees.cumsum(0) - degrees
-        edges = torch.arange(rows.numel(), device=cells.device) + (starts - first)[rows]
+        rows, edges = self._edges_of(cells)
         senders = self.indices[edges].long()
         local = torch.searchsorted(cells, senders).clamp(max=max(cells.numel() - 1, 0))
         inside = cells[local] == senders if cells.numel() else torch.zeros_like(senders, dtype=torch.bool)
@@ -104,6 +100,18 @@ class CellGraph:
             pos_um=self.pos_um[cells],
             sample_ptr=_pointers(torch.bincount(sample, minlength=self.n_samples)),
         )
+
+    def senders_of(self, cells: Tensor) -> Tensor:
+        """The cells (ascending int64 ids) that these hear, whether they are among them or not. Costs O(rows of `cells`)."""
+        return torch.unique(self.indices[self._edges_of(cells)[1]]).long()
+
+    def _edges_of(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges into `cells`: the position of their receiver in `cells`, and their own in the graph."""
+        starts = self.indptr[cells]
+        degrees = self.indptr[cells + 1] - starts
+        rows = torch.repeat_interleave(torch.arange(cells.numel(), device=cells.device), degrees)
+        first = degrees.cumsum(0) - degrees
+        return rows, torch.arange(rows.numel(), device=cells.device) + (starts - first)[rows]
 
     def to(self, device: torch.device | str) -> CellGraph:
         """The same graph with every tensor on `device`."""

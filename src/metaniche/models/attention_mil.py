@@ -9,7 +9,7 @@ from metaniche.models.mil import MIL
 class AttentionMIL(MIL):
     """Attention-based multiple-instance learning (Ilse et al. 2018, arXiv 1802.04712): the graph is ignored."""
 
-    reads_graph = False
+    hops = 0
 
     def encode(self, h: Tensor, graph: CellGraph) -> Tensor:
         return h

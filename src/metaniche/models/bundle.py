@@ -27,7 +27,7 @@ from metaniche.io.write import replacing
 from metaniche.models import ARCHITECTURES
 from metaniche.models.mil import MIL
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS, MODEL = "weights.safetensors", "model.json"
 INTENDED_USE = (
     "Research on spatial omics of tumours: ranking cells, niches and patients by the risk this model assigns. "

@@ -28,6 +28,7 @@ class GATv2MIL(MIL):
         from torch_geometric.nn import GATv2Conv  # takes longer to load than all of metaniche
 
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
+        self.hops = layers
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.convs = nn.ModuleList(
             GATv2Conv(width, head_width(width, heads), heads=heads, edge_dim=n_basis, add_self_loops=False)

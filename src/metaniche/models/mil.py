@@ -50,7 +50,7 @@ class MIL(nn.Module):
         Probability used throughout.
     """
 
-    reads_graph: ClassVar[bool] = True  # False: cells are encoded alone
+    hops: int = 1  # how far a cell hears, in steps of the graph; 0: cells are encoded alone
     reads_pairs: ClassVar[bool] = False  # True: takes `pairs`, and `signals` with every batch
     terms: ClassVar[tuple[str, ...]] = ()  # names of `MILOutput.terms`
 
@@ -81,10 +81,11 @@ class MIL(nn.Module):
         clinical: Tensor | None = None,
         signals: Tensor | None = None,
         surroundings: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> MILOutput:
         """x (N, F), bag_ptr (B + 1,), candidates (N,) bool, clinical (B, C) -> MILOutput.
 
-        `signals` (N, S) and `surroundings` (N,) as in `data.batch.Piece`, for networks that read them.
+        `signals` (N, S), `surroundings` and `inside` (N,) as in `data.batch.Piece`, for networks that read them.
         """
         h = self.encode(self.embed(x), graph)
         cell_logits, attention, bag_logits = self.pooled(h, bag_ptr, candidates)

@@ -27,6 +27,7 @@ class NicheGIN(MIL):
         from torch_geometric.nn import GINConv  # takes longer to load than all of metaniche
 
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
+        self.hops = layers
         self.pool.stay_uniform()
         self.convs = nn.ModuleList(
             GINConv(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)), train_eps=True)

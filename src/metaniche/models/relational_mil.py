@@ -43,7 +43,7 @@ class RelationalMIL(MIL):
         attention_dropout: float = 0.0,
     ) -> None:
         super().__init__(n_features, n_outputs, n_clinical, width=width, dropout=dropout)
-        self.relations = tuple(relations)
+        self.relations, self.hops = tuple(relations), layers
         self.distance = DistanceEncoding(radius_um, n_basis)
         self.rounds = nn.ModuleList(
             RelationalAttention(width, heads, self.relations, n_basis, dropout, attention_dropout)

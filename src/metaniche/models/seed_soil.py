@@ -109,7 +109,7 @@ class SeedSoil(MIL):
             raise ConfigError(
                 "Expected at least one of seed, soil and signals to be true, found none: nothing is left."
             )
-        self.orthogonality = orthogonality
+        self.orthogonality, self.hops = orthogonality, int(soil or signals)
         self.heads, self.hears_pairs, self.families = heads, bool(pairs), nn.ModuleDict()
         for family, of_family in _families(pairs).items() if signals else ():
             reach = _range(family, contact_um, radius_um) if distance else None
@@ -141,6 +141,7 @@ class SeedSoil(MIL):
         clinical: Tensor | None = None,
         signals: Tensor | None = None,
         surroundings: Tensor | None = None,
+        inside: Tensor | None = None,
     ) -> MILOutput:
         own = self.embed(x)
         zero = own.new_zeros(len(x), self.pool.score[-1].out_features)
@@ -157,20 +158,21 @@ class SeedSoil(MIL):
             waits = self.organs(signals)
             terms["soil"] = terms["soil"] + (waits if surroundings is None else waits * ~surroundings[:, None])
         if self.families:
-            terms["signals"] = self.signals_over(own, signals, graph)
+            terms["signals"] = self.signals_over(own, signals, graph, inside)
         stacked = torch.stack(list(terms.values()), dim=1)
         logits = stacked.sum(1)
         attention, bag_logits = self.pool.weigh(h, logits, bag_ptr, candidates)
         return MILOutput(logits, attention, self.with_clinical(bag_logits, clinical), h, stacked, penalty)
 
-    def signals_over(self, own: Tensor, signals: Tensor, graph: CellGraph) -> Tensor:
+    def signals_over(self, own: Tensor, signals: Tensor, graph: CellGraph, inside: Tensor | None = None) -> Tensor:
         """(N, K) the signals term of cells embedded as `own` (N, width), when they hear along these edges only."""
-        return self._hear(signals, graph) if self.hears_pairs else self._look(own, graph)
+        return self._hear(signals, graph, inside) if self.hears_pairs else self._look(own, graph)
 
-    def _hear(self, signals: Tensor, graph: CellGraph) -> Tensor:
+    def _hear(self, signals: Tensor, graph: CellGraph, inside: Tensor | None) -> Tensor:
         """(N, K) what the amounts that each cell hears, family by family and head by head, add to its logits."""
         heard = [
-            self.loudness[family](listen(signals, _edges_of(family, graph))) for family, listen in self.families.items()
+            self.loudness[family](listen(signals, _edges_of(family, graph)), inside)
+            for family, listen in self.families.items()
         ]
         return nn.functional.linear(torch.cat(heard, dim=1), self._slopes)
 

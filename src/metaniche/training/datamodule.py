@@ -13,7 +13,7 @@ from metaniche.data.splits import check_split
 
 
 class TumourDataModule(pl.LightningDataModule):
-    """Training bags as freshly drawn windows, validation bags whole.
+    """Training bags as freshly drawn windows, validation bags whole. `hops` is how far the network hears in the graph.
 
     `train_patients` and `val_patients` name the patient of each sample; a patient on both sides is refused (SplitError).
     """
@@ -27,18 +27,21 @@ class TumourDataModule(pl.LightningDataModule):
         val_patients: Sequence[str],
         sampling: SamplingConfig,
         seed: int,
+        hops: int,
     ) -> None:
         super().__init__()
         if len(val_patients):
             check_split(train_patients, val_patients)
-        self.train, self.val, self.sampling, self.seed = train, val, sampling, seed
+        self.train, self.val, self.sampling, self.seed, self.hops = train, val, sampling, seed, hops
 
     def train_dataloader(self) -> DataLoader:
-        return self.train_batches(*(self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1))
+        share = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self.train_batches(*share)
 
-    def train_batches(self, rank: int, world: int) -> DataLoader:
-        """The share of one of `world` processes."""
-        batches = WindowBatches(self.train, self.sampling, self.seed, rank, world)
+    def train_batches(self, rank: int, world: int, hops: int | None = None) -> DataLoader:
+        """The share of one of `world` processes; `hops` where another network than that of the labels is to be trained."""
+        hops = self.hops if hops is None else hops
+        batches = WindowBatches(self.train, self.sampling, self.seed, rank, world, hops=hops)
         return DataLoader(batches, batch_size=None, sampler=EpochSampler(len(batches)))
 
     def val_dataloader(self) -> DataLoader | list:

@@ -168,6 +168,7 @@ def fit_bundle(
             val_patients=[s.patient_id for s in held_out],
             sampling=config.sampling,
             seed=seed + member,
+            hops=module.network.hops,
         )
         _prepare_encoder(module.network, data, config.pretrain, features, seed + member, folder, make_trainer)
         states.append(_train(module, data, make_trainer(folder, config.epochs), folder))

@@ -49,7 +49,7 @@ def fit_encoder(
     bags = make_bags(samples, features, task, pairs=pairs)
     data = TumourDataModule(
         bags, [], train_patients=[s.patient_id for s in samples], val_patients=[],
-        sampling=config.sampling, seed=seed,
+        sampling=config.sampling, seed=seed, hops=network.hops,
     )  # fmt: skip
     if config.pretrain.encoder is not None:
         config.pretrain.encoder.give_to(network, features.names, features.basis)

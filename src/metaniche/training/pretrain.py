@@ -94,10 +94,14 @@ class HiddenFeatures(pl.LightningModule):
         own = self.embed(x.masked_fill(hidden, 0.0))
         around = _around(own, graph)
         told = self.tell(torch.cat((own, around), dim=1))
+        if batch.inside is not None:  # what stands around the halo is not there
+            hidden &= batch.inside[:, None]
         of_features = (told - x).square()[hidden].mean()
         if self.hear is None:
             return of_features, torch.zeros_like(of_features)
         near = _around(batch.signals, graph)
+        if batch.inside is not None:
+            near, own = near[batch.inside], own[batch.inside]
         near = (near - near.mean(0)) / near.std(0).clamp(min=1e-4)
         return of_features, self.config.signals * (self.hear(own) - near).square().mean()
 
@@ -128,13 +132,14 @@ def pretrain(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        n_signals = next(iter(data.train_dataloader())).signals.shape[1] if config.signals else 0
+        n_signals = next(iter(data.train_batches(0, 1))).signals.shape[1] if config.signals else 0
         if config.signals and not n_signals:
             log.warning("pretrain.signals has nothing to tell: the network hears no pairs, or none is measured.")
         module = HiddenFeatures(network, config, seed, n_signals)
         before = _error(module, data, seed)
         trainer = make_trainer(None, config.epochs)
-        trainer.fit(module, train_dataloaders=data.train_batches(trainer.global_rank, trainer.world_size))
+        share = trainer.global_rank, trainer.world_size
+        trainer.fit(module, train_dataloaders=data.train_batches(*share, hops=1))
         return before, _error(module, data, seed)
 
 
@@ -142,6 +147,6 @@ def pretrain(
 def _error(module: HiddenFeatures, data: TumourDataModule, seed: int) -> float:
     torch.manual_seed(seed)
     module.eval()
-    found = float(module.errors(next(iter(data.train_dataloader())))[0])
+    found = float(module.errors(next(iter(data.train_batches(0, 1, hops=1))))[0])
     module.train()
     return found
