@@ -86,6 +86,21 @@ def test_a_gene_that_a_sample_does_not_measure_is_missing_and_not_zero():
     assert row.index[row.isna()].tolist() == [MARKERS[2]]
 
 
+def test_a_gene_that_only_one_sample_lists_dilutes_nothing():
+    train = [make_sample(f"s{i}", f"p{i}", kind="counts", seed=i) for i in range(4)]
+    block = Pseudobulk(min_cpm=0).fit(train, 0)
+    loud = np.full((train[0].n_cells, 1), 1000.0, np.float32)
+    larger = replace(train[0], x=np.hstack([train[0].x, loud]), features=(*train[0].features, "EXTRA"))
+    rows = (block.transform([sample], "patient", ["p0"]) for sample in (train[0], larger))
+    pd.testing.assert_frame_equal(*rows)
+    pd.testing.assert_frame_equal(
+        *(
+            Pseudobulk(min_cpm=0).fit([first, *train[1:]], 0).transform(train, "patient", ["p0"])
+            for first in (train[0], larger)
+        )
+    )
+
+
 def test_variable_genes_are_chosen_between_training_patients_only():
     """A gene that differs between test patients and not between training patients is not chosen."""
     train = [make_sample(f"s{i}", f"p{i}", kind="counts", seed=i) for i in range(4)]

@@ -14,7 +14,8 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from metaniche.data.features import FeatureConfig, Features
-from metaniche.data.sample import PreparedSample, shared_features, types_in
+from metaniche.data.library import Library
+from metaniche.data.sample import PreparedSample, types_in
 from metaniche.errors import InputError
 from metaniche.graph import CellGraph
 
@@ -83,8 +84,9 @@ class Density:
 class Pseudobulk:
     """Mean expression of a sample.
 
-    Counts are summed over cells, scaled to counts per million and logged; of the features measured in every training
-    sample and expressed above `min_cpm` on average, the `n_top` most variable between training patients are kept.
+    Counts are summed over cells, scaled to counts per million of the training's panel (`data.library`) and logged; of the
+    features measured in every training sample and expressed above `min_cpm` on average, the `n_top` most variable between
+    training patients are kept.
     Intensities: mean over cells of arcsinh values, standardised on training cells.
     """
 
@@ -92,14 +94,15 @@ class Pseudobulk:
     min_cpm: float = 10.0
     genes: tuple[str, ...] = field(default=(), init=False, repr=False)
     features: Features | None = field(default=None, init=False, repr=False)
+    library: Library | None = field(default=None, init=False, repr=False)
 
     def fit(self, samples: Sequence[PreparedSample], seed: int) -> Pseudobulk:
         if samples[0].feature_kind == "intensity":
             self.features = Features.fit(samples, FeatureConfig(use_types=False), seed)
             self.genes = self.features.names
             return self
-        self.features = None
-        self.genes = tuple(sorted(shared_features(samples)))
+        self.features, self.library = None, Library.fit(samples)
+        self.genes = tuple(sorted(self.library.genes))
         if not self.genes:
             raise InputError(
                 "Expected features measured in every training sample, found none in common. Check gene ids."
@@ -121,7 +124,8 @@ class Pseudobulk:
         column = {name: i for i, name in enumerate(sample.features)}
         source = np.array([column.get(g, -1) for g in self.genes])
         total = np.asarray(sample.x.sum(axis=0), dtype=float).ravel()
-        cpm = np.log1p(total * (PER_MILLION / max(total.sum(), 1.0)))
+        size = float(self.library.sizes(total[None], sample.features)[0])
+        cpm = np.log1p(total * (PER_MILLION / max(size, 1.0)))
         return np.where(source >= 0, cpm[source], np.nan)
 
 
