@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from tissue import COHORT, GRAPH
@@ -7,6 +9,7 @@ from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
 from metaniche.evaluation.estimator import Estimator
 from metaniche.evaluation.network import NetworkEstimator
+from metaniche.training.calibrate import with_baseline
 from metaniche.training.fit import FitConfig
 
 CONFIG = FitConfig(
@@ -69,3 +72,21 @@ def test_a_temperature_is_fitted_on_patients_held_out_in_turn(small_cohort, monk
     np.testing.assert_allclose(
         np.log(risk / (1 - risk)) / temperature, np.log(other / (1 - other)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_log_hazards_of_a_cox_network_shrink_to_what_held_out_patients_ask_for_and_its_baseline_with_them(small_cohort):
+    samples, patients, table = small_cohort
+    targets = make_targets(Task("c", "c", kind="cox", time="time", event="event"), patients, table)
+    ids = list(targets.table.index)
+    raw, calibrated = (
+        NetworkEstimator("net", CONFIG, GRAPH, COHORT, calibrate=k).fit(samples, targets, None, seed=0) for k in (0, 3)
+    )
+    bundle = calibrated._predictor.bundle
+    temperature = bundle.calibration["temperature"]
+    assert temperature != 1.0
+    assert bundle.calibration["n_calibration"] == len(ids)
+    risk, other = (each.predict(samples, None, ids).risk for each in (raw, calibrated))
+    np.testing.assert_allclose(risk / temperature, other, rtol=1e-4, atol=1e-5)
+    without = replace(bundle, calibration={"temperature": temperature})
+    assert bundle.calibration["baseline"] == with_baseline(without, samples, targets, None).calibration["baseline"]
+    assert bundle.calibration["baseline"] != raw._predictor.bundle.calibration["baseline"]

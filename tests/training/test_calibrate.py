@@ -8,7 +8,7 @@ from tissue import READ
 from metaniche.data.features import FeatureConfig
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
-from metaniche.training.calibrate import with_baseline, with_temperature
+from metaniche.training.calibrate import with_baseline, with_shrunken_hazards, with_temperature
 from metaniche.training.fit import FitConfig, fit_bundle
 
 BINARY = Task("t", "a task", label="metastasis", positive=(1,))
@@ -65,3 +65,35 @@ def test_the_baseline_rises_at_the_events_of_the_training_units(small_cohort):
     events = patients.loc[patients["event"] == 1, "time"]
     assert np.allclose(baseline["time"], sorted(events))
     assert (np.diff(baseline["hazard"]) > 0).all()
+
+
+def survival_of_two_networks(n=400, overstated=3.0):
+    """Log-hazards three times too far apart, by two networks whose zeros differ."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=n)
+    time, censored = rng.exponential(np.exp(-true)), rng.exponential(2.0, n)
+    ids = pd.Index([f"u{i}" for i in range(n)])
+    table = pd.DataFrame({"time": np.minimum(time, censored), "event": (time <= censored).astype(float)}, index=ids)
+    risk = pd.Series(overstated * true, index=ids)
+    return [risk[: n // 2] + 5.0, risk[n // 2 :]], table
+
+
+def test_log_hazards_are_divided_by_what_held_out_units_ask_for(small_cohort):
+    samples, patients, table = small_cohort
+    bundle = fit_bundle(samples, make_targets(COX, patients, table), CONFIG, **READ)
+    risks, outcomes = survival_of_two_networks()
+    found = with_shrunken_hazards(bundle, risks, outcomes).calibration
+    assert found["n_calibration"] == 400
+    assert 2.5 < found["temperature"] < 3.6
+    moved = with_shrunken_hazards(bundle, [risks[0] - 9.0, risks[1]], outcomes).calibration
+    np.testing.assert_allclose(moved["temperature"], found["temperature"], rtol=1e-6)
+
+
+def test_too_few_units_or_events_leave_hazards_as_they_are(small_cohort):
+    samples, patients, table = small_cohort
+    bundle = fit_bundle(samples, make_targets(COX, patients, table), CONFIG, **READ)
+    risks, outcomes = survival_of_two_networks()
+    assert with_shrunken_hazards(bundle, [risks[0][:9]], outcomes) is bundle
+    quiet = outcomes.assign(event=[1.0] * 4 + [0.0] * 396)
+    assert with_shrunken_hazards(bundle, risks, quiet) is bundle
+    assert with_shrunken_hazards(bundle, [], outcomes) is bundle

@@ -20,7 +20,7 @@ from metaniche.io import keys
 from metaniche.io.write import write_parquet
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor, Scores
-from metaniche.training.calibrate import with_temperature
+from metaniche.training.calibrate import with_baseline, with_shrunken_hazards, with_temperature
 from metaniche.training.fit import FitConfig, TrainerFactory, fit_bundle
 
 
@@ -32,8 +32,8 @@ class NetworkEstimator:
     names the prepared cohort anyway.
     Trained networks are scored on `device`.
     `trainer` is what of the trainer decides a fit, such as its precision, in words.
-    With `calibrate` inner folds a binary task's temperature is fitted on the risks of training patients that were held out in
-    turn; the network itself is trained on all of them.
+    With `calibrate` inner folds a temperature (binary tasks and Cox) is fitted on the risks of training patients that were held
+    out in turn; the network itself is trained on all of them.
     `tissue` names a control of `evaluation.tissue_controls.TISSUES` in which every sample is taken apart first.
     With `cells_dir`, the cells of each sample are kept there as a table, the first time the sample is scored by a network
     that was not trained on its patient.
@@ -59,8 +59,8 @@ class NetworkEstimator:
         seen = self._seen(samples)
         bundle = self._fit(seen, targets, clinical, seed)
         task = targets.task
-        if self.calibrate and task.kind == "binary" and task.level != "cell":
-            bundle = with_temperature(bundle, *self._held_out_in_turn(seen, targets, clinical, seed))
+        if self.calibrate and task.level != "cell":
+            bundle = self._calibrated(bundle, seen, targets, clinical, seed)
         self._predictor, self._trained_on = Predictor(bundle, self.device), set(targets.patients)
         return self
 
@@ -79,17 +79,36 @@ class NetworkEstimator:
             device=self.device,
         )
 
+    def _calibrated(
+        self,
+        bundle: Bundle,
+        samples: Sequence[PreparedSample],
+        targets: Targets,
+        clinical: pd.DataFrame | None,
+        seed: int,
+    ) -> Bundle:
+        kind = targets.task.kind
+        if kind not in ("binary", "cox"):
+            return bundle
+        risks = self._held_out_in_turn(samples, targets, clinical, seed)
+        if kind == "binary":
+            risk = pd.concat([pd.Series(dtype=float), *risks])
+            return with_temperature(bundle, risk, targets.table["y"].reindex(risk.index))
+        train = [s for s in samples if s.patient_id in set(targets.patients)]
+        shrunken = with_shrunken_hazards(bundle, risks, targets.table)
+        return with_baseline(shrunken, train, targets, clinical, self.device)
+
     def _held_out_in_turn(
         self, samples: Sequence[PreparedSample], targets: Targets, clinical: pd.DataFrame | None, seed: int
-    ) -> tuple[pd.Series, pd.Series]:
-        """Risk and label of every unit, by a network that was not trained on its patient; empty where none can be held out."""
-        risks = [pd.Series(dtype=float)]
+    ) -> list[pd.Series]:
+        """Risks of each inner fold's units, by a network that was not trained on them; empty where none can be held out."""
+        risks = []
         for fold in inner_folds(targets, self.calibrate, seed):
             predictor = Predictor(self._fit(samples, targets.of(fold.train), clinical, seed), self.device)
             held_out = [s for s in samples if s.patient_id in set(fold.test)]
-            risks.append(predictor.score(held_out, clinical, coverage_floor=0.0).units["risk"])
-        risk = pd.concat(risks)
-        return risk, targets.table["y"].reindex(risk.index)
+            risk = predictor.score(held_out, clinical, coverage_floor=0.0).units["risk"]
+            risks.append(risk[risk.index.isin(targets.table.index)])
+        return risks
 
     def predict(
         self, samples: Sequence[PreparedSample], clinical: pd.DataFrame | None, unit_ids: Sequence[str]

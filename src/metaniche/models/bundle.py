@@ -65,7 +65,7 @@ class Bundle:
     arrays
         Arrays of the fitted Features.
     calibration
-        `temperature` (binary tasks), `bin_edges` (discrete time), `baseline` (Cox): see `metaniche.predict`.
+        `temperature` (binary tasks and Cox), `bin_edges` (discrete time), `baseline` (Cox): see `metaniche.predict`.
     training
         How it was made: seeds, epochs, number of patients, metrics on held-out patients.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +18,12 @@ from metaniche.data.units import target_columns
 from metaniche.models.bundle import Bundle
 from metaniche.models.novelty import Novelty
 from metaniche.predict import Predictor
+from metaniche.training.losses import cox_loss
 
 log = logging.getLogger(__name__)
 
 MIN_CALIBRATION_UNITS = 10  # fewer held-out units cannot fit even one number
+MIN_CALIBRATION_EVENTS = 5
 RISK_FLOOR = 1e-7  # a risk of 0 or 1 has no logit
 TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
 
@@ -79,16 +81,51 @@ def with_temperature(bundle: Bundle, risk: pd.Series, y: pd.Series) -> Bundle:
         return bundle
     logit = np.log(risk / (1 - risk))
 
-    def loss(log_temperature: float) -> float:
-        z = logit / np.exp(log_temperature)
+    def loss(temperature: float) -> float:
+        z = logit / temperature
         return float(np.mean(np.logaddexp(0, z) - y * z))
 
-    best = minimize_scalar(loss, bounds=TEMPERATURE_BOUNDS, method="bounded")
+    return _with_best(bundle, loss, len(y))
+
+
+def with_shrunken_hazards(bundle: Bundle, risks: Sequence[pd.Series], table: pd.DataFrame) -> Bundle:
+    """A Cox bundle whose log-hazards are divided by the temperature that suits those of held-out units best.
+
+    One over the temperature is the slope of a Cox model of the log-hazard (van Houwelingen 2000,
+    doi:10.1002/1097-0258(20001230)19:24<3401::AID-SIM554>3.0.CO;2-2). Networks fit their training units better than others, so
+    that without it curves of new units lie too far apart. Its baseline hazard is to be fitted afterwards.
+
+    Parameters
+    ----------
+    risks
+        Log-hazards of held-out units, a Series for each network that scored them: every fit has a zero of its own, so that
+        only units of the same one are compared.
+    table
+        `time` and `event` of all of them.
+
+    Returns the bundle as it is for fewer than MIN_CALIBRATION_UNITS units or MIN_CALIBRATION_EVENTS events.
+    """
+    parts = [torch.tensor(table.loc[risk.index, ["time", "event"]].assign(risk=risk).to_numpy(float)) for risk in risks]
+    n_units, events = sum(map(len, parts)), [float(part[:, 1].sum()) for part in parts]
+    if n_units < MIN_CALIBRATION_UNITS or sum(events) < MIN_CALIBRATION_EVENTS:
+        return bundle
+
+    def loss(temperature: float) -> float:
+        of_parts = (n * cox_loss(risk / temperature, time, event) for n, (time, event, risk) in zip(events, columns))
+        return float(sum(of_parts)) / sum(events)
+
+    columns = [part.unbind(1) for part in parts]
+    return _with_best(bundle, loss, n_units)
+
+
+def _with_best(bundle: Bundle, loss: Callable[[float], float], n_units: int) -> Bundle:
+    """With the temperature of least loss."""
+    best = minimize_scalar(lambda x: loss(np.exp(x)), bounds=TEMPERATURE_BOUNDS, method="bounded")
     if min(abs(best.x - bound) for bound in TEMPERATURE_BOUNDS) < 1e-2:
         log.warning(
             "The temperature ended at its bound, %.1f: the held-out patients do not support calibrated risks.",
             np.exp(best.x),
         )
     return replace(
-        bundle, calibration=bundle.calibration | {"temperature": float(np.exp(best.x)), "n_calibration": len(y)}
+        bundle, calibration=bundle.calibration | {"temperature": float(np.exp(best.x)), "n_calibration": n_units}
     )
