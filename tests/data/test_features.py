@@ -169,13 +169,6 @@ def test_states_without_any_measured_feature_are_said(caplog):
     assert "Cell states are not scored" in caplog.text
 
 
-def test_bundles_of_before_states_are_read():
-    features = Features.fit(cohort(), FeatureConfig())
-    state = features.state()
-    del state["states"], state["state_genes"], state["config"]["gene_sets"]
-    assert Features.from_state(state, features.arrays).names == features.names
-
-
 def test_state_round_trip():
     features = Features.fit(cohort(), FeatureConfig(n_components=2))
     again = Features.from_state(features.state(), features.arrays)

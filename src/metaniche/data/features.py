@@ -115,7 +115,7 @@ class Features:
 
     @cached_property
     def library(self) -> Library | None:
-        """Of counts: over which genes a library is taken; None: over all that a sample measures, as in bundles of before."""
+        """Of counts: over which genes a library is taken; None of intensities."""
         return None if self.panel is None else Library(self.panel, self.arrays["panel_share"])
 
     @property
@@ -181,8 +181,8 @@ class Features:
         """The inverse of `state`; `arrays` are those of the fitted object."""
         try:
             config = FeatureConfig(**state["config"])
-            names = [tuple(state.get(key, ())) for key in ("states", "state_genes")]  # bundles of before have none,
-            panel = tuple(state["panel"]) if "panel" in state else None  # nor this
+            names = [tuple(state[key]) for key in ("states", "state_genes")]
+            panel = tuple(state["panel"]) if "panel" in state else None  # intensities have none
             if panel is not None and len(panel) != len(arrays["panel_share"]):
                 raise TypeError(f"a panel of {len(panel)} genes and {len(arrays['panel_share'])} shares")
             fixed = state["kind"], tuple(state["types"]), tuple(state["genes"])

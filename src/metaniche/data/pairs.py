@@ -44,7 +44,7 @@ class PairFeatures:
     provenance
         What the resource says of itself.
     library
-        Of counts: over which genes a library is taken; None: over all that a sample measures, as in bundles of before.
+        Of counts: over which genes a library is taken; None of intensities.
     """
 
     pairs: pd.DataFrame
