@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from metaniche.errors import GraphError
-from metaniche.ops import delaunay_neighbors, knn_neighbors, radius_neighbors, use_backend
+from metaniche.ops import delaunay_neighbors, knn_neighbors, radius_neighbors, thinned_neighbors, use_backend
 
 
 def make_points(seed, n, dim=2, extent=200.0, lattice=False):
@@ -142,6 +143,26 @@ def test_thinning_keeps_short_rows_whole_and_long_rows_at_the_limit():
     assert edge_set(thin) <= edge_set(full)
     assert torch.equal(thin[0].diff(), full[0].diff().clamp(max=12))
     assert_csr(thin, 400)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scenes, st.sampled_from((0.0, 12.5)), st.sampled_from((None, 1, 4)), st.sampled_from(("cpu", "reference")))
+def test_thinning_says_how_many_were_within_reach(scene, inner, most, backend):
+    pos, ptr = make_scene({**scene, "lattice": False})
+    with use_backend(backend):
+        found, reachable = thinned_neighbors(pos, ptr, 31.0, inner_um=inner, max_per_cell=most, seed=2)
+        plain = radius_neighbors(pos, ptr, 31.0, inner_um=inner, max_per_cell=most, seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(found, plain))
+    assert reachable.dtype == torch.int64
+    expected = []
+    for start, stop in zip(ptr[:-1].tolist(), ptr[1:].tolist()):
+        points = pos[start:stop].double().numpy()
+        if stop > start:
+            tree = cKDTree(points)
+            outside, within = (tree.query_ball_point(points, r, return_length=True) for r in (inner, 31.0))
+            expected += (within - outside if inner else within - 1).tolist()
+    assert reachable.tolist() == expected
+    assert torch.equal(found[0].diff(), reachable if most is None else reachable.clamp(max=most))
 
 
 def test_thinning_of_a_sample_does_not_depend_on_the_others():

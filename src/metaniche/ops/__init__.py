@@ -25,7 +25,7 @@ from metaniche.ops.ligrec import (
     sent_signal,
     type_pair_sums,
 )
-from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
+from metaniche.ops.neighbors import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors, thinned_neighbors
 from metaniche.ops.pair_logits import pair_logits
 from metaniche.ops.segment import segment_max, segment_mean, segment_softmax, segment_sum
 from metaniche.ops.transport import Transport, transport
@@ -62,6 +62,7 @@ __all__ = [
     "segment_sum",
     "sent_by_pair",
     "sent_signal",
+    "thinned_neighbors",
     "transport",
     "type_pair_sums",
     "use_backend",

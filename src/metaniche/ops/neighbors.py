@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -49,6 +51,23 @@ def radius_neighbors(
     GraphError
         On a wrong shape or dtype, non-finite coordinates, or a radius that is not positive.
     """
+    found, _ = thinned_neighbors(pos_um, sample_ptr, radius_um, inner_um=inner_um, max_per_cell=max_per_cell, seed=seed)
+    return found
+
+
+def thinned_neighbors(
+    pos_um: Tensor,
+    sample_ptr: Tensor,
+    radius_um: float,
+    *,
+    inner_um: float = 0.0,
+    max_per_cell: int | None = None,
+    seed: int = 0,
+) -> tuple[Neighbors, Tensor]:
+    """`radius_neighbors`, and (N,) int64 how many neighbours each row had before it was thinned.
+
+    Arguments and errors as there.
+    """
     check_cells(pos_um, sample_ptr)
     if not (np.isfinite(radius_um) and 0 <= inner_um < radius_um):
         raise GraphError(
@@ -59,13 +78,15 @@ def radius_neighbors(
     bounds = float(radius_um), float(inner_um)
     chosen = runner("radius_neighbors", pos_um)
     if chosen == "cuda":
-        return cuda.radius_neighbors(*dense(pos_um, sample_ptr.to(pos_um.device)), *bounds, max_per_cell, seed)
+        cells = dense(pos_um, sample_ptr.to(pos_um.device))
+        *found, reachable = cuda.thinned_neighbors(*cells, *bounds, max_per_cell, seed)
+        return tuple(found), reachable
     pos, ptr = host_arrays(pos_um, sample_ptr)
     if chosen == "cpu":
-        found = native().radius_neighbors(pos, ptr, *bounds, max_per_cell or 0, seed % 2**64)
+        *found, reachable = native().radius_neighbors(pos, ptr, *bounds, max_per_cell or 0, seed % 2**64)
     else:
-        found = reference.radius_neighbors(pos, ptr, *bounds, max_per_cell, seed)
-    return _tensors(found, pos_um.device)
+        *found, reachable = reference.thinned_neighbors(pos, ptr, *bounds, max_per_cell, seed)
+    return _tensors(found, pos_um.device), torch.from_numpy(reachable).to(pos_um.device)
 
 
 def knn_neighbors(pos_um: Tensor, sample_ptr: Tensor, k: int) -> Neighbors:
@@ -150,6 +171,6 @@ def _native_knn(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> tuple[np.nda
     return indptr, indices, distance
 
 
-def _tensors(arrays: tuple[np.ndarray, np.ndarray, np.ndarray], device: torch.device) -> Neighbors:
+def _tensors(arrays: Iterable[np.ndarray], device: torch.device) -> Neighbors:
     indptr, indices, distance = (torch.from_numpy(x).to(device) for x in arrays)
     return indptr, indices, distance

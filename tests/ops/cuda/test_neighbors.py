@@ -3,7 +3,7 @@ import pytest
 import torch
 from simt.cases import neighbors as cases
 
-from metaniche.ops import knn_neighbors, radius_neighbors
+from metaniche.ops import knn_neighbors, radius_neighbors, thinned_neighbors
 from metaniche.ops.cuda import neighbors as op
 
 
@@ -23,6 +23,7 @@ def test_random_scenes_equal_the_cpu(simt, on_gpu, seed):
     calls = (
         lambda: radius_neighbors(pos, ptr, 20.0),
         lambda: radius_neighbors(pos, ptr, 30.0, inner_um=10.0, max_per_cell=4, seed=-3),
+        lambda: thinned_neighbors(pos, ptr, 30.0, inner_um=10.0, max_per_cell=4)[1:],
         lambda: knn_neighbors(pos, ptr, 5),
     )
     for call in calls:

@@ -46,7 +46,9 @@ def check_radius(scene, radius, inner=0.0):
     near = distance <= radius
     if inner > 0:
         near &= distance > inner
-    same(op.radius_neighbors(pos, ptr, radius, inner, None, 0), near, distance)
+    *found, reachable = op.thinned_neighbors(pos, ptr, radius, inner, None, 0)
+    same(found, near, distance)
+    assert np.array_equal(reachable.cpu().numpy(), near.sum(1))
 
 
 def radius_plane(device):
@@ -119,14 +121,14 @@ def radius_of_tiny_and_huge_scenes(device):
 def thinning(device):
     pos, ptr = cells((60, 33), 2, device)
     for most in (1, 5, 9):
-        found = op.radius_neighbors(pos, ptr, 40.0, 0.0, most, seed=7)
-        expected = reference.radius_neighbors(pos.cpu().numpy(), ptr.cpu().numpy(), 40.0, 0.0, most, 7)
+        found = op.thinned_neighbors(pos, ptr, 40.0, 0.0, most, seed=7)
+        expected = reference.thinned_neighbors(pos.cpu().numpy(), ptr.cpu().numpy(), 40.0, 0.0, most, 7)
         assert all(np.array_equal(a.cpu().numpy(), b) for a, b in zip(found, expected))
 
 
 def no_cells(device):
     pos, ptr = cells((0,), 2, device)
-    assert [x.numel() for x in op.radius_neighbors(pos, ptr, 5.0, 0.0, None, 0)] == [1, 0, 0]
+    assert [x.numel() for x in op.thinned_neighbors(pos, ptr, 5.0, 0.0, None, 0)] == [1, 0, 0, 0]
 
 
 CASES = (

@@ -63,14 +63,14 @@ public:
         n_runs_ = runs_around(list_, at, runs_);
     }
 
-    // How many neighbours sorted cell i has.
+    // How many neighbours sorted cell i has within reach.
     i64 count(i64 i) {
         look_around(i);
         const i64 sure = candidates_.count(inner_.maybe, outer_.surely);
         const bool itself = rule_.inner < 0;  // is among them
-        if (sure == candidates_.count(inner_.surely, outer_.maybe)) return limited(sure - itself);
+        if (sure == candidates_.count(inner_.surely, outer_.maybe)) return sure - itself;
         measure(i);
-        return limited(row_.size());
+        return row_.size();
     }
 
     // Writes them in order of their indices, counted from `start`.
@@ -82,8 +82,6 @@ public:
     }
 
 private:
-    i64 limited(i64 n) const { return rule_.most ? std::min(n, rule_.most) : n; }
-
     void look_around(i64 i) {
         candidates_.clear();
         for (int r = 0; r < n_runs_; ++r) candidates_.add(i, runs_[r]);
@@ -163,6 +161,7 @@ template <int Dim>
 nb::tuple search_radius(In<float, 2> pos, In<i64, 1> ptr, const RadiusRule& rule) {
     const i64 n = i64(pos.shape(0)), samples = i64(ptr.shape(0)) - 1;
     i64* indptr = allocate<i64>(n + 1);
+    i64* reachable = allocate<i64>(n);
     i32* indices = nullptr;
     float* distance = nullptr;
     {
@@ -174,15 +173,18 @@ nb::tuple search_radius(In<float, 2> pos, In<i64, 1> ptr, const RadiusRule& rule
             const i64 first = ptr.data()[s], last = ptr.data()[s + 1];
             // A hair wider than the radius: rounding of a bin number must not hide a neighbour two bins away.
             lists.emplace_back(pos.data() + first * Dim, last - first, rule.radius * (1 + ROUNDING));
-            count_neighbors(lists[s], rule, indptr + 1 + first);
+            count_neighbors(lists[s], rule, reachable + first);
         }
+        const i64 most = rule.most ? rule.most : std::numeric_limits<i64>::max();
+        std::transform(reachable, reachable + n, indptr + 1, [&](i64 degree) { return std::min(degree, most); });
         std::inclusive_scan(indptr, indptr + n + 1, indptr);
         indices = allocate<i32>(indptr[n]);
         distance = allocate<float>(indptr[n]);
         for (i64 s = 0; s < samples; ++s)
             write_neighbors(lists[s], rule, indptr + ptr.data()[s], ptr.data()[s], indices, distance);
     }
-    return nb::make_tuple(owned(indptr, n + 1), owned(indices, indptr[n]), owned(distance, indptr[n]));
+    return nb::make_tuple(owned(indptr, n + 1), owned(indices, indptr[n]), owned(distance, indptr[n]),
+                          owned(reachable, n));
 }
 
 nb::tuple radius_neighbors(In<float, 2> pos, In<i64, 1> ptr, double radius, double inner, i64 most, u64 seed) {

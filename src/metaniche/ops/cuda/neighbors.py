@@ -16,7 +16,6 @@ from metaniche.ops.cuda.cell_list import (
     SEARCH,
     SOURCE,
     THREADS,
-    Neighbors,
     cell_list,
     defines,
     edges_of,
@@ -64,10 +63,10 @@ KERNELS = (BIN_KEYS, COUNT, FILL, THIN)
 PACKED = tuple(defines(dim, dense) for dim in (2, 3) for dense in (True, False))
 
 
-def radius_neighbors(
+def thinned_neighbors(
     pos: Tensor, sample_ptr: Tensor, radius: float, inner: float, most: int | None, seed: int
-) -> Neighbors:
-    """See `metaniche.ops.radius_neighbors`; both tensors on the GPU."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `metaniche.ops.thinned_neighbors`; both tensors on the GPU."""
     n, dim = pos.shape
     # A hair wider than the radius: rounding of a bin number must not hide a neighbour two bins away.
     cells = cell_list(pos, sample_ptr, np.full(sample_ptr.numel() - 1, radius * (1 + ROUNDING)))
@@ -79,13 +78,13 @@ def radius_neighbors(
     columns, lengths = edges_of(indptr)
     launch(FILL, how, blocks, *search, indptr, columns.numel(), columns, lengths)
     if most is None:
-        return indptr, columns, lengths
+        return indptr, columns, lengths, degree
     kept_indptr = offsets(degree.clamp(max=most))
     kept_columns, kept_lengths = edges_of(kept_indptr)
     sizes = n, sample_ptr.numel() - 1, columns.numel(), kept_columns.numel(), most, seed % 2**64
     given = indptr, columns, lengths, cells.sample, sample_ptr, kept_indptr
     launch(THIN, how, blocks, *given, *sizes, kept_columns, kept_lengths)
-    return kept_indptr, kept_columns, kept_lengths
+    return kept_indptr, kept_columns, kept_lengths, degree
 
 
 def bounds(distance: float) -> tuple[float, float]:

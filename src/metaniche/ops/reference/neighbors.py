@@ -22,18 +22,26 @@ def radius_neighbors(
     pos: np.ndarray, sample_ptr: np.ndarray, radius: float, inner: float, max_per_cell: int | None, seed: int
 ) -> Arrays:
     """See `metaniche.ops.radius_neighbors`."""
-    blocks = []
+    return thinned_neighbors(pos, sample_ptr, radius, inner, max_per_cell, seed)[:3]
+
+
+def thinned_neighbors(
+    pos: np.ndarray, sample_ptr: np.ndarray, radius: float, inner: float, max_per_cell: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """See `metaniche.ops.thinned_neighbors`."""
+    blocks, reachable = [], [np.zeros(0, np.int64)]
     for start, stop in _samples(sample_ptr):
         points = pos[start:stop].astype(np.float64)
         tree = _tree(points)
         counts = tree.query_ball_point(points, radius * SLACK, return_length=True)
         for first, last in _row_blocks(counts):
             rows, cols = _ring_pairs(tree, points, first, last, inner, radius)
+            reachable.append(np.bincount(rows - first, minlength=last - first))
             if max_per_cell is not None:
                 kept = _thin(rows - first, cols, last - first, first, max_per_cell, seed)
                 rows, cols = rows[kept], cols[kept]
             blocks.append(_sorted(rows + start, cols + start, _distance(points, rows, cols)))
-    return _csr(blocks, len(pos))
+    return *_csr(blocks, len(pos)), np.concatenate(reachable)
 
 
 def knn_neighbors(pos: np.ndarray, sample_ptr: np.ndarray, k: int) -> Arrays:
