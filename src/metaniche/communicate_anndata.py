@@ -338,7 +338,7 @@ def pair_in_tissue(
         raise InputError(sample)
     pair = Resource(pd.DataFrame({"ligand": [ligand], "receptor": [receptor]}), f"{ligand} - {receptor}")
     expression = pairs_of(sample, pair, config)
-    weight = config.decay(signaling_type).weights(sample.graph.distance_um)
+    weight = config.edge_weights(signaling_type, sample.graph)
     carrying = sample.graph.keep(weight > 0)
     problem = signal_problem(expression, carrying, weight[weight > 0], config)
     return PairInTissue(sample, expression, carrying, problem, config)

@@ -24,6 +24,7 @@ def variants():
         "sparse": replace(dense, x=sparse.csr_array(dense.x * (dense.x > 2))),
         "no features": make_sample("s", "p", kind="none"),
         "missing annotations": replace(dense, cells=few),
+        "edges without weights": replace(dense, graph=replace(dense.graph, weight=None)),
     }
 
 
@@ -32,6 +33,8 @@ def test_round_trip(tmp_path, name):
     sample = variants()[name]
     save_sample(tmp_path, sample)
     read = load_sample(tmp_path, "s")
+    assert sample.graph.tensors().keys() == read.graph.tensors().keys()
+    assert ("weight" in sample.graph.tensors()) == (name != "edges without weights")
     for key, tensor in sample.graph.tensors().items():
         assert torch.equal(tensor, read.graph.tensors()[key]), key
     assert (sample.x != read.x).sum() == 0

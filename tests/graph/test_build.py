@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from peaks import number_of, tells_peaks
 from scipy import sparse
 
 from metaniche.errors import ConfigError, GraphError
 from metaniche.graph import GraphConfig, build_graph, concat, estimate_memory
-from metaniche.ops import radius_neighbors
+from metaniche.ops import radius_neighbors, thinned_neighbors
 
 POS = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 200
 PTR = torch.tensor([0, 120, 200])
@@ -86,13 +88,91 @@ def test_building_takes_no_more_memory_than_estimated(most):
     assert 0.3 < number_of(measured) <= 1.05
 
 
-def test_all_neighbours_are_searched_once_and_some_are_merged_in_order():
+def test_all_neighbours_are_searched_once_and_rings_are_merged_in_order():
     near_and_far = GraphConfig(contact_um=15, radius_um=60, max_paracrine=10**6)
     everyone = GraphConfig(contact_um=15, radius_um=60, max_paracrine=None)
-    with mock.patch("metaniche.graph.build.radius_neighbors", wraps=radius_neighbors) as calls:
+    at_once = mock.patch("metaniche.graph.build.radius_neighbors", wraps=radius_neighbors)
+    by_ring = mock.patch("metaniche.graph.build.thinned_neighbors", wraps=thinned_neighbors)
+    with at_once as once, by_ring as rings:
         one, two = (build_graph(POS, PTR, config).tensors() for config in (everyone, near_and_far))
-    assert calls.call_count == 3
+    assert (once.call_count, rings.call_count) == (1, 4)
+    assert one.keys() == two.keys()
+    assert "weight" not in one
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def ring_of(graph, config, rings=3):
+    """(E,) 0 for contacts, then which ring of equal ratio an edge lies in."""
+    return np.digitize(graph.distance_um.numpy(), np.geomspace(config.contact_um, config.radius_um, rings + 1)[:-1])
+
+
+@pytest.mark.parametrize(("most", "shares"), [(1, [1]), (2, [1, 1]), (3, [1, 1, 1]), (4, [1, 1, 2]), (8, [2, 3, 3])])
+def test_every_ring_has_its_share_and_contacts_stand_for_themselves(most, shares):
+    pos = torch.rand(400, 2, generator=torch.Generator().manual_seed(1)) * 150
+    config = GraphConfig(contact_um=10, radius_um=80, max_paracrine=most)
+    graph = build_graph(pos, torch.tensor([0, 400]), config)
+    ring = ring_of(graph, config, len(shares))
+    everyone = build_graph(pos, torch.tensor([0, 400]), GraphConfig(contact_um=10, radius_um=80, max_paracrine=None))
+    reachable = ring_of(everyone, config, len(shares))
+    for number, share in enumerate(shares, 1):
+        kept, all_of = (
+            np.bincount(g.receivers().numpy()[which == number], minlength=400)
+            for g, which in ((graph, ring), (everyone, reachable))
+        )
+        assert np.array_equal(kept, np.minimum(all_of, share))
+        stands_for = (all_of / np.maximum(kept, 1))[graph.receivers().numpy()]
+        assert np.allclose(graph.weight.numpy()[ring == number], stands_for[ring == number])
+    assert np.array_equal(ring == 0, graph.relation.numpy() == 0)
+    assert (graph.weight[graph.relation == 0] == 1).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 99), st.integers(1, 9), st.booleans())
+def test_rings_join_without_a_gap_and_no_neighbour_is_in_two(seed, most, lattice):
+    """On a lattice of 10 um many neighbours stand on a ring's bound (10, 20, 40, 80 um)."""
+    pos = torch.rand(150, 2, generator=torch.Generator().manual_seed(seed)) * 120
+    pos = torch.round(pos, decimals=-1) if lattice else pos
+    everyone = build_graph(pos, torch.tensor([0, 150]), GraphConfig(contact_um=10, radius_um=80, max_paracrine=None))
+    config = GraphConfig(contact_um=10, radius_um=80, max_paracrine=most)
+    graph = build_graph(pos, torch.tensor([0, 150]), config)
+    stood_for = torch.zeros(150).index_add_(0, graph.receivers(), graph.weight)
+    torch.testing.assert_close(stood_for, everyone.indptr.diff().float())
+
+
+def test_every_neighbour_within_reach_is_drawn_by_some_seed():
+    pos = torch.rand(60, 2, generator=torch.Generator().manual_seed(2)) * 100
+    reach = {"contact_um": 10, "radius_um": 80}
+    everyone = edges(build_graph(pos, torch.tensor([0, 60]), GraphConfig(**reach, max_paracrine=None)))
+    drawn = {}
+    for seed in range(150):
+        drawn |= edges(build_graph(pos, torch.tensor([0, 60]), GraphConfig(**reach, max_paracrine=6, seed=seed)))
+    assert drawn == everyone
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from((3, 7, 24)), st.sampled_from((8.0, 25.0, 100.0)), st.floats(1.0, 3.0))
+def test_weighted_sums_over_kept_neighbours_estimate_those_over_all(seed, most, length, crowding):
+    """Mean over cells of the sum of a kernel, beside its standard error: draws without replacement in every ring."""
+    rng = np.random.default_rng(seed)
+    pos = torch.from_numpy((150 * rng.random((300, 2)) ** crowding).astype(np.float32))
+    config = GraphConfig(contact_um=10, radius_um=80, max_paracrine=most, seed=seed)
+    everyone = build_graph(pos, torch.tensor([0, 300]), GraphConfig(contact_um=10, radius_um=80, max_paracrine=None))
+    graph = build_graph(pos, torch.tensor([0, 300]), config)
+    kernel = torch.exp(-everyone.distance_um / length).double().numpy()
+    expected = kernel.sum() / 300
+    found = float(graph.times_weight(torch.exp(-graph.distance_um / length).double()).sum()) / 300
+    cell = 4 * everyone.receivers().numpy() + ring_of(everyone, config)  # a draw's stratum
+    n, total, squares = (np.bincount(cell, w, minlength=1200) for w in (None, kernel, kernel**2))
+    kept = np.minimum(n, [np.inf, *(most // 3 + (ring >= 3 - most % 3) for ring in range(3))] * 300)
+    spread = np.maximum(squares - total**2 / np.maximum(n, 1), 0) / np.maximum(n - 1, 1)
+    error = np.sqrt((n**2 * (1 - kept / np.maximum(n, 1)) * spread / np.maximum(kept, 1)).sum()) / 300
+    assert abs(found - expected) < 5 * error + 1e-5 * expected
+
+
+def test_where_nobody_is_left_out_there_are_no_weights():
+    config = GraphConfig(contact_um=12, radius_um=40, max_paracrine=24)
+    assert build_graph(POS[:20] * 2, torch.tensor([0, 20]), config).weight is None
+    assert build_graph(POS, PTR, GraphConfig(builder="knn", contact_um=12, radius_um=40)).weight is None
 
 
 EVERYONE = {
@@ -160,6 +240,17 @@ def test_spots_on_a_grid_touch_the_next_spots_only():
     graph = build_graph(pos, torch.tensor([0, 36]), GraphConfig(contact_um=215, radius_um=650, max_paracrine=None))
     assert graph.select("contact").indptr.diff().max() == 4
     assert graph.select("contact").indptr.diff().min() == 2
+
+
+def test_of_spots_on_a_grid_none_is_left_out():
+    """The spots recipe, over spots that are printed a little off."""
+    recipe = OmegaConf.load(Path(__file__).parents[2] / "configs/graph/spots.yaml")
+    pos = torch.cartesian_prod(torch.arange(12.0), torch.arange(12.0)) * 200
+    for seed in range(5):
+        off = torch.rand(144, 2, generator=torch.Generator().manual_seed(seed)) * 8 - 4
+        graph = build_graph(pos + off, torch.tensor([0, 144]), GraphConfig(**recipe))
+        assert graph.weight is None
+        assert graph.select("paracrine").indptr.diff().max() == 32
 
 
 def test_stored_weights_of_zero_and_self_loops_are_no_edges():

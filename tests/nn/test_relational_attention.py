@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from thinned import thrice
 from tissue import make_sample
 
 from metaniche.errors import ConfigError
@@ -63,3 +66,21 @@ def test_a_share_of_dropout_that_cannot_be_is_refused_at_once():
 def test_width_must_be_a_multiple_of_heads():
     with pytest.raises(ConfigError, match=r"multiple of model\.heads, found width=10, heads=4"):
         RelationalAttention(10, 4, ("contact",), 8)
+
+
+def test_an_edge_that_stands_for_three_neighbours_is_three():
+    drawn, whole, who = thrice()
+    torch.manual_seed(0)
+    layer, h, encode = RelationalAttention(16, 4, ("contact",), 8), torch.randn(3, 16)[who], DistanceEncoding(150.0)
+    told = [layer(h, {"contact": (graph, encode(graph.distance_um))})[0] for graph in (drawn, whole)]
+    torch.testing.assert_close(*told)
+
+
+def test_weights_of_one_change_no_bit(layer_and_edges):
+    layer, edges, _ = layer_and_edges
+    h = torch.randn(50, 16)
+    ones, none = (
+        {r: (replace(graph, weight=weight and torch.ones(graph.n_edges)), basis) for r, (graph, basis) in edges.items()}
+        for weight in (True, None)
+    )
+    assert torch.equal(layer(h, ones), layer(h, none))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -28,16 +29,26 @@ SIGNAL = ["sender", "receiver", "ligand", "receptor"]
 TISSUES = 200
 
 
-def by_hand(x, types, graph, row, transform=lambda v: v, joint=None):
+def by_hand(x, types, graph, row, transform=lambda v: v, joint=None, stands_for=1.0):
     """Mean signal over the weight of the edges between two types, edge by edge in float64."""
     decay = DECAYS[row["signaling_type"]]
-    weight = decay.weights(graph.distance_um).double().numpy()
+    weight = decay.weights(graph.distance_um).double().numpy() * stands_for
     sender, receiver = graph.indices.numpy(), graph.receivers().numpy()
     between = (types[sender] == row["sender"]) & (types[receiver] == row["receiver"]) & (weight > 0)
     ligand = transform(x[sender, GENES.index(row["ligand"])].astype(float))
     receptor = transform(x[receiver, GENES.index(row["receptor"])].astype(float))
     signal = ligand * receptor if joint is None else joint(ligand * receptor)
     return (weight * signal)[between].sum() / weight[between].sum(), between.sum()
+
+
+def test_edges_count_as_often_as_their_weight_says(tissue, resource):
+    x, types, graph = tissue(0)
+    weight = 1 + torch.rand(graph.n_edges, generator=torch.Generator().manual_seed(0)) * 9
+    found = communicate(x, GENES, types, replace(graph, weight=weight), resource, SignalConfig(null_model="none")).table
+    for row in found.iloc[::7].to_dict("records"):
+        expected, n_edges = by_hand(x, np.asarray(types), graph, row, stands_for=weight.numpy())
+        assert row["score"] == pytest.approx(expected, rel=1e-5)
+        assert row["n_edges"] == n_edges
 
 
 @pytest.mark.parametrize(

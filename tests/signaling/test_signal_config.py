@@ -1,4 +1,8 @@
+from dataclasses import replace
+
 import pytest
+import torch
+from tissue import make_sample
 
 from metaniche.errors import ConfigError
 from metaniche.signaling import DECAYS, SignalConfig, graph_within
@@ -41,3 +45,11 @@ def test_decays_are_the_defaults_but_for_what_is_changed():
 def test_the_graph_within_a_reach_has_all_neighbours_and_a_contact_below_it(reach_um, contact_um):
     graph = graph_within(reach_um)
     assert (graph.radius_um, graph.contact_um, graph.max_paracrine) == (reach_um, contact_um, None)
+
+
+def test_an_edge_weighs_its_decay_times_the_neighbours_it_stands_for():
+    graph = make_sample("s", "p").graph
+    config = SignalConfig(decays={"secreted": {"length_um": 30.0}})
+    decay = torch.exp(-graph.distance_um / 30)
+    torch.testing.assert_close(config.edge_weights("secreted", graph), decay * graph.weight)
+    torch.testing.assert_close(config.edge_weights("secreted", replace(graph, weight=None)), decay)

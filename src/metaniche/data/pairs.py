@@ -9,11 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 
 from metaniche.data.library import Library
 from metaniche.data.sample import PreparedSample, shared_features
 from metaniche.errors import ConfigError, InputError
+from metaniche.graph import CellGraph
 from metaniche.io.matrices import library_normalised
 from metaniche.signaling import Resource, subunits
 
@@ -40,7 +42,7 @@ class PairFeatures:
     half_saturation, mean
         (S,) float32, of the ligands and receptors in the order of `names`: K, and the mean of s over all training cells.
     degree
-        Senders of a cell on average over training samples: contact ones, and all.
+        Neighbours of a cell on average over training samples: contact ones, and all, with those that a draw stands for.
     provenance
         What the resource says of itself.
     library
@@ -64,8 +66,8 @@ class PairFeatures:
         table = resource.overlap(shared_features(samples)).measured[NAMES].astype(object).reset_index(drop=True)
         table["signaling_type"] = table["signaling_type"].fillna(UNKNOWN)
         table = table.where(table.notna(), None)
-        edges = np.mean([[s.graph.select("contact").n_edges, s.graph.n_edges] for s in samples], axis=0)
-        degree = tuple(float(n / np.mean([s.n_cells for s in samples])) for n in edges)
+        near = np.sum([[_neighbours(s.graph.select("contact")), _neighbours(s.graph)] for s in samples], axis=0)
+        degree = tuple((near / sum(s.n_cells for s in samples)).tolist())
         if library is None and samples[0].feature_kind == "counts":
             library = Library.fit(samples)
         made = cls(table, *np.ones((2, 0), np.float32), degree, resource.provenance(), library)
@@ -114,7 +116,7 @@ class PairFeatures:
         }
 
     def _senders(self) -> np.ndarray:
-        """(P,) senders that a cell has on average along the edges of each pair's signaling type."""
+        """(P,) neighbours that a cell has on average along the edges of each pair's signaling type."""
         return np.where(self.pairs["signaling_type"] == "contact", *self.degree).clip(min=1.0)
 
     def transform(self, sample: PreparedSample) -> np.ndarray:
@@ -181,6 +183,11 @@ class PairFeatures:
             return cls(pairs, *arrays, tuple(state["degree"]), dict(state["provenance"]), library)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"Expected the state of PairFeatures, found keys {sorted(state)}: {error}.") from error
+
+
+def _neighbours(graph: CellGraph) -> float:
+    """How many the edges of a graph stand for."""
+    return float(graph.times_weight(torch.ones_like(graph.distance_um)).sum(dtype=torch.float64))
 
 
 def _mean_above_zero(x: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ from metaniche.ops.hilbert import hilbert_order
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3  # of the files of a prepared sample; raise it when they change
+LAYOUT = 4  # of the files of a prepared sample; raise it when they change
 KEPT_BYTES = 2_000_000_000  # of loaded samples
 
 

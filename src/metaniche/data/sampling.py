@@ -170,20 +170,19 @@ def _centres(pieces: Sequence[Piece]) -> list[Tensor]:
     return [torch.arange(p.graph.n_cells) for p in pieces]
 
 
-def _cut(piece: Piece, cells: Tensor) -> Piece:
-    """These cells (ascending) of a piece, and the edges between them."""
+def _cut(piece: Piece, cells: Tensor, hearing: Tensor | None = None) -> Piece:
+    """These cells (ascending) of a piece, and the edges between them, into those that are `hearing`."""
     parts = piece._asdict() | {"graph": None}
     parts = {name: part if part is None else part[cells] for name, part in parts.items()}
-    return Piece(**parts | {"graph": piece.graph.subgraph(cells)})
+    return Piece(**parts | {"graph": piece.graph.subgraph(cells, hearing)})
 
 
 def _around(piece: Piece, window: Tensor, hops: int) -> Piece:
     """The cells of a window and their halo."""
     cells = torch.unique(torch.cat((window, piece.graph.senders_of(window))))
     inside = torch.isin(cells, window, assume_unique=True)
-    found = _cut(piece, cells)
-    if hops == 1:  # nobody asks what the halo hears
-        found = found._replace(graph=found.graph.keep(inside[found.graph.receivers()]))
+    # In one hop nobody asks what the halo hears.
+    found = _cut(piece, cells, inside if hops == 1 else None)
     # Where nobody in the whole bag is a candidate, all are pooled.
     candidates = found.candidates & inside
     return found._replace(

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from metaniche.errors import ConfigError, GraphError
 from metaniche.graph.cellgraph import CellGraph, kept_pointers, rows_of
-from metaniche.ops import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors
+from metaniche.ops import Neighbors, delaunay_neighbors, knn_neighbors, radius_neighbors, thinned_neighbors
 
+# Equal in ratio: a kernel of some tens of micrometres has about as much mass in each, and as many draws then tell it best.
+RINGS = 3
 BUILDERS = ("radius", "knn", "delaunay", "stored")
 # Of an edge at most: 9 for sender, distance and relation, the others while edges are searched, merged and checked (measured).
 EDGE_BYTES = 30
+DRAWN_EDGE_BYTES = 38  # of a graph with weights: 13, and rings are merged
 DELAUNAY_DEGREE = 6  # the mean in the plane; a stored graph is taken to be as dense
 LARGE_BYTES = 1_000_000_000
 
@@ -37,7 +40,9 @@ class GraphConfig:
     k
         Neighbours per cell of the knn builder.
     max_paracrine
-        Paracrine senders kept per receiver by the radius builder, drawn uniformly (None: all).
+        Paracrine senders kept per receiver by the radius builder (None: all). They are drawn in rings of equal ratio between
+        `contact_um` and `radius_um`, the same number in each (the outer ones have what is left over), uniformly within a
+        ring; `CellGraph.weight` says how many neighbours each stands for.
     seed
         Of that draw.
     """
@@ -91,8 +96,9 @@ def build_graph(
             pos_um.shape[0],
             needed / 1e9,
         )
+    weight = None
     if config.builder == "radius":
-        indptr, indices, distance = _radius(pos_um, sample_ptr, config)
+        indptr, indices, distance, weight = _radius(pos_um, sample_ptr, config)
     else:
         if config.builder == "knn":
             found = knn_neighbors(pos_um, sample_ptr, config.k)
@@ -102,7 +108,7 @@ def build_graph(
             found = _stored(pos_um, sample_ptr, stored)
         indptr, indices, distance = _within(found, config.radius_um)
     relation = (distance > torch.tensor(config.contact_um, dtype=torch.float32)).to(torch.uint8)
-    return CellGraph(indptr, indices, distance, relation, pos_um, sample_ptr).validate()
+    return CellGraph(indptr, indices, distance, relation, pos_um, sample_ptr, weight=weight).validate()
 
 
 def estimate_memory(n_cells: int, area: float | Tensor, config: GraphConfig) -> int:
@@ -117,12 +123,14 @@ def estimate_memory(n_cells: int, area: float | Tensor, config: GraphConfig) -> 
     within = {r: np.pi * r**2 * per_um2 for r in (config.contact_um, config.radius_um)}
     contact, reachable = within[config.contact_um], within[config.radius_um]
     paracrine = max(reachable - contact, 0.0)
+    per_edge = EDGE_BYTES
     if config.builder == "radius":
         degree = contact + min(paracrine, config.max_paracrine or np.inf)
+        per_edge = DRAWN_EDGE_BYTES if config.max_paracrine else EDGE_BYTES
     else:
         degree = min(reachable, config.k if config.builder == "knn" else DELAUNAY_DEGREE)
     # Cells: position, row pointer, Hilbert order.
-    return int(n_cells * (12 + 8 + 8 + min(degree, max(n_cells - 1, 0)) * EDGE_BYTES))
+    return int(n_cells * (12 + 8 + 8 + min(degree, max(n_cells - 1, 0)) * per_edge))
 
 
 def _occupied_area(pos_um: Tensor) -> float:
@@ -131,33 +139,46 @@ def _occupied_area(pos_um: Tensor) -> float:
     return 1e4 * len(torch.unique(squares, dim=0))
 
 
-def _radius(pos_um: Tensor, sample_ptr: Tensor, config: GraphConfig) -> Neighbors:
-    """All contact and the kept paracrine neighbours in one CSR."""
+def _radius(pos_um: Tensor, sample_ptr: Tensor, config: GraphConfig) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """All contact and the kept paracrine neighbours in one CSR, with the weights of edges if any is not 1."""
     if config.max_paracrine is None:
-        return radius_neighbors(pos_um, sample_ptr, config.radius_um)
-    near = radius_neighbors(pos_um, sample_ptr, config.contact_um)
-    far = radius_neighbors(
-        pos_um,
-        sample_ptr,
-        config.radius_um,
-        inner_um=config.contact_um,
-        max_per_cell=config.max_paracrine,
-        seed=config.seed,
-    )
-    return _merged(near, far)
+        return *radius_neighbors(pos_um, sample_ptr, config.radius_um), None
+    found, thinned = None, False
+    # From the outermost in: of two that are merged, the smaller costs more.
+    for inner, outer, most in _rings(config)[::-1]:
+        (indptr, *edges), reachable = thinned_neighbors(
+            pos_um, sample_ptr, outer, inner_um=inner, max_per_cell=most, seed=config.seed
+        )
+        kept = indptr.diff()
+        thinned |= not torch.equal(kept, reachable)
+        each = (reachable / kept.clamp(min=1)).float()
+        ring = indptr, *edges, torch.repeat_interleave(each, kept, output_size=len(edges[0]))
+        found = ring if found is None else _merged(ring, found)
+    return *found[:3], found[3] if thinned else None
 
 
-def _merged(near: Neighbors, far: Neighbors) -> Neighbors:
-    """Two CSR of the same rows and disjoint columns as one, columns ascending."""
-    first, second = (rows_of(indptr).mul_(indptr.numel()).add_(columns) for indptr, columns, _ in (near, far))
-    places = torch.searchsorted(second, first) + torch.arange(len(first), device=first.device)
+def _rings(config: GraphConfig) -> list[tuple[float, float, int | None]]:
+    """(inner, outer, most kept) of the contacts' disc and of each ring around it; a ring begins where the last one ended."""
+    low, high = config.contact_um, config.radius_um
+    # Unique: between bounds that are nearly equal there is no room for three rings.
+    bounds = np.unique(np.geomspace(low, high, min(RINGS, config.max_paracrine) + 1).clip(low, high)).tolist()
+    share, left = divmod(config.max_paracrine, len(bounds) - 1)
+    most = [share + (later <= left) for later in range(len(bounds) - 1, 0, -1)]
+    return [(0.0, low, None), *zip(bounds, bounds[1:], most)]
+
+
+def _merged(near: tuple[Tensor, ...], far: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Two CSR (row pointers, columns, values of entries) of the same rows and disjoint columns as one, columns ascending."""
+    first, second = (rows_of(indptr).mul_(indptr.numel()).add_(columns) for indptr, columns, *_ in (near, far))
+    places = torch.searchsorted(second, first).add_(torch.arange(len(first), device=first.device))
     of_far = torch.ones(len(first) + len(second), dtype=torch.bool, device=first.device)
+    del first, second
     of_far[places] = False
-    columns, distance = (
+    entries = (
         ours.new_empty(len(of_far)).masked_scatter_(of_far, theirs).index_copy_(0, places, ours)
         for ours, theirs in zip(near[1:], far[1:])
     )
-    return near[0] + far[0], columns, distance
+    return near[0] + far[0], *entries
 
 
 def _within(found: Neighbors, radius_um: float) -> Neighbors:

@@ -32,6 +32,9 @@ class CellGraph:
         (S + 1,) int64: cells `sample_ptr[s]:sample_ptr[s + 1]` belong to sample s, and no edge leaves its sample.
     relation_names
         Names of the relations; by default contact and paracrine.
+    weight
+        (E,) float32, how many neighbours of its ring and receiver an edge stands for: those within reach over those kept,
+        1 or above. None: each stands for itself.
     """
 
     indptr: Tensor
@@ -41,6 +44,7 @@ class CellGraph:
     pos_um: Tensor
     sample_ptr: Tensor
     relation_names: tuple[str, ...] = RELATIONS
+    weight: Tensor | None = None
 
     @property
     def n_cells(self) -> int:
@@ -72,6 +76,14 @@ class CellGraph:
             raise GraphError(f"Expected a relation among {self.relation_names}, found {relation!r}.")
         return self.relation == self.relation_names.index(relation)
 
+    def times_weight(self, of_edges: Tensor) -> Tensor:
+        """(E, ...) numbers of edges times `weight`: their sums over kept neighbours estimate those over all."""
+        return of_edges if self.weight is None else of_edges * _beside(self.weight, of_edges)
+
+    def plus_log_weight(self, logits: Tensor) -> Tensor:
+        """(E, ...) logits plus the logarithm of `weight`: a softmax over kept neighbours then estimates that over all."""
+        return logits if self.weight is None else logits + _beside(self.weight.log(), logits)
+
     def keep(self, edges: Tensor) -> CellGraph:
         """The same cells with the edges of a mask (E,) only."""
         places = edges.nonzero()[:, 0]  # once for all: on a GPU the host has to wait for their number
@@ -81,22 +93,32 @@ class CellGraph:
             indices=self.indices[places],
             distance_um=self.distance_um[places],
             relation=self.relation[places],
+            weight=None if self.weight is None else self.weight[places],
         )
 
-    def subgraph(self, cells: Tensor) -> CellGraph:
-        """The graph induced by `cells` (ascending int64 ids); edges to cells outside are dropped. Costs O(rows kept)."""
-        rows, edges = self._edges_of(cells)
-        senders = self.indices[edges].long()
-        local = torch.searchsorted(cells, senders).clamp(max=max(cells.numel() - 1, 0))
-        inside = cells[local] == senders if cells.numel() else torch.zeros_like(senders, dtype=torch.bool)
+    def subgraph(self, cells: Tensor, hearing: Tensor | None = None) -> CellGraph:
+        """The graph induced by `cells` (ascending int64 ids). Costs O(N) bytes and the rows kept.
+
+        Edges to cells outside are dropped; the weights of the others stay. Cells that are not `hearing` (a bool for each of
+        them; None: all are) lose theirs, too.
+        """
+        rows, edges = self._edges_of(cells if hearing is None else cells[hearing])
+        place = torch.full((self.n_cells,), -1, dtype=torch.int32, device=cells.device)
+        place[cells] = torch.arange(cells.numel(), dtype=torch.int32, device=cells.device)
+        local = place[self.indices[edges].long()]
+        inside = local >= 0
         kept = edges[inside]
+        degrees = torch.bincount(rows[inside], minlength=cells.numel() if hearing is None else int(hearing.sum()))
+        if hearing is not None:
+            degrees = torch.zeros_like(cells).masked_scatter_(hearing, degrees)
         sample = torch.bucketize(cells, self.sample_ptr[1:-1], right=True)
         return replace(
             self,
-            indptr=_pointers(torch.bincount(rows[inside], minlength=cells.numel())),
-            indices=local[inside].to(torch.int32),
+            indptr=_pointers(degrees),
+            indices=local[inside],
             distance_um=self.distance_um[kept],
             relation=self.relation[kept],
+            weight=None if self.weight is None else self.weight[kept],
             pos_um=self.pos_um[cells],
             sample_ptr=_pointers(torch.bincount(sample, minlength=self.n_samples)),
         )
@@ -118,8 +140,9 @@ class CellGraph:
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by field name, as they are written to disk."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relation_names"}
+        """The tensors by field name, as they are written to disk; `weight` where there is one."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relation_names"}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     def validate(self) -> CellGraph:
         """Check the whole contract and return self. Raises GraphError naming the first thing that is broken."""
@@ -131,6 +154,7 @@ class CellGraph:
             "relation": (torch.uint8, (e,)),
             "pos_um": (torch.float32, (n, self.pos_um.shape[-1])),
             "sample_ptr": (torch.int64, (self.sample_ptr.numel(),)),
+            **({} if self.weight is None else {"weight": (torch.float32, (e,))}),
         }
         for name, (dtype, shape) in expected.items():
             tensor = getattr(self, name)
@@ -153,6 +177,9 @@ class CellGraph:
             raise GraphError(
                 f"Expected finite `pos_um` and `distance_um`, found {wrong[0]} and {wrong[1]} NaN or infinite values."
             )
+        if self.weight is not None and not ((self.weight >= 1) & (self.weight < torch.inf)).all():
+            wrong = int((~((self.weight >= 1) & (self.weight < torch.inf))).sum())
+            raise GraphError(f"Expected finite `weight` of 1 or above, found {wrong} edges with another.")
         if e == 0:
             return self
         if self.indices.min() < 0 or self.indices.max() >= n:
@@ -204,6 +231,7 @@ def concat(graphs: list[CellGraph]) -> CellGraph:
         pos_um=torch.cat([g.pos_um for g in graphs]),
         sample_ptr=torch.cat([first, *[g.sample_ptr[1:] + n for g, n in zip(graphs, cells)]]),
         relation_names=graphs[0].relation_names,
+        weight=None if all(g.weight is None for g in graphs) else torch.cat([_weights(g) for g in graphs]),
     )
 
 
@@ -217,6 +245,16 @@ def kept_pointers(indptr: Tensor, keep: Tensor) -> Tensor:
     kept = indptr.new_zeros(keep.numel() + 1)
     torch.cumsum(keep, 0, out=kept[1:])
     return kept[indptr]
+
+
+def _weights(graph: CellGraph) -> Tensor:
+    """(E,) float32; ones where each edge stands for itself."""
+    return torch.ones_like(graph.distance_um) if graph.weight is None else graph.weight
+
+
+def _beside(weight: Tensor, of_edges: Tensor) -> Tensor:
+    """(E,) as (E, 1, ...), in the dtype of what it is joined with."""
+    return weight.to(of_edges.dtype).view(-1, *[1] * (of_edges.ndim - 1))
 
 
 def _pointers(counts: Tensor) -> Tensor:

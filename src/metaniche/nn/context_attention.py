@@ -14,6 +14,8 @@ from metaniche.ops.segment import segment_softmax
 class ContextAttention(nn.Module):
     r"""Dot-product attention of receivers over senders, with the kernel of `LengthScale` and a null slot.
 
+    Edges count as often as their weight in the graph says.
+
     .. math:: \alpha_{ij} \propto \kappa(d_{ij}) \, e^{q_i \cdot k_j / \sqrt{D}}
 
     Shapes: h (N, width) of receivers and senders -> (N, width).
@@ -48,5 +50,5 @@ class ContextAttention(nn.Module):
     def _bias(self, graph: CellGraph) -> Tensor:
         """(E, heads)."""
         if self.length:
-            return self.length(graph.distance_um)
-        return self.null.new_zeros(graph.n_edges, self.heads)
+            return graph.plus_log_weight(self.length(graph.distance_um))
+        return graph.plus_log_weight(self.null.new_zeros(graph.n_edges, self.heads))

@@ -17,8 +17,8 @@ class Neighbourhood(nn.Module):
     .. math:: s_i = \Vert_h \sum_j \alpha^h_{ij} V_h h_j, \quad
               \alpha^h_{ij} = \frac{e^{-d_{ij} / \ell_h}}{e^{null_h} + \sum_{j'} e^{-d_{ij'} / \ell_h}}
 
-    The receiver has no say in the weights, so that nothing of its own enters; crowded surroundings leave less to the null
-    slot than empty ones.
+    Edges count as often as their weight in the graph says. The receiver has no say in the weights, so that nothing of its own
+    enters; crowded surroundings leave less to the null slot than empty ones.
 
     Parameters
     ----------
@@ -37,6 +37,6 @@ class Neighbourhood(nn.Module):
 
     def forward(self, h: Tensor, graph: CellGraph) -> Tensor:
         values = self.value(h).view(-1, self.heads, self.head_width)
-        bias = torch.cat([length(graph.distance_um) for length in self.lengths], dim=1)
+        bias = graph.plus_log_weight(torch.cat([length(graph.distance_um) for length in self.lengths], dim=1))
         still = torch.zeros_like(values)
         return edge_attention(still, still, values, graph.indptr, graph.indices, bias, self.null).flatten(1)

@@ -22,7 +22,8 @@ class PairAttention(nn.Module):
         heard_i = \frac{\sum_j a_{ij}}{1 + e^{-null} \sum_j a_{ij}}, \quad
         a_{ij} = \kappa(d_{ij}) \sum_p w_p L_{jp} R_{ip}, \quad w = \mathrm{softmax}(\theta) \, scale
 
-    with ligand L and receptor R saturated, in [0, 1), and the kernel of `LengthScale`. It is :math:`e^{null}` times what a
+    with ligand L and receptor R saturated, in [0, 1), and the kernel of `LengthScale`, times the weight of the edge where the
+    graph holds a draw of neighbours: the sum then estimates that over all. It is :math:`e^{null}` times what a
     softmax over senders with logits :math:`\log a` and a null slot leaves to them, and additive in the pairs: the share of
     pair p in an edge is :math:`\kappa w_p L R` over the denominator, exactly. The null slot makes it saturate, as receptors
     do: far below it, what is heard is the sum of the signals, and without any pair there is nothing to hear.
@@ -111,8 +112,9 @@ class PairAttention(nn.Module):
         return pair_logits(*sides, graph.indptr, graph.indices)
 
     def _kernel(self, graph: CellGraph) -> Tensor:
-        """(E, heads or 1)."""
-        return self.length(graph.distance_um).exp() if self.length else torch.ones_like(graph.distance_um)[:, None]
+        """(E, heads or 1), for all neighbours that an edge stands for."""
+        kernel = self.length(graph.distance_um).exp() if self.length else torch.ones_like(graph.distance_um)[:, None]
+        return graph.times_weight(kernel)
 
 
 def _saturated_by(null: Tensor, sent: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ class RelationalAttention(nn.Module):
               \alpha^r_{ij} \propto \exp(q_i \cdot k_j / \sqrt{d} + b_r(d_{ij}))
 
     A null slot with a learned logit takes part in each softmax and carries no value, so that "no signal" can win.
+    Edges count as often as their weight in the graph says.
     `dropout` falls on what a cell hears altogether, `attention_dropout` on single edges and heads.
 
     Shapes: h (N, width), edges: relation -> (CellGraph of that relation, distance features (E_r, n_basis)) -> (N, width).
@@ -48,7 +49,7 @@ class RelationalAttention(nn.Module):
         for relation, projection in self.project.items():
             graph, basis = edges[relation]
             q, k, v = projection(normed)
-            bias, null = self.bias[relation](basis), self.null[relation]
+            bias, null = graph.plus_log_weight(self.bias[relation](basis)), self.null[relation]
             message = edge_attention(q, k, v, graph.indptr, graph.indices, bias, null, **self._dropped())
             messages.append(message.flatten(1))
         return h + self.dropout(self.out(torch.cat(messages, dim=1)))

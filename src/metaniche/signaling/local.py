@@ -160,7 +160,7 @@ def _within_reach(
 ) -> Iterator[tuple[np.ndarray, sparse.csr_array]]:
     """(positions of the pairs, weights as `_weights`) of each signaling type of which an edge carries any signal."""
     for kind, mine in expression.by_signaling_type():
-        weight = config.decay(kind).weights(graph.distance_um)
+        weight = config.edge_weights(kind, graph)
         if bool((weight > 0).any()):
             yield mine, _weights(expression, graph, weight, statistic)
         else:

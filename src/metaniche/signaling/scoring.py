@@ -185,7 +185,7 @@ def by_signaling_type(
     """(signaling type, its pairs, their signal problem): types differ in how far they reach."""
     for kind, mine in expression.by_signaling_type():
         part = expression.select(mine)
-        weight = config.decay(kind).weights(graph.distance_um)
+        weight = config.edge_weights(kind, graph)
         yield kind, part, signal_problem(part, graph, weight, config)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from torch import Tensor
+
 from metaniche.errors import ConfigError
-from metaniche.graph import GraphConfig
+from metaniche.graph import CellGraph, GraphConfig
 from metaniche.signaling.decay import DECAYS, Decay
 from metaniche.signaling.nulls import NULLS
 
@@ -92,6 +94,10 @@ class SignalConfig:
         if unknown:
             raise ConfigError(f"Expected signaling.decays of {tuple(DECAYS)}, found {sorted(unknown)}.")
         self.decay("unknown")
+
+    def edge_weights(self, signaling_type: str, graph: CellGraph) -> Tensor:
+        """(E,) float32 weight of each edge: the decay over its length, times the neighbours it stands for."""
+        return graph.times_weight(self.decay(signaling_type).weights(graph.distance_um))
 
     def decay(self, signaling_type: str) -> Decay:
         """The rule for a signaling type, with the changes of `decays`. Raises ConfigError for a type that there is not."""
