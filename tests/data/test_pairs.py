@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from thinned import N_CELLS
+from thinned import tissue as drawn_tissue
 from tissue import make_sample
 
 from metaniche.data.pairs import PairFeatures
@@ -32,6 +34,22 @@ def test_pairs_are_those_that_every_sample_measures():
     assert pairs.pairs["signaling_type"].tolist() == ["secreted", "ecm", "unknown"]
     small = sample("t", "q", x=sample().x[:, :2], features=GENES[:2])
     assert PairFeatures.fit([sample(), small], RESOURCE).n_pairs == 1
+
+
+def test_neighbours_that_a_draw_stands_for_are_among_those_of_a_cell():
+    """Scales of pairs do not depend on how many neighbours are kept."""
+    near, drawn = (
+        replace(
+            sample(x=np.ones((N_CELLS, 5), np.float32)),
+            graph=drawn_tissue(most),
+            cells=pd.DataFrame(index=range(N_CELLS)),
+        )
+        for most in (None, 6)
+    )
+    whole, thinned = (PairFeatures.fit([each], RESOURCE) for each in (near, drawn))
+    assert whole.degree[1] > 300
+    np.testing.assert_allclose(thinned.degree, whole.degree, rtol=1e-5)
+    np.testing.assert_allclose(thinned.columns()["scale"], whole.columns()["scale"], rtol=1e-5)
 
 
 def test_columns_lead_from_pairs_to_expression():

@@ -68,6 +68,16 @@ def test_exactly_the_edges_of_a_mask_are_kept(data):
 
 
 @settings(max_examples=30, deadline=None)
+@given(st.sets(st.integers(0, 59)), st.sets(st.integers(0, 59)))
+def test_only_those_that_are_hearing_keep_edges_in_a_subgraph(cells, hearing):
+    kept = torch.tensor(sorted(cells), dtype=torch.int64)
+    mask = torch.tensor([cell in hearing for cell in kept.tolist()], dtype=torch.bool)
+    sub, whole = GRAPH.subgraph(kept, mask).validate(), GRAPH.subgraph(kept)
+    expected = whole.keep(mask[whole.receivers()])
+    assert all(torch.equal(tensor, expected.tensors()[name]) for name, tensor in sub.tensors().items())
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 59)))
 def test_a_subgraph_holds_exactly_the_edges_among_its_cells(cells):
     kept = torch.tensor(sorted(cells), dtype=torch.int64)
