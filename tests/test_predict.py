@@ -80,7 +80,7 @@ def test_cells_unlike_those_of_training_are_counted_and_said(bundle, small_cohor
     alike = knows.score(samples).units
     assert alike["novel"].mean() == pytest.approx(0.01, abs=0.01)
     assert not alike["note"].str.contains("unlike").any()
-    strange = [replace(s, x=s.x * 3 + 5) for s in samples[:1]]
+    strange = [replace(s, x=s.x * 5 + 10) for s in samples[:1]]
     row = knows.score(strange).units.iloc[0]
     assert row["novel"] > 0.5
     assert "% of cells are unlike those of training" in row["note"]

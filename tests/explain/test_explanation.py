@@ -53,7 +53,7 @@ def test_edges_ranked_by_shuffled_weights_fail_where_the_networks_own_do_not(one
     own, shuffled = [], []
     for seed in range(3):
         curves = explained(hearing, samples, seed=seed).edge_curves.set_index(["curve", "share"])
-        first = curves.loc[("deletion", 0.2)]
+        first = curves.loc[("deletion", 0.1)]  # far edges stand for many neighbours: few edges carry much
         own.append(first["random"] - first["left"])
         shuffled.append(first["random"] - first["shuffled"])
     assert np.min(own) > 0.1

@@ -90,7 +90,7 @@ def test_over_a_draw_of_neighbours_as_much_is_heard_as_over_all(length):
     signals = signals * (signals > 0.5)  # half of the cells express a gene
     drawn = tissue(24)
     all_of, kept, unweighted = (
-        float(layer.amounts(signals, graph)[:, 0].sum()) / N_CELLS
+        float(layer.amounts(signals, graph)[:, 0].sum().detach()) / N_CELLS
         for graph in (tissue(None), drawn, replace(drawn, weight=None))
     )
     assert kept == pytest.approx(all_of, rel=0.04)

@@ -255,3 +255,12 @@ def test_the_global_table_is_that_of_every_signaling_type_with_q_over_all():
     assert found.loc[("A", "B"), "p"] == pytest.approx(alone["p"].item())
     assert found.loc[("A", "B"), "q"] == pytest.approx(alone["p"].item())
     assert found.loc[[("C", "D"), ("A", "D")], ["p", "q"]].isna().all(axis=None)
+
+
+def test_edges_count_as_often_as_their_weight_says():
+    expression, graph, _ = tissue(2)
+    stands_for = 1 + torch.rand(graph.n_edges, generator=torch.Generator().manual_seed(0)) * 9
+    (kind,) = (kind for kind, _ in expression.by_signaling_type())
+    weight = DECAYS[kind].weights(graph.distance_um) * stands_for
+    found = local_scores(expression, replace(graph, weight=stands_for), SignalConfig()).to_numpy()
+    np.testing.assert_array_equal(found, local_association(expression, graph, weight, range(N_PAIRS)).numpy())
