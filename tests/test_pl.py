@@ -344,3 +344,11 @@ def test_length_scale_refuses_types_that_are_not_there(tumours):
     adata, ids = tumours
     with pytest.raises(InputError, match=r"found 'absent'\. Name types of the cells"):
         pl.length_scale(adata, *PAIR, "absent", "malignant", ids[0])
+
+
+def test_signals_of_patients_are_drawn_from_their_table():
+    row = {"sender": "a", "receiver": "b", "ligand": "L", "receptor": "R", "low": 1.1, "high": 1.9, "q": 0.01}
+    figure = pl.signals_of_patients(pd.DataFrame([row | {"enrichment": 1.5}]))
+    assert "a → b: L - R" in [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    with pytest.raises(InputError, match="enrichment"):
+        pl.signals_of_patients(pd.DataFrame([row]))

@@ -34,6 +34,7 @@ __all__ = [
     "roc",
     "signal_directions",
     "signal_edges",
+    "signals_of_patients",
 ]
 
 
@@ -157,6 +158,17 @@ def communication_chord(
     `data`, `sample` and errors as in `communication_heatmap`.
     """
     return figures.chord(_signals(data, sample, ()), alpha)
+
+
+def signals_of_patients(table: pd.DataFrame, n_signals: int = 20, alpha: float = 0.05) -> Figure:
+    """Signals over patients with their intervals, smallest p first. See `report.figures.signals_of_patients`.
+
+    `table` as `signaling.consistent_signals` or `signaling.differential_communication` makes it, or as metaniche-communicate
+    writes it: patients.parquet, differential.parquet. Raises InputError when a column is not there.
+    """
+    value = "difference" if "difference" in table else "enrichment"
+    _require(table, ("sender", "receiver", "ligand", "receptor", value, "low", "high", "q"), "signals of patients")
+    return figures.signals_of_patients(table, n_signals, alpha)
 
 
 def signal_edges(

@@ -5,7 +5,7 @@ import pytest
 from verbs import TINY, run
 
 import metaniche
-from metaniche.cli.communicate import _warn_of_few_permutations
+from metaniche.cli.communicate import PICTURES, _warn_of_few_permutations
 from metaniche.ops.backend import device_of
 from metaniche.signaling import SignalConfig
 
@@ -29,7 +29,7 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert table["patient_id"].nunique() == 12
     assert {"difference", "low", "high", "q"} <= set(pd.read_parquet(folder / "differential.parquet"))
     assert (pd.read_parquet(folder / "patients.parquet")["n_patients"] >= 3).all()
-    assert all((folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in ("heatmap", "dotplot", "chord"))
+    assert all((folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in PICTURES)
     about = json.loads((folder / "run.json").read_text())
     assert about["resource"]["resource"] == "synthetic tumours"
     assert about["version"] == metaniche.__version__
@@ -41,6 +41,7 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert status == 0
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
     assert not (folder / "differential.parquet").exists()  # not of this run
+    assert not (folder / "differential.png").exists()
 
 
 def test_pairs_that_compete_and_relays_are_tables_of_their_own(tmp_path):
@@ -86,7 +87,7 @@ def test_recipes_of_other_verbs_fit_and_all_neighbours_are_heard(tmp_path):
     assert "No table of relays: " in said
     assert "signals scored in" in said
     assert "and pictures" not in said
-    assert not list((tmp_path / RUN).glob("*.png"))
+    assert [p.name for p in (tmp_path / RUN).glob("*.png")] == ["differential.png"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from metaniche.io.progress import Progress
 from metaniche.io.wording import listed, nearest
 from metaniche.io.write import replacing, write_json, write_parquet
 from metaniche.ops.backend import device_of
-from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap
+from metaniche.report.figures import chord, pair_dotplot, sender_receiver_heatmap, signals_of_patients
 from metaniche.report.figures.style import to_bytes
 from metaniche.signaling import (
     RELAY,
@@ -39,7 +39,14 @@ log = logging.getLogger(__name__)
 
 SHOWN = 15
 TABLES = (keys.COMMUNICATION, keys.COMPETITION, keys.RELAYS, "patients", "relays_patients", "differential")
-PICTURES = {"heatmap": sender_receiver_heatmap, "dotplot": pair_dotplot, "chord": chord}
+# The table that is drawn, and how.
+PICTURES = {
+    "heatmap": (keys.COMMUNICATION, sender_receiver_heatmap),
+    "dotplot": (keys.COMMUNICATION, pair_dotplot),
+    "chord": (keys.COMMUNICATION, chord),
+    "patients": ("patients", signals_of_patients),
+    "differential": ("differential", signals_of_patients),
+}
 
 
 @verb("communicate")
@@ -157,14 +164,12 @@ def _write(tables: dict[str, pd.DataFrame], about: dict, run_dir: Path) -> None:
             write_parquet(tables[name], run_dir / f"{name}.parquet")
         else:
             (run_dir / f"{name}.parquet").unlink(missing_ok=True)
-    table = tables[keys.COMMUNICATION]
-    untested = table["q"].isna().all()  # without a null there is nothing to count
-    for name, draw in PICTURES.items():
-        if untested:
+    for name, (of, draw) in PICTURES.items():
+        if of not in tables or tables[of]["q"].isna().all():  # without a null there is nothing to count
             (run_dir / f"{name}.png").unlink(missing_ok=True)
             continue
         with replacing(run_dir / f"{name}.png") as temporary:
-            temporary.write_bytes(to_bytes(draw(table), "png"))
+            temporary.write_bytes(to_bytes(draw(tables[of]), "png"))
     write_json(run_dir / "run.json", about)
 
 

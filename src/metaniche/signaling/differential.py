@@ -53,7 +53,7 @@ def differential_communication(
     A row per stratum and signal with at least three patients in each group, none where there is no such signal:
     `difference` (second group less first) with its 95 % interval of Welch's t `low`, `high` (NaN where neither group varies),
     Hedges' g `effect`, `p`, `q` (Benjamini and Hochberg over the table) and how many patients of each group were measured.
-    Smallest p first; attrs["groups"] names the two.
+    Smallest p first; attrs["groups"] names the two, attrs["compared"] and attrs["value"] what was compared.
 
     Raises
     ------
@@ -61,6 +61,7 @@ def differential_communication(
         When there are not two groups of at least three patients, or columns are missing.
     """
     labels, names = _two_groups(groups)
+    about = {"compared": str(groups.name), "groups": names, "value": value}
     by = [*strata, *SIGNAL]
     wide = of_patients(table, value, by).value
     wide.index = wide.index.astype(str)
@@ -79,7 +80,7 @@ def differential_communication(
     x, wide = x[:, enough], wide.loc[:, enough]
     if not enough.any():
         empty = pd.DataFrame(columns=[*by, "difference", "low", "high", "effect", "p", "q", "n_first", "n_second"])
-        empty.attrs["groups"] = names
+        empty.attrs |= about
         return empty
     rng = np.random.default_rng(seed)
     samples = _Samples(x)
@@ -92,7 +93,7 @@ def differential_communication(
     out["q"] = false_discovery_control(out["p"])
     out["n_first"], out["n_second"] = n_first, n_second
     out = out.sort_values("p", ignore_index=True)
-    out.attrs["groups"] = names
+    out.attrs |= about
     return out
 
 

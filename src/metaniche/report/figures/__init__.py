@@ -4,6 +4,7 @@ from metaniche.report.figures.communication import chord, length_scale, pair_dot
 from metaniche.report.figures.comparison import forest, permutation_control
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc
 from metaniche.report.figures.explanation import associations, deletion, shares
+from metaniche.report.figures.patients import signals_of_patients
 from metaniche.report.figures.search import search_history
 from metaniche.report.figures.signal_map import edge_map, vector_field
 from metaniche.report.figures.spatial import spatial_map
@@ -29,6 +30,7 @@ __all__ = [
     "search_history",
     "sender_receiver_heatmap",
     "shares",
+    "signals_of_patients",
     "spatial_map",
     "training_curve",
     "vector_field",
