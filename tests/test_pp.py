@@ -28,6 +28,18 @@ def test_distances_are_micrometres_within_a_sample(slides):
     assert np.array_equal(relation == 1, near & (expected <= 20))
 
 
+def test_a_draw_of_neighbours_says_how_many_each_stands_for(slides):
+    metaniche.pp.spatial_graph(slides, um_per_unit=0.5, radius_um=90.0, max_paracrine=3)
+    weights, relation = (slides.obsp[f"metaniche_{name}"].toarray() for name in ("weights", "connectivities"))
+    assert ((weights > 0) == (relation > 0)).all()
+    assert (weights[relation == 1] == 1).all()
+    assert weights.max() > 1
+    everyone = slides.copy()
+    metaniche.pp.spatial_graph(everyone, um_per_unit=0.5, radius_um=90.0, max_paracrine=None)
+    np.testing.assert_allclose(weights.sum(1), (everyone.obsp["metaniche_connectivities"] > 0).sum(1).A1, rtol=1e-5)
+    assert "metaniche_weights" not in everyone.obsp  # of the draw before
+
+
 def test_the_unit_must_be_known(slides):
     with pytest.raises(InputError, match="um_per_unit"):
         metaniche.pp.spatial_graph(slides)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config) -> None:
     """Connect cells of the same sample (obs["sample_id"], else all cells) by distance.
 
-    Writes obsp["metaniche_connectivities"] (1 = contact, 2 = paracrine) and obsp["metaniche_distances_um"]; a row is a
-    receiver, its columns are senders. `config` goes to `metaniche.graph.GraphConfig`. Units are `um_per_unit`, or what
+    Writes obsp["metaniche_connectivities"] (1 = contact, 2 = paracrine), obsp["metaniche_distances_um"] and, where not all
+    neighbours are kept (`max_paracrine`), obsp["metaniche_weights"], how many an edge stands for; a row is a receiver, its
+    columns are senders. `config` goes to `metaniche.graph.GraphConfig`. Units are `um_per_unit`, or what
     uns["metaniche"]["um_per_unit"] says, and are written there. Raises InputError when neither does or the coordinates
     cannot be right, ConfigError for an unknown setting.
     """
@@ -52,7 +53,11 @@ def spatial_graph(adata: AnnData, *, um_per_unit: float | None = None, **config)
     for key, values in (
         (keys.GRAPH_RELATIONS, graph.relation.numpy() + 1),
         (keys.GRAPH_DISTANCES, graph.distance_um.numpy()),
+        (keys.GRAPH_WEIGHTS, None if graph.weight is None else graph.weight.numpy()),
     ):
+        if values is None:
+            adata.obsp.pop(key, None)
+            continue
         matrix = sparse.csr_array((values, graph.indices.numpy(), graph.indptr.numpy()), shape=(adata.n_obs,) * 2)
         adata.obsp[key] = sparse.csr_matrix(matrix[back][:, back])
     adata.uns[keys.UNS] = {**own_record(adata, where="adata"), keys.UM_PER_UNIT: scale}

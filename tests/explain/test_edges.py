@@ -2,8 +2,10 @@ import copy
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from thinned import tissue
 
 from metaniche.errors import ConfigError
 from metaniche.explain.edges import (
@@ -64,6 +66,15 @@ def test_other_orders_have_edges_of_the_same_relation_and_length_at_every_place(
     assert kernel[other[: len(edges) // 50]].sum() == pytest.approx(
         kernel[near_first[: len(edges) // 50]].sum(), rel=0.05
     )
+
+
+def test_edges_that_stand_for_many_are_beside_others_that_do():
+    graph = tissue(24)
+    edges = np.random.default_rng(0).permutation(graph.n_edges)
+    weight = graph.weight.numpy()[edges]
+    most = pd.Series(weight).groupby(_groups(graph, edges)).agg(["min", "max"])
+    assert (most["max"] <= 2.01 * most["min"]).all()
+    assert weight.max() > 30
 
 
 def test_within_a_group_the_largest_come_first():

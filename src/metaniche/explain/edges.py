@@ -23,7 +23,7 @@ from metaniche.predict import Predictor
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 Listeners = list[tuple[MIL, Tensor, Tensor]]
 Along = list[tuple[Callable[[Tensor], Tensor], Tensor]]
-ALIKE = 20  # edges of one relation and about one length among which other orders may choose
+ALIKE = 20  # edges of one relation, about one length and weight among which other orders may choose
 
 
 @torch.no_grad()
@@ -40,9 +40,10 @@ def edge_deletion_curves(
 
     An edge ranks by the size of what it adds to its unit's logit, the attention of the receiver times its share of the
     signals term (see `SeedSoil.edge_contributions`); edges that add nothing are not counted. Every other order has, at every
-    place, an edge of the same relation and nearly the same length, so that knowing near from far is worth nothing; by that of
-    a network with shuffled weights, those come first to which it gives most. Seed, soil and the attention of cells stay as
-    they are. Neighbours compete, or saturate a receiver: what an edge adds grows when others are gone.
+    place, an edge of the same relation and nearly the same length and weight (`CellGraph.weight`), so that knowing near from
+    far is worth nothing; by that of a network with shuffled weights, those come first to which it gives most. Seed, soil and
+    the attention of cells stay as they are. Neighbours compete, or saturate a receiver: what an edge adds grows when others
+    are gone.
 
     What is left is the sum over units of the signals term that is left times the whole one, over the sum of squares of that:
     1 with all edges, 0 without any. It passes 1 where what is gone worked against the rest.
@@ -123,13 +124,18 @@ def _added(task: Task, listeners: Listeners, batch: Batch) -> np.ndarray:
 
 
 def _groups(graph: CellGraph, edges: np.ndarray) -> np.ndarray:
-    """Number of the group of each of these edges: `ALIKE` of one relation that are next to one another in length."""
-    relation, distance = (x.cpu().numpy()[edges] for x in (graph.relation, graph.distance_um))
-    by_length = np.lexsort((distance, relation))
-    sorted_relation = relation[by_length]
-    place = np.arange(len(edges)) - np.searchsorted(sorted_relation, sorted_relation)
+    """Number of the group of each of these edges: `ALIKE` of one kind that are next to one another in length.
+
+    A kind is a relation and an octave of the weight: an edge that stands for many neighbours is given much for that alone.
+    """
+    octave = graph.times_weight(torch.ones_like(graph.distance_um)).log2().round()
+    relation, octave, distance = (x.cpu().numpy()[edges] for x in (graph.relation, octave, graph.distance_um))
+    kind = relation.astype(np.int64) * 256 + octave.astype(np.int64)  # float32 has fewer octaves
+    by_length = np.lexsort((distance, kind))
+    of_kind = kind[by_length]
+    place = np.arange(len(edges)) - np.searchsorted(of_kind, of_kind)
     group = np.empty(len(edges), np.int64)
-    group[by_length] = sorted_relation.astype(np.int64) * len(edges) + place // ALIKE
+    group[by_length] = of_kind * len(edges) + place // ALIKE
     return group
 
 

@@ -32,6 +32,7 @@ CLONES = "clones"
 PARAMETERS = "parameters"
 GRAPH_RELATIONS = "metaniche_connectivities"
 GRAPH_DISTANCES = "metaniche_distances_um"
+GRAPH_WEIGHTS = "metaniche_weights"
 UNS = "metaniche"
 
 

@@ -200,8 +200,8 @@ def _edge_pictures(run: Run) -> list[Picture]:
     words = (
         "What is left of the signals term as edges fall silent, and as they come back: in every unit a share of the edges "
         "along which something is heard, first those that by the network's own account add most to the risk. The other orders "
-        "have edges of the same relation and nearly the same length at every place; above 1, what is gone worked against the "
-        "rest."
+        "have edges of the same relation and nearly the same length at every place (where edges stand for several neighbours, "
+        "for about as many); above 1, what is gone worked against the rest."
     )
     words += _left(run.edge_curves, run.edge_curves["share"] == 0.1, "the tenth that ranks first")
     return [_picture(figures.deletion(run.edge_curves), "Deletion and insertion curves of edges", words)]
