@@ -31,7 +31,7 @@ class SamplingConfig:
         Units per step (over all ranks).
     """
 
-    windows: int = 2
+    windows: int = 1
     window_cells: int = 256
     batch_size: int = 8
 
