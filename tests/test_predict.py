@@ -80,7 +80,7 @@ def test_cells_unlike_those_of_training_are_counted_and_said(bundle, small_cohor
     alike = knows.score(samples).units
     assert alike["novel"].mean() == pytest.approx(0.01, abs=0.01)
     assert not alike["note"].str.contains("unlike").any()
-    strange = [replace(s, x=s.x * 5 + 10) for s in samples[:1]]
+    strange = [replace(s, x=s.x * 5 + 10) for s in samples[:1]]  # far enough for an embedding that neighbours share in
     row = knows.score(strange).units.iloc[0]
     assert row["novel"] > 0.5
     assert "% of cells are unlike those of training" in row["note"]
@@ -394,7 +394,9 @@ def test_a_prediction_carries_its_calibration_and_its_parameters(bundle, tmp_pat
     assert json.loads(about["parameters"]) == used | {"device": "cpu"}
     assert Predictor(bundle).calibration.startswith("none: those held out in training were too few")
     survival = Predictor(replace(bundle, task=bundle.task | {"kind": "cox", "time": "time", "event": "event"}))
-    assert survival.calibration == "none: cox risks at patient level have none"
+    assert (
+        survival.calibration == "none: log-hazards as they are, which lie too far apart where training was overfitted"
+    )
 
 
 def test_on_an_accelerator_it_says_the_same(bundle, small_cohort):

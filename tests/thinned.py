@@ -11,7 +11,7 @@ POS = torch.rand(N_CELLS, 2, generator=torch.Generator().manual_seed(3)) * (N_CE
 
 
 def tissue(max_paracrine: int | None) -> CellGraph:
-    """Cells as dense as in tumours: some 400 neighbours within 150 um."""
+    """Cells as dense as in tumours: some 400 neighbours within 150 um, fewer at the rim."""
     return build_graph(POS, torch.tensor([0, N_CELLS]), GraphConfig(max_paracrine=max_paracrine))
 
 

@@ -277,9 +277,11 @@ class Predictor:
 
     @property
     def calibration(self) -> str:
-        """How far a risk is a probability: "temperature on n=..." or "none: ..." with the reason."""
+        """What makes risks (Cox: hazards) hold for new units: "temperature on n=..." or "none: ..." with the reason."""
         if "temperature" in self.bundle.calibration:
             return f"temperature on n={self.bundle.calibration.get('n_calibration', 'unknown')}"
+        if self.task.kind == "cox":
+            return "none: log-hazards as they are, which lie too far apart where training was overfitted"
         if self.task.kind != "binary" or self.task.level == "cell":
             return f"none: {self.task.kind} risks at {self.task.level} level have none"
         return "none: those held out in training were too few, or all of one outcome"

@@ -127,6 +127,14 @@ def test_a_halo_is_not_pooled_where_nobody_is_a_candidate_and_has_no_label():
     assert collate([bag]).inside is None
 
 
+@pytest.mark.parametrize("hops", [0, 1])
+def test_where_nobody_is_a_candidate_small_pieces_are_pooled_as_large_ones(hops):
+    bag = Bag(0, [random_piece(20, 1, pooled=0.0), random_piece(200, 2, pooled=0.0)], np.zeros(1), np.zeros(0))
+    for seed in range(6):
+        found = Windows(bag, hops).draw(30, np.random.default_rng(seed))
+        assert int(found.candidates.sum()) == min(30, found.graph.n_cells)
+
+
 def test_a_window_holds_the_nearest_cells_of_its_centre():
     bag = make_bags(1, n_cells=200)[0]
     piece = bag.pieces[0]

@@ -9,7 +9,7 @@ from tissue import make_sample
 from metaniche.data.batch import Bag, Piece, collate
 from metaniche.data.sampling import Windows
 from metaniche.graph import concat
-from metaniche.models import ARCHITECTURES, AttentionMIL, NicheGIN, RelationalMIL, SeedSoil
+from metaniche.models import ARCHITECTURES, AttentionMIL, GATv2MIL, NicheGIN, RelationalMIL, SeedSoil
 
 N = 300
 PAIRS = {
@@ -24,6 +24,7 @@ NETWORKS = {
     "RelationalMIL, one round": lambda: RelationalMIL(4, 1, width=16, layers=1),
     "AttentionMIL": lambda: AttentionMIL(4, 1, width=16),
     "RelationalMIL": lambda: RelationalMIL(4, 1, width=16),
+    "GATv2MIL": lambda: GATv2MIL(4, 1, width=16),
     "NicheGIN": lambda: NicheGIN(4, 1, width=16),
 }
 
@@ -135,6 +136,7 @@ def test_cells_are_scored_in_a_window_as_in_the_whole_tissue(name):
     cut, _ = off(network, 0)
     if network.hops > 1:
         assert error < 0.5 * cut
+        assert error < 0.2 or network.hops > 2  # the halo is one hop deep
     else:
         assert error < 1e-5
         assert (cut > 0.01) == (network.hops == 1)

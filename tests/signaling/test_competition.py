@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,8 +36,6 @@ def test_a_receptor_is_shared_between_two_ligands():
 
 
 def test_what_did_not_converge_is_said(monkeypatch, caplog):
-    from dataclasses import replace
-
     from metaniche.signaling import competition
 
     expression, graph = line([[1, 0], [0, 1]], ["A", "R"], [["A", "R"]], at=(0.0, 10.0))
@@ -95,6 +95,14 @@ def test_the_table_counts_edges_in_reach_and_leaves_out_cells_without_a_type():
     everyone = competing_signals(expression, pd.Categorical.from_codes(codes + 1, ["none", "a", "b"]), graph, 40.0)
     typed = everyone[(everyone["sender"] != "none") & (everyone["receiver"] != "none")]
     assert typed["amount"].sum() == pytest.approx(table["amount"].sum(), rel=1e-6)
+
+
+def test_a_draw_of_neighbours_is_refused():
+    expression, graph = line([[1, 0], [0, 1]], ["A", "R"], [["A", "R"]], at=(0.0, 10.0))
+    with pytest.raises(
+        GraphError, match=r"all neighbours within reach for competition, found a draw .* max_paracrine=None"
+    ):
+        compete(expression, replace(graph, weight=torch.full((2,), 3.0)), 15.0)
 
 
 def test_what_cannot_be_is_refused():

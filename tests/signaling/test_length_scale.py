@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from metaniche.errors import ConfigError, InputError
+from metaniche.errors import ConfigError, GraphError, InputError
 from metaniche.graph import GraphConfig, build_graph
 from metaniche.signaling import Resource, SignalConfig
 from metaniche.signaling.expression import pair_expression
@@ -95,3 +97,7 @@ def test_what_makes_no_profile_is_refused():
         length_profile(*given, 2, 0, 1, (10, 10, 20))
     with pytest.raises(InputError, match="found none"):
         length_profile(*given, 3, 2, 1, RINGS)
+    expression, graph, types = given
+    drawn = replace(graph, weight=torch.full_like(graph.distance_um, 2.0))
+    with pytest.raises(GraphError, match="all neighbours within reach for a profile of distances, found a draw"):
+        length_profile(expression, drawn, types, 2, 0, 1, RINGS)

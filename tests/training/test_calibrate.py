@@ -89,11 +89,21 @@ def test_log_hazards_are_divided_by_what_held_out_units_ask_for(small_cohort):
     np.testing.assert_allclose(moved["temperature"], found["temperature"], rtol=1e-6)
 
 
+def test_hazards_are_never_drawn_apart(small_cohort, caplog):
+    samples, patients, table = small_cohort
+    bundle = fit_bundle(samples, make_targets(COX, patients, table), CONFIG, **READ)
+    found = with_shrunken_hazards(bundle, *survival_of_two_networks(overstated=0.3))
+    assert 1.0 <= found.calibration["temperature"] < 1.01
+    assert "bound" not in caplog.text
+    with_shrunken_hazards(bundle, *survival_of_two_networks(overstated=-3.0))
+    assert "risks tell nothing of the patients held out" in caplog.text
+
+
 def test_too_few_units_or_events_leave_hazards_as_they_are(small_cohort):
     samples, patients, table = small_cohort
     bundle = fit_bundle(samples, make_targets(COX, patients, table), CONFIG, **READ)
     risks, outcomes = survival_of_two_networks()
     assert with_shrunken_hazards(bundle, [risks[0][:9]], outcomes) is bundle
-    quiet = outcomes.assign(event=[1.0] * 4 + [0.0] * 396)
+    quiet = outcomes.assign(event=[1.0] * 9 + [0.0] * 391)
     assert with_shrunken_hazards(bundle, risks, quiet) is bundle
     assert with_shrunken_hazards(bundle, [], outcomes) is bundle

@@ -24,7 +24,8 @@ class SamplingConfig:
     Parameters
     ----------
     windows
-        Windows of tissue per unit and step, the same for every patient whatever its number of slides or cells.
+        Windows of tissue per unit and step, the same for every patient whatever its number of slides or cells. They are pooled
+        together, so that of several those with more pooled cells count more, as in no whole unit; of one all do alike.
     window_cells
         Cells in a window: a cell and its nearest neighbours in space. Whom they hear beyond it comes along and is not pooled.
     batch_size
@@ -130,14 +131,15 @@ class Windows:
 
     Every cell that is pooled (every labelled one where cells have labels, any cell where neither is known) is the centre of a
     window with the same chance, so that samples count by these cells, as they do in the whole unit. Around a window lies a
-    halo: the cells that those of the window hear. It is neither pooled nor learned from. In a network of one round of messages
-    the window's cells are then exactly as in the whole; in one of several the halo hears within itself and the window, so that
-    only what lies farther away is missing. Without any round there is no halo.
+    halo: the cells that those of the window hear. It is neither pooled nor learned from. In a network that hears in one hop the
+    window's cells are then exactly as in the whole; in several hops the halo, which is one hop deep, hears within itself and
+    the window, so that what lies farther away is missing. A network that hears nobody gets no halo.
     """
 
     def __init__(self, bag: Bag, hops: int) -> None:
         self.bag, self.hops = bag, hops
         self._centres = _centres(bag.pieces)
+        self._everyone = not any(piece.candidates.any() for piece in bag.pieces)  # is pooled
         self._before = np.cumsum([0, *map(len, self._centres)])
         self._trees: dict[int, cKDTree] = {}
 
@@ -146,6 +148,8 @@ class Windows:
         drawn = int(rng.integers(self._before[-1]))
         number = int(np.searchsorted(self._before, drawn, side="right")) - 1
         piece = self.bag.pieces[number]
+        if self._everyone:
+            piece = piece._replace(candidates=torch.ones_like(piece.candidates))
         if piece.graph.n_cells <= n_cells:
             return piece
         window = self._nearest(number, self._centres[number][drawn - int(self._before[number])], n_cells)
@@ -172,9 +176,8 @@ def _centres(pieces: Sequence[Piece]) -> list[Tensor]:
 
 def _cut(piece: Piece, cells: Tensor, hearing: Tensor | None = None) -> Piece:
     """These cells (ascending) of a piece, and the edges between them, into those that are `hearing`."""
-    parts = piece._asdict() | {"graph": None}
-    parts = {name: part if part is None else part[cells] for name, part in parts.items()}
-    return Piece(**parts | {"graph": piece.graph.subgraph(cells, hearing)})
+    of_cells = {name: part[cells] for name, part in piece._asdict().items() if name != "graph" and part is not None}
+    return piece._replace(**of_cells, graph=piece.graph.subgraph(cells, hearing))
 
 
 def _around(piece: Piece, window: Tensor, hops: int) -> Piece:
@@ -183,10 +186,8 @@ def _around(piece: Piece, window: Tensor, hops: int) -> Piece:
     inside = torch.isin(cells, window, assume_unique=True)
     # In one hop nobody asks what the halo hears.
     found = _cut(piece, cells, inside if hops == 1 else None)
-    # Where nobody in the whole bag is a candidate, all are pooled.
-    candidates = found.candidates & inside
     return found._replace(
-        candidates=candidates if candidates.any() else inside,
+        candidates=found.candidates & inside,
         labels=found.labels.masked_fill(~inside, torch.nan),
         inside=inside,
     )

@@ -93,9 +93,11 @@ class NetworkEstimator:
         risks = self._held_out_in_turn(samples, targets, clinical, seed)
         if kind == "binary":
             risk = pd.concat([pd.Series(dtype=float), *risks])
-            return with_temperature(bundle, risk, targets.table["y"].reindex(risk.index))
-        train = [s for s in samples if s.patient_id in set(targets.patients)]
+            return with_temperature(bundle, risk, targets.table.loc[risk.index, "y"])
         shrunken = with_shrunken_hazards(bundle, risks, targets.table)
+        if shrunken is bundle:
+            return bundle
+        train = [s for s in samples if s.patient_id in set(targets.patients)]
         return with_baseline(shrunken, train, targets, clinical, self.device)
 
     def _held_out_in_turn(

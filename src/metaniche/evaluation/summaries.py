@@ -133,8 +133,9 @@ class Pseudobulk:
 class Neighbourhoods:
     """Shares of cellular neighbourhoods (Schurch 2020, doi:10.1016/j.cell.2020.07.005).
 
-    A cell's window is the mean over itself and its graph neighbours of cell types, or of expression components where
-    the source has no types; k-means over an equal number of training windows per patient finds `n_clusters` of them.
+    A cell's surroundings are the mean over itself and its neighbours in the graph (of a draw of them, every one as it is) of
+    cell types, or of expression components where the source has no types; k-means over those of an equal number of training
+    cells per patient finds `n_clusters` of them.
     """
 
     n_clusters: int = 10

@@ -19,7 +19,10 @@ def shuffled_coordinates(sample: PreparedSample, seed: int = 0) -> PreparedSampl
 
 
 def random_edges(sample: PreparedSample, seed: int = 0) -> PreparedSample:
-    """The same cells with as many senders each, at the same distances, drawn from the whole sample."""
+    """The same cells with as many senders each, at the same distances and weights, drawn from the whole sample.
+
+    A training window's halo is then most of the sample: this control takes some times as long as the network itself.
+    """
     graph, rng = sample.graph, np.random.default_rng([seed, sample.n_cells])
     n, degrees = graph.n_cells, graph.indptr.diff().tolist()
     senders = [_others(rng, n, receiver, degree) for receiver, degree in enumerate(degrees)]

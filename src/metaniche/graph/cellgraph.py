@@ -76,6 +76,14 @@ class CellGraph:
             raise GraphError(f"Expected a relation among {self.relation_names}, found {relation!r}.")
         return self.relation == self.relation_names.index(relation)
 
+    def check_complete(self, what: str) -> None:
+        """Raise GraphError where only a draw of the neighbours is there, for `what` does not weight edges."""
+        if self.weight is not None:
+            raise GraphError(
+                f"Expected all neighbours within reach for {what}, found a draw of them. Build the graph with "
+                "max_paracrine=None."
+            )
+
     def times_weight(self, of_edges: Tensor) -> Tensor:
         """(E, ...) numbers of edges times `weight`: their sums over kept neighbours estimate those over all."""
         return of_edges if self.weight is None else of_edges * _beside(self.weight, of_edges)
@@ -177,9 +185,9 @@ class CellGraph:
             raise GraphError(
                 f"Expected finite `pos_um` and `distance_um`, found {wrong[0]} and {wrong[1]} NaN or infinite values."
             )
-        if self.weight is not None and not ((self.weight >= 1) & (self.weight < torch.inf)).all():
-            wrong = int((~((self.weight >= 1) & (self.weight < torch.inf))).sum())
-            raise GraphError(f"Expected finite `weight` of 1 or above, found {wrong} edges with another.")
+        stray = 0 if self.weight is None else int((~((self.weight >= 1) & (self.weight < torch.inf))).sum())
+        if stray:
+            raise GraphError(f"Expected finite `weight` of 1 or above, found {stray} edges with another.")
         if e == 0:
             return self
         if self.indices.min() < 0 or self.indices.max() >= n:

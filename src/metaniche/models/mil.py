@@ -50,7 +50,7 @@ class MIL(nn.Module):
         Probability used throughout.
     """
 
-    hops: int = 1  # how far a cell hears, in steps of the graph; 0: cells are encoded alone
+    hops: int  # how far a cell hears, in steps of the graph, which every subclass says; 0: cells are encoded alone
     reads_pairs: ClassVar[bool] = False  # True: takes `pairs`, and `signals` with every batch
     terms: ClassVar[tuple[str, ...]] = ()  # names of `MILOutput.terms`
 

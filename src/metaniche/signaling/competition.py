@@ -45,8 +45,9 @@ def compete(
     `rho` as in `ops.transport`, where the problem stands. A cell is not its own neighbour.
 
     Memory is O(E + N (L + R)). A warning says where the transport did not converge. Raises InputError when no edge is that
-    short, ConfigError for a reach that is not above 0.
+    short, ConfigError for a reach that is not above 0, GraphError for a graph that holds a draw of neighbours.
     """
+    graph.check_complete("competition")
     if not reach_um > 0:
         raise ConfigError(f"Expected a reach above 0 um, found {reach_um}.")
     within = graph.keep(graph.distance_um <= reach_um)

@@ -62,8 +62,10 @@ def length_profile(
 
     Raises
     ------
-    ConfigError for bounds that do not ascend and for mass_action, InputError where no ring has an edge between the two types.
+    ConfigError for bounds that do not ascend and for mass_action, InputError where no ring has an edge between the two types,
+    GraphError for a graph that holds a draw of neighbours.
     """
+    graph.check_complete("a profile of distances")
     bounds = np.asarray(edges_um, dtype=float)
     if len(bounds) < 2 or (np.diff(bounds) <= 0).any():
         raise ConfigError(f"Expected at least two ascending bounds in edges_um, found {list(edges_um)}.")

@@ -23,9 +23,9 @@ from metaniche.training.losses import cox_loss
 log = logging.getLogger(__name__)
 
 MIN_CALIBRATION_UNITS = 10  # fewer held-out units cannot fit even one number
-MIN_CALIBRATION_EVENTS = 5
+MIN_CALIBRATION_EVENTS = 10
 RISK_FLOOR = 1e-7  # a risk of 0 or 1 has no logit
-TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm
+TEMPERATURE_BOUNDS = (-1.5, 2.0)  # of its logarithm; hazards are never drawn apart
 
 
 def with_baseline(
@@ -85,11 +85,11 @@ def with_temperature(bundle: Bundle, risk: pd.Series, y: pd.Series) -> Bundle:
         z = logit / temperature
         return float(np.mean(np.logaddexp(0, z) - y * z))
 
-    return _with_best(bundle, loss, len(y))
+    return _with_best(bundle, loss, len(y), TEMPERATURE_BOUNDS[0])
 
 
 def with_shrunken_hazards(bundle: Bundle, risks: Sequence[pd.Series], table: pd.DataFrame) -> Bundle:
-    """A Cox bundle whose log-hazards are divided by the temperature that suits those of held-out units best.
+    """A Cox bundle whose log-hazards are divided by the temperature, of 1 or above, that suits those of held-out units best.
 
     One over the temperature is the slope of a Cox model of the log-hazard (van Houwelingen 2000,
     doi:10.1002/1097-0258(20001230)19:24<3401::AID-SIM554>3.0.CO;2-2). Networks fit their training units better than others, so
@@ -105,26 +105,27 @@ def with_shrunken_hazards(bundle: Bundle, risks: Sequence[pd.Series], table: pd.
 
     Returns the bundle as it is for fewer than MIN_CALIBRATION_UNITS units or MIN_CALIBRATION_EVENTS events.
     """
-    parts = [torch.tensor(table.loc[risk.index, ["time", "event"]].assign(risk=risk).to_numpy(float)) for risk in risks]
-    n_units, events = sum(map(len, parts)), [float(part[:, 1].sum()) for part in parts]
-    if n_units < MIN_CALIBRATION_UNITS or sum(events) < MIN_CALIBRATION_EVENTS:
+    parts = [table.loc[risk.index, ["time", "event"]].assign(risk=risk).to_numpy(float) for risk in risks]
+    n_units, n_events = sum(map(len, parts)), sum(part[:, 1].sum() for part in parts)
+    if n_units < MIN_CALIBRATION_UNITS or n_events < MIN_CALIBRATION_EVENTS:
         return bundle
 
     def loss(temperature: float) -> float:
-        of_parts = (n * cox_loss(risk / temperature, time, event) for n, (time, event, risk) in zip(events, columns))
-        return float(sum(of_parts)) / sum(events)
+        total = 0.0
+        for part in parts:
+            time, event, risk = torch.from_numpy(part).unbind(1)
+            total += float(event.sum() * cox_loss(risk / temperature, time, event))
+        return total / n_events
 
-    columns = [part.unbind(1) for part in parts]
-    return _with_best(bundle, loss, n_units)
+    return _with_best(bundle, loss, n_units, 0.0)
 
 
-def _with_best(bundle: Bundle, loss: Callable[[float], float], n_units: int) -> Bundle:
-    """With the temperature of least loss."""
-    best = minimize_scalar(lambda x: loss(np.exp(x)), bounds=TEMPERATURE_BOUNDS, method="bounded")
-    if min(abs(best.x - bound) for bound in TEMPERATURE_BOUNDS) < 1e-2:
+def _with_best(bundle: Bundle, loss: Callable[[float], float], n_units: int, low: float) -> Bundle:
+    """With the temperature of least loss, whose logarithm is `low` or above."""
+    best = minimize_scalar(lambda x: loss(np.exp(x)), bounds=(low, TEMPERATURE_BOUNDS[1]), method="bounded")
+    if best.x > TEMPERATURE_BOUNDS[1] - 1e-2 or 0 != low > best.x - 1e-2:  # that nothing is to shrink is no doubt
         log.warning(
-            "The temperature ended at its bound, %.1f: the held-out patients do not support calibrated risks.",
-            np.exp(best.x),
+            "The temperature ended at its bound, %.1f: risks tell nothing of the patients held out.", np.exp(best.x)
         )
     return replace(
         bundle, calibration=bundle.calibration | {"temperature": float(np.exp(best.x)), "n_calibration": n_units}

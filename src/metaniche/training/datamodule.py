@@ -35,8 +35,7 @@ class TumourDataModule(pl.LightningDataModule):
         self.train, self.val, self.sampling, self.seed, self.hops = train, val, sampling, seed, hops
 
     def train_dataloader(self) -> DataLoader:
-        share = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self.train_batches(*share)
+        return self.train_batches(*(self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1))
 
     def train_batches(self, rank: int, world: int, hops: int | None = None) -> DataLoader:
         """The share of one of `world` processes; `hops` where another network than that of the labels is to be trained."""
