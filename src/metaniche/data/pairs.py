@@ -187,7 +187,7 @@ class PairFeatures:
 
 def _neighbours(graph: CellGraph) -> float:
     """How many the edges of a graph stand for."""
-    return float(graph.times_weight(torch.ones_like(graph.distance_um)).sum(dtype=torch.float64))
+    return float(graph.weights().sum(dtype=torch.float64))
 
 
 def _mean_above_zero(x: np.ndarray) -> np.ndarray:

@@ -128,7 +128,7 @@ def _groups(graph: CellGraph, edges: np.ndarray) -> np.ndarray:
 
     A kind is a relation and an octave of the weight: an edge that stands for many neighbours is given much for that alone.
     """
-    octave = graph.times_weight(torch.ones_like(graph.distance_um)).log2().round()
+    octave = graph.weights().log2().round()
     relation, octave, distance = (x.cpu().numpy()[edges] for x in (graph.relation, octave, graph.distance_um))
     kind = relation.astype(np.int64) * 256 + octave.astype(np.int64)  # float32 has fewer octaves
     by_length = np.lexsort((distance, kind))

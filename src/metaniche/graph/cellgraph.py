@@ -84,6 +84,10 @@ class CellGraph:
                 "max_paracrine=None."
             )
 
+    def weights(self) -> Tensor:
+        """(E,) float32 `weight`, ones where each edge stands for itself."""
+        return torch.ones_like(self.distance_um) if self.weight is None else self.weight
+
     def times_weight(self, of_edges: Tensor) -> Tensor:
         """(E, ...) numbers of edges times `weight`: their sums over kept neighbours estimate those over all."""
         return of_edges if self.weight is None else of_edges * _beside(self.weight, of_edges)
@@ -239,7 +243,7 @@ def concat(graphs: list[CellGraph]) -> CellGraph:
         pos_um=torch.cat([g.pos_um for g in graphs]),
         sample_ptr=torch.cat([first, *[g.sample_ptr[1:] + n for g, n in zip(graphs, cells)]]),
         relation_names=graphs[0].relation_names,
-        weight=None if all(g.weight is None for g in graphs) else torch.cat([_weights(g) for g in graphs]),
+        weight=None if all(g.weight is None for g in graphs) else torch.cat([g.weights() for g in graphs]),
     )
 
 
@@ -253,11 +257,6 @@ def kept_pointers(indptr: Tensor, keep: Tensor) -> Tensor:
     kept = indptr.new_zeros(keep.numel() + 1)
     torch.cumsum(keep, 0, out=kept[1:])
     return kept[indptr]
-
-
-def _weights(graph: CellGraph) -> Tensor:
-    """(E,) float32; ones where each edge stands for itself."""
-    return torch.ones_like(graph.distance_um) if graph.weight is None else graph.weight
 
 
 def _beside(weight: Tensor, of_edges: Tensor) -> Tensor:

@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metaniche.report.figures.style import HAIR, INK, KIND_COLOR, SOFT, new_figure, plain, said, styled
+from metaniche.report.figures.style import BESIDE, INK, KIND_COLOR, SOFT, as_rows, new_figure, plain, said, styled
 from metaniche.report.vocabulary import with_interval
 
-_BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
 _MARKS = {"network": "D", "fused": "s", "clinical": "^", "baseline": "o"}
 
 
@@ -88,7 +87,7 @@ def permutation_control(
         color = SOFT if name == "labels permuted" else KIND_COLOR["network"]
         axes.plot(row.iloc[1:], [i, i], color=color, lw=2)
         axes.plot(row["it"], i, "o", color=color, ms=6)
-        axes.annotate(with_interval(row, "it"), (1, i), (6, 0), **_BESIDE)
+        axes.annotate(with_interval(row, "it"), (1, i), (6, 0), **BESIDE)
     axes.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6), yticks=range(len(shown)), xlabel=label)
     axes.set_yticklabels(list(shown), color=INK)
     axes.spines["left"].set_visible(False)
@@ -103,18 +102,15 @@ def _intervals(
         axes.axvline(zero, color=SOFT, lw=0.8, ls=":", zorder=1)
     for i, row in rows.iterrows():
         if pd.isna(row[metric]):
-            axes.annotate("the reference", (1, i), (6, 0), color=SOFT, **_BESIDE)
+            axes.annotate("the reference", (1, i), (6, 0), color=SOFT, **BESIDE)
             continue
         kind = row.get("kind", "baseline")
         color = KIND_COLOR.get(kind, KIND_COLOR["baseline"])
         low, high = row.get(f"{metric}_low", np.nan), row.get(f"{metric}_high", np.nan)
         axes.plot([low, high], [i, i], color=color, lw=2.4 if row["model"] == emphasis else 1.6, zorder=2)
         axes.plot(row[metric], i, _MARKS.get(kind, "o"), color=color, ms=6, zorder=3, gid=row["model"])
-        axes.annotate(with_interval(row, metric, signed=signed), (1, i), (6, 0), **_BESIDE)
-    axes.grid(axis="x", color=HAIR, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(left=False)
+        axes.annotate(with_interval(row, metric, signed=signed), (1, i), (6, 0), **BESIDE)
+    as_rows(axes)
 
 
 def _kind_legend(figure: Figure, rows: pd.DataFrame) -> None:

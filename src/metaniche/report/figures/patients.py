@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from metaniche.report.figures.style import HAIR, INK, KIND_COLOR, SOFT, new_figure, plain, said, styled
+from metaniche.report.figures.style import BESIDE, INK, KIND_COLOR, SOFT, as_rows, new_figure, plain, said, styled
 
 _FOUND = KIND_COLOR["network"]
 
@@ -41,10 +41,7 @@ def signals_of_patients(
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticklabels([_name(row) for _, row in rows.iterrows()], color=INK)
     axes.set_xlabel(label or (_difference_of(table) if compared else "Score over expected, mean over patients"))
-    axes.grid(axis="x", color=HAIR, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(left=False)
+    as_rows(axes)
     marks = {f"q < {alpha:g}": (_FOUND, _FOUND), f"q ≥ {alpha:g}": (SOFT, "white")}
     handles = [
         Line2D([], [], color=edge, marker="o", mfc=face, ms=6, label=name) for name, (edge, face) in marks.items()
@@ -58,8 +55,7 @@ def _interval(axes: Axes, place: int, row: pd.Series, value: str, found: bool) -
     axes.plot([row["low"], row["high"]], [place, place], color=color, lw=1.6, zorder=2)
     axes.plot(row[value], place, "o", color=color, mfc=color if found else "white", ms=6, zorder=3, gid=_name(row))
     text = f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f}), q {row['q']:.2g}"
-    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
-    axes.annotate(text, (1, place), (6, 0), **beside)
+    axes.annotate(text, (1, place), (6, 0), **BESIDE)
 
 
 def _name(row: pd.Series) -> str:

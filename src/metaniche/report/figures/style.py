@@ -10,6 +10,7 @@ from typing import ParamSpec
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
@@ -51,6 +52,8 @@ _RC = {
     "svg.fonttype": "path",
     "svg.hashsalt": "metaniche",
 }
+# Of a text beside the row of a plot of intervals.
+BESIDE = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -76,6 +79,14 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
 
 def new_figure(width_in: float, height_in: float) -> Figure:
     return ReportFigure(figsize=(width_in, height_in), layout="constrained")
+
+
+def as_rows(axes: Axes) -> None:
+    """The look of axes whose rows hold an interval each."""
+    axes.grid(axis="x", color=HAIR, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
 
 
 def said(text: str, width_in: float = 4.7, height_in: float = 2.0) -> Figure:
