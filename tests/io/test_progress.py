@@ -22,6 +22,14 @@ def test_silence_is_kept(caplog):
     assert caplog.messages == []
 
 
+def test_names_with_brackets_stand_beside_the_bar_as_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    with Progress() as tell:
+        tell(1, 2, "core [/B]")
+        tell._bar.console.print(tell._bar.columns[-1].render(tell._bar.tasks[0]))
+    assert "core [/B]" in capsys.readouterr().out
+
+
 def test_a_terminal_gets_a_bar_that_is_taken_down_after_an_error(monkeypatch, caplog):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     caplog.set_level(logging.INFO)

@@ -1,18 +1,17 @@
 """metaniche-communicate: who signals to whom in every sample, tested; which signals hold in patients, or differ."""
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from metaniche import __version__
 from metaniche.cli import verb
+from metaniche.cli.console import console
 from metaniche.communicate import Analysis, competition_analysis, relay_analysis, signal_analysis, table_of_cohort
 from metaniche.config import number, open_cohort, plain, read_pairs, read_signaling
 from metaniche.data.prepare import PreparedCohort
@@ -206,7 +205,7 @@ def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Seq
         numbers = f"{row['p']:.2g}", f"{row['q']:.2g}", *(str(row[name]) for name in counts)
         shown.add_row(*(str(row[name]) for name in by), interval, *numbers)
     if len(table):
-        Console(width=None if sys.stdout.isatty() else 160).print(shown)
+        console(width=160).print(shown)
     else:
         log.info("%s: no signal was measured in three patients or more (of %d)", title, n_patients)
 

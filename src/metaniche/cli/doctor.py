@@ -6,10 +6,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from metaniche import __version__
+from metaniche.cli.console import console
 from metaniche.errors import KernelError
 from metaniche.ops import backend
 from metaniche.ops.cuda import compile, cubins
@@ -18,9 +18,9 @@ PACKAGES = ("torch", "numpy", "scipy", "cuda-bindings", "nvidia-cuda-nvrtc")
 
 
 def main() -> None:
-    console = Console(soft_wrap=True)
-    console.print(_table("metaniche", about()))
-    console.print(_table("op", [(op, "  ".join(backends(op))) for op in backend.NATIVE]))
+    say = console().print
+    say(_table("metaniche", about()))
+    say(_table("op", [(op, "  ".join(backends(op))) for op in backend.NATIVE]))
 
 
 def about() -> list[tuple[str, str]]:

@@ -3,17 +3,16 @@
 import hashlib
 import json
 import logging
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from metaniche.cli import verb
+from metaniche.cli.console import console
 from metaniche.config import (
     deciding_trainer,
     device_of_trainer,
@@ -179,7 +178,7 @@ def print_table(table: pd.DataFrame) -> None:
         cells = [f"{row[c]:.2f} ({row[f'{c}_low']:.2f}-{row[f'{c}_high']:.2f})" for c in columns]
         differences = ["" if pd.isna(row[k]) else f"{row[k]:+.2f} (p {row[f'{k}_p']:.2f})" for k in against.values()]
         shown.add_row(name, *cells, *differences)
-    Console(width=None if sys.stdout.isatty() else 220).print(shown)
+    console(width=220).print(shown)
     for line in table.attrs["caption"]:
         log.info(line)
 

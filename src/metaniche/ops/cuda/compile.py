@@ -72,7 +72,7 @@ def nvrtc_version() -> tuple[int, int]:
     try:
         error, major, minor = nvrtc.nvrtcVersion()
     except RuntimeError as problem:  # cuda-bindings without the library beside it
-        raise KernelError(f"NVRTC cannot be loaded: {problem}. {INSTALL}") from problem
+        raise KernelError(f"NVRTC cannot be loaded: {' '.join(str(problem).split())}. {INSTALL}") from problem
     _ok(error, "nvrtcVersion")
     return major, minor
 
