@@ -7,8 +7,9 @@ from tissue import make_sample
 
 from metaniche.data.features import FeatureConfig, Features
 from metaniche.errors import CheckpointError, ConfigError, InputError
+from metaniche.io.once import log_once
 from metaniche.models import AttentionMIL
-from metaniche.models.encoder import ABOUT, SEEN, WEIGHTS, Encoder, _warn_once, seen
+from metaniche.models.encoder import ABOUT, SEEN, WEIGHTS, Encoder, seen
 
 NAMES = ("a", "b", "c", "d")
 
@@ -97,6 +98,6 @@ def test_whom_an_encoder_has_seen_it_does_not_meet_again_under_any_name(encoder,
             InputError, match=r"pretrained on '(p1|q)' of '.*'\. Pretrain on other patients.*pretrain\.epochs"
         ):
             knows.check_unseen([again, samples[3]], "here")
-    _warn_once.cache_clear()
+    log_once.cache_clear()
     encoder.check_unseen(samples, "here")
     assert "does not say on whom" in caplog.text

@@ -17,11 +17,12 @@ from metaniche.data.organs import OrganProfiles
 from metaniche.data.sampling import SamplingConfig
 from metaniche.data.task import Task, make_targets
 from metaniche.errors import CheckpointError, ConfigError, InputError, SplitError
+from metaniche.io.once import log_once
 from metaniche.models.bundle import Bundle
 from metaniche.predict import Predictor
 from metaniche.signaling import Resource
 from metaniche.training.checkpoint import AtomicCheckpointIO
-from metaniche.training.fit import FitConfig, _warn_once
+from metaniche.training.fit import FitConfig
 from metaniche.training.fit import fit_bundle as fit_any
 
 fit_bundle = partial(fit_any, **READ)
@@ -206,7 +207,7 @@ def test_organs_speak_for_sites_and_travel_with_the_bundle(small_cohort, tmp_pat
     with pytest.raises(InputError, match="in 1 of 1 samples"):
         Predictor(bundle).score(nobody_knows[:1])
     Predictor(fit_bundle(nobody_knows, sites, replace(config, organs=None))).score(nobody_knows[:1])
-    _warn_once.cache_clear()
+    log_once.cache_clear()
     for deaf in (replace(config, resource=None), replace(config, architecture="NicheGIN")):
         fit_bundle(samples, sites, deaf)
     assert "nothing here: SeedSoil hears no" in caplog.text

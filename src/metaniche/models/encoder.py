@@ -8,7 +8,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from metaniche.data.sample import PreparedSample
 from metaniche.errors import CheckpointError, ConfigError, InputError
+from metaniche.io.once import log_once
 from metaniche.io.wording import listed
 from metaniche.io.write import replacing, write_json
 from metaniche.models.mil import MIL
@@ -45,11 +45,6 @@ def _of_patient(sample: PreparedSample, cohort: str) -> str:
 def _of_tissue(sample: PreparedSample) -> str:
     """Of where its cells lie, whatever is measured of them."""
     return hashlib.sha256(sample.graph.pos_um.numpy().tobytes()).hexdigest()[:16]
-
-
-@cache
-def _warn_once(text: str) -> None:
-    log.warning(text)
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,11 @@ class Encoder:
         which are to be held out. Warns of an encoder of before, which does not say whom it has seen.
         """
         if SEEN not in self.about:
-            _warn_once("The encoder does not say on whom it was pretrained: held-out patients may be among them.")
+            log_once(
+                log,
+                logging.WARNING,
+                "The encoder does not say on whom it was pretrained: held-out patients may be among them.",
+            )
             return
         patients, tissue = (set(self.about[SEEN][key]) for key in ("patients", "tissue"))
         known = [s for s in samples if _of_patient(s, cohort) in patients or _of_tissue(s) in tissue]

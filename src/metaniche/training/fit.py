@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from metaniche.data.task import Targets, Task
 from metaniche.data.units import check_pool, make_bags
 from metaniche.errors import CheckpointError, ConfigError, InputError
 from metaniche.graph import GraphConfig
+from metaniche.io.once import log_once
 from metaniche.io.wording import listed, nearest
 from metaniche.models import ARCHITECTURES, MIL
 from metaniche.models.bundle import Bundle
@@ -246,18 +247,7 @@ def _fit_clinical(
 
 def _warn_of_gaps(targets: Targets) -> None:
     for gap in targets.gaps():
-        _warn_once(f"Task {targets.task.name}: {gap}.")
-
-
-@cache
-def _warn_once(text: str) -> None:
-    log.warning(text)
-
-
-@cache
-def _say_once(text: str) -> None:
-    """The folds of a cross-validation would all say it."""
-    log.info(text)
+        log_once(log, logging.WARNING, f"Task {targets.task.name}: {gap}.")
 
 
 def fit_pairs(
@@ -273,10 +263,12 @@ def fit_pairs(
         return None
     families = pairs.pairs["signaling_type"].value_counts().to_dict()
     silent = sorted(set(config.resource.pairs["signaling_type"].dropna()) - set(families))
-    _say_once(
+    log_once(
+        log,
+        logging.INFO,
         f"Hearing {pairs.n_pairs} pairs of {config.resource.name}: "
         + ", ".join(f"{n} {family}" for family, n in families.items())
-        + (f"; none measured of {listed(silent)}" if silent else "")
+        + (f"; none measured of {listed(silent)}" if silent else ""),
     )
     return pairs.shuffled() if config.shuffle_pairs else pairs
 
@@ -302,8 +294,10 @@ def _organs(
         return {}
     check_organs(config.organs, task)
     if pairs is None:
-        _warn_once(
-            f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair."
+        log_once(
+            log,
+            logging.WARNING,
+            f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair.",
         )
         return {}
     check_tumour(train)
@@ -333,7 +327,9 @@ def _prepare_encoder(
     if folder is None or not (folder / "last.ckpt").exists():
         if config.encoder is not None:
             share = config.encoder.give_to(network, features.names, features.basis)
-            _say_once(f"Starting from an encoder that knows {share:.0%} of {len(features.names)} features")
+            log_once(
+                log, logging.INFO, f"Starting from an encoder that knows {share:.0%} of {len(features.names)} features"
+            )
         if config.epochs:
             before, after = pretrain(network, data, config, make_trainer, seed)
             log.log(

@@ -49,7 +49,6 @@ def test_differences_are_drawn_against_nothing_and_name_the_groups():
     axes = signals_of_patients(table).axes[0]
     assert axes.lines[0].get_xdata()[0] == 0.0
     assert axes.get_xlabel() == "Difference of the score between patients (metastasis: 1 less 0)"
-    assert signals_of_patients(table, label="of the score").axes[0].get_xlabel() == "of the score"
 
 
 def test_strata_stand_before_their_signals():

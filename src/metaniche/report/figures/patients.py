@@ -13,9 +13,7 @@ _FOUND = KIND_COLOR["network"]
 
 
 @styled
-def signals_of_patients(
-    table: pd.DataFrame, n_signals: int = 20, alpha: float = 0.05, label: str | None = None
-) -> Figure:
+def signals_of_patients(table: pd.DataFrame, n_signals: int = 20, alpha: float = 0.05) -> Figure:
     """The signals with the smallest p, with their intervals over patients; those with q < alpha are filled.
 
     Parameters
@@ -25,8 +23,6 @@ def signals_of_patients(
         (difference, against 0): sender, receiver, ligand, receptor, the value with low and high, q. In the order of p.
     n_signals
         At most as many are drawn.
-    label
-        Of the axis; None: what the table holds.
     """
     compared = "difference" in table
     value, none = ("difference", 0.0) if compared else ("enrichment", 1.0)
@@ -40,7 +36,7 @@ def signals_of_patients(
         _interval(axes, place, row, value, row["q"] < alpha)
     axes.set(yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticklabels([_name(row) for _, row in rows.iterrows()], color=INK)
-    axes.set_xlabel(label or (_difference_of(table) if compared else "Score over expected, mean over patients"))
+    axes.set_xlabel(_difference_of(table) if compared else "Score over expected, mean over patients")
     as_rows(axes)
     marks = {f"q < {alpha:g}": (_FOUND, _FOUND), f"q ≥ {alpha:g}": (SOFT, "white")}
     handles = [
