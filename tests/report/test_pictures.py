@@ -81,6 +81,9 @@ def test_conformal_sets_are_drawn_where_they_were_written(make_run):
     assert len(pictures.calibration_pictures(make_run(sets=None))) == 1
     of_sites = make_run().predictions.assign(site="liver")
     assert "once for each site" in pictures.calibration_pictures(make_run(predictions=of_sites))[0].caption
+    of_cells = make_run().predictions.assign(patient_id="P00")
+    assert "independent" in pictures.calibration_pictures(make_run(predictions=of_cells))[0].caption
+    assert "independent" not in pictures.calibration_pictures(make_run())[0].caption
     [alone] = pictures.calibration_pictures(make_run(survival=True))
     assert "middle of the follow-up" in alone.caption
     assert pictures.calibration_pictures(make_run(survival=True, sets=None)) == []

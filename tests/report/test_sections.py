@@ -31,7 +31,7 @@ def test_patient_table_summarises_the_evaluated_patients_only(make_run):
     assert "IX" not in {level for _, level, _ in rows}
     counts = [int(s.split()[0]) for v, _, s in rows if v == "stage"]
     assert sum(counts) == 80
-    assert ("stage", "not known", "4") in rows
+    assert ("stage", "not known", "4 (5%)") in rows
     age = next(s for v, _, s in rows if v == "age")
     assert age.startswith(f"{run.patients['age'].median():.3g} (")
 
@@ -48,9 +48,12 @@ def test_identifiers_are_not_summarised(make_run):
 
 def test_ages_of_a_handful_are_a_median_and_grades_are_levels(make_run):
     few = pd.DataFrame({"age": [47.0, 53.0, 62.0], "grade": [1.0, 2.0, 3.0]}, index=["P00", "P01", "P02"])
+    few["block"], few["slide"] = [17234.0, 5712.0, 24001.0], [1234567.0] * 3
     rows = sections.patient_table(make_run(info={"task": {}}, patients=few))
     assert rows[0] == ("age", "median (range)", "53 (47 to 62)")
     assert [level for v, level, _ in rows if v == "grade"] == ["1", "2", "3"]
+    assert ("block", "median (range)", "17,234 (5,712 to 24,001)") in rows
+    assert ("slide", "1234567", "3 (100%)") in rows
 
 
 def test_comparison_has_the_primary_metric_first_and_networks_before_baselines(make_run):

@@ -79,9 +79,11 @@ def calibration_pictures(run: Run) -> list[Picture]:
     if "y" not in run.predictions:
         return _conformal_pictures(run)
     once = "once for each site whose label is known" if "site" in run.predictions else "once"
+    several = run.predictions["unit_id"].nunique() > run.predictions["patient_id"].nunique()
+    alone = ", as if the units of a patient were independent" if several else ""
     caption = (
         f"Each unit counts {once}, with its probability averaged over repeats. Points: bins of equally many units; bars: "
-        "Wilson 95 % intervals; below: how many units got which probability."
+        f"Wilson 95 % intervals{alone}; below: how many units got which probability."
     )
     figure = figures.calibration(run.predictions, run.model)
     return [_picture(figure, "Calibration curve of held-out predictions", caption), *_conformal_pictures(run)]

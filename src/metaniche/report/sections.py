@@ -186,14 +186,23 @@ def _ends(row: pd.Series, column: str, signed: bool = False) -> str:
 
 def _summary(name: str, values: pd.Series) -> list[tuple[str, str, str]]:
     missing = int(values.isna().sum())
-    unknown = [(name, "not known", count(missing))] if missing else []
+    unknown = [(name, "not known", _share(missing, len(values)))] if missing else []
     numeric = pd.to_numeric(values, errors="coerce")
     is_measure = numeric.nunique() > _MAX_LEVELS or (numeric.nunique() > 2 and numeric.max() > _LARGEST_CODE)
     if numeric.notna().sum() == values.notna().sum() > 0 and is_measure:
-        middle = f"{numeric.median():.3g} ({numeric.min():.3g} to {numeric.max():.3g})"
+        middle = f"{_measure(numeric.median())} ({_measure(numeric.min())} to {_measure(numeric.max())})"
         return [(name, "median (range)", middle), *unknown]
     counts = values.dropna().map(level_name).value_counts()
     if counts.empty or len(counts) > _MAX_LEVELS:
         return []
-    shares = [(name, level, f"{n} ({n / len(values):.0%})") for level, n in counts.sort_index().items()]
+    shares = [(name, level, _share(n, len(values))) for level, n in counts.sort_index().items()]
     return [*shares, *unknown]
+
+
+def _share(n: int, of: int) -> str:
+    return f"{count(n)} ({n / of:.0%})"
+
+
+def _measure(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

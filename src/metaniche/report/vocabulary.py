@@ -61,7 +61,7 @@ def p_value(value: object) -> str:
 
 def level_name(value: object) -> str:
     """A category as a reader writes it: grade 2, not grade 2.0, where missing values made a column float."""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def count(value: object) -> str:

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metaniche.report.figures.discrimination import calibration, precision_recall, roc, wilson
+from metaniche.report.figures.style import to_bytes
 
 
 def _curve(figure, model):
@@ -30,6 +33,14 @@ def test_one_curve_per_model_and_one_thin_line_per_repeat(predictions):
     assert legend[0].startswith("relational_mil")
     assert "other models (6)" in legend
     assert "chance" in legend
+
+
+def test_the_title_stands_on_the_page_above_a_legend_of_many_lines(predictions):
+    models = list(predictions["model"].unique())
+    labels = dict.fromkeys(models, "of a long name 0.85 (0.75 to 0.90)")
+    page = to_bytes(roc(predictions, models[:3], labels=labels), "svg").decode()
+    baseline = float(re.search(r"<!-- ROC -->\s*<g [^>]*translate\([\d.]+ ([\d.]+)\)", page).group(1))
+    assert baseline > 8  # as high as its letters
 
 
 @settings(max_examples=20, deadline=None)
@@ -77,8 +88,8 @@ def test_empty_or_one_class_says_so(draw, rows):
 
 def test_calibration_counts_every_unit_once(predictions):
     figure = calibration(predictions, "relational_mil")
-    notes = [t.get_text() for t in figure.axes[0].texts]
-    assert sum(int(n.removeprefix("n=")) for n in notes) == 80
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert len(lines["relational_mil, 16 units a point"].get_xdata()) == 80 / 16
     bars = sum(p.get_height() for p in figure.axes[1].patches)
     assert bars == 80
 
@@ -87,7 +98,7 @@ def test_calibration_of_perfect_probabilities_lies_near_the_diagonal():
     rng = np.random.default_rng(0)
     risk = rng.uniform(size=4000)
     figure = calibration(_table((rng.uniform(size=4000) < risk).astype(int), risk), "m")
-    x, y = next(line for line in figure.axes[0].lines if line.get_label() == "m").get_data()
+    x, y = next(line for line in figure.axes[0].lines if line.get_label().startswith("m")).get_data()
     assert np.abs(x - y).max() < 0.06
 
 

@@ -82,7 +82,7 @@ def precision_recall(
 
 @styled
 def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None) -> Figure:
-    """Predicted against observed frequency, with the number of units in each bin.
+    """Predicted against observed frequency; the legend says how many units a point stands for.
 
     Each unit counts once, with its probability averaged over repeats. Bins hold equally many units (5 below 200 units,
     else 10); bars are Wilson 95 % intervals. Risks outside 0..1, one class or fewer than 10 units give a word instead.
@@ -100,9 +100,12 @@ def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None
     figure = new_figure(4.7, 4.9)
     axes, counts = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     observed = table["events"] / table["n"]
+    each = " or ".join(map(str, sorted(table["n"].unique())))
     axes.plot([0, 1], [0, 1], color=SOFT, lw=0.8, ls=":", label="perfect")
     axes.vlines(table["risk"], low, high, color="#0072B2", lw=1.4)
-    axes.plot(table["risk"], observed, "o-", color="#0072B2", ms=5, lw=1, label=plain(model, 28))
+    axes.plot(
+        table["risk"], observed, "o-", color="#0072B2", ms=5, lw=1, label=f"{plain(model, 28)}, {each} units a point"
+    )
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.09), ylabel="Observed frequency", title="Calibration")
     axes.legend(loc="upper left")
     outcomes = [units.loc[units["y"] == y, "risk"] for y in (0, 1)]
@@ -111,8 +114,6 @@ def calibration(predictions: pd.DataFrame, model: str, n_bins: int | None = None
     counts.set(xlabel="Predicted probability", ylabel="Units")
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     counts.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=7.5, handlelength=1, borderpad=0)
-    for x, y, n in zip(table["risk"], high, table["n"]):
-        axes.annotate(f"n={n}", (x, y), (0, 3), textcoords="offset points", ha="center", fontsize=7.5, color=SOFT)
     return figure
 
 

@@ -72,6 +72,7 @@ def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
         with rc_context(_RC):
             figure = draw(*args, **kwargs)
             figure.supxlabel(RESEARCH_USE_ONLY, x=0.995, ha="right", fontsize=6.5, color=SOFT)
+            figure.draw_without_rendering()  # axes of equal aspect take their room at the second draw only
         return figure
 
     return wrapped
