@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from metaniche.report.figures.style import CYCLE, HAIR, SOFT, new_figure, said, styled
 
@@ -37,8 +38,10 @@ def conformal(table: pd.DataFrame) -> Figure:
     rows = table[table["certain"] > 0].sort_values("certain")
     decided.plot(rows["certain"], rows["accuracy"], color=CYCLE[0], marker="o", ms=3.5, gid="accuracy")
     for row in rows[rows["alpha"].isin((0.05, 0.1, 0.2))].itertuples():
-        at, beside = (row.certain, row.accuracy), {"xytext": (4, -10), "textcoords": "offset points"}
-        decided.annotate(f"{row.nominal:.0%}", at, **beside, color=SOFT, fontsize=8)
+        at = row.certain, row.accuracy
+        decided.plot(*at, "o", ms=7, mfc="white", mec=CYCLE[0])
+        above = decided.annotate(f"{row.nominal:.0%}", at, (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        above.set_path_effects([withStroke(linewidth=3, foreground="white")])  # legible where it meets the line
     decided.set(xlim=(-0.02, 1.02), ylim=(None, 1.02), xlabel="Share of units that are decided")
     decided.set(ylabel="Accuracy among them", title="Abstention")
     for axes in (held, decided):
