@@ -1,4 +1,5 @@
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ def test_a_cohort_becomes_tables_and_a_second_call_reads_them(tmp_path):
     assert "Research use only" in said
     assert "tested in 12 samples of 12 patients" in said
     assert "Signals that differ: metastasis 1 against 0" in said
+    assert re.search(r"patients of 0\W+patients of 1", said)
     folder = tmp_path / RUN
     table = pd.read_parquet(folder / "communication.parquet")
     assert list(table)[:2] == ["sample_id", "patient_id"]

@@ -197,9 +197,12 @@ def _groups(config: DictConfig, cohort: PreparedCohort) -> pd.Series | None:
 def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Sequence[str] = SIGNAL) -> None:
     """The signals with the smallest p on the terminal, with intervals over patients."""
     heads = [name.replace("_", " ") for name in by]
-    counts = [name for name in ("n_patients", "n_found", "n_first", "n_second") if name in table]
-    words = [name.replace("n_", "") for name in counts]
-    shown = Table(*heads, value, "p", "q", *words, title=f"{title}. Research use only")
+    words = {"n_patients": "patients", "n_found": "found"}
+    words |= {
+        f"n_{side}": f"patients of {name}" for side, name in zip(("first", "second"), table.attrs.get("groups", ()))
+    }
+    counts = {name: word for name, word in words.items() if name in table}
+    shown = Table(*heads, value, "p", "q", *counts.values(), title=f"{title}. Research use only")
     for row in table.head(SHOWN).to_dict("records"):
         interval = f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         numbers = f"{row['p']:.2g}", f"{row['q']:.2g}", *(str(row[name]) for name in counts)

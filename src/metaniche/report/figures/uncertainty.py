@@ -39,7 +39,7 @@ def conformal(table: pd.DataFrame) -> Figure:
     decided.plot(rows["certain"], rows["accuracy"], color=CYCLE[0], marker="o", ms=3.5, gid="accuracy")
     for row in rows[rows["alpha"].isin((0.05, 0.1, 0.2))].itertuples():
         at = row.certain, row.accuracy
-        decided.plot(*at, "o", ms=7, mfc="white", mec=CYCLE[0])
+        decided.scatter(*at, 45, color="white", edgecolor=CYCLE[0], zorder=3)
         above = decided.annotate(f"{row.nominal:.0%}", at, (0, 7), textcoords="offset points", ha="center", fontsize=8)
         above.set_path_effects([withStroke(linewidth=3, foreground="white")])  # legible where it meets the line
     decided.set(xlim=(-0.02, 1.02), ylim=(None, 1.02), xlabel="Share of units that are decided")
