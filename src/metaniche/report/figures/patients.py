@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from metaniche.report.figures.style import BESIDE, INK, KIND_COLOR, SOFT, as_rows, new_figure, plain, said, styled
+from metaniche.report.vocabulary import number
 
 _FOUND = KIND_COLOR["network"]
 
@@ -50,7 +51,7 @@ def _interval(axes: Axes, place: int, row: pd.Series, value: str, found: bool) -
     color = _FOUND if found else SOFT
     axes.plot([row["low"], row["high"]], [place, place], color=color, lw=1.6, zorder=2)
     axes.plot(row[value], place, "o", color=color, mfc=color if found else "white", ms=6, zorder=3, gid=_name(row))
-    text = f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f}), q {row['q']:.2g}"
+    text = f"{number(row[value])} ({number(row['low'])} to {number(row['high'])}), q {row['q']:.2g}"
     axes.annotate(text, (1, place), (6, 0), **BESIDE)
 
 
