@@ -18,7 +18,10 @@ def test_a_fact_is_never_blank(make_run):
 
 
 def test_as_words():
-    assert as_words({"a": 1, "b": True, "c": None, "d": {"e": 1}, "f": False}) == "a 1, b yes, f no"
+    assert (
+        as_words({"a": 1, "b": True, "c": None, "d": {"e": 1}, "f": False, "g": ["u", "v"]})
+        == "a 1, b yes, f no, g u and v"
+    )
     assert as_words([1, "x"]) == "1, x"
 
 

@@ -36,12 +36,14 @@ def blank_field(field: str, wanted: str) -> str:
     )
 
 
-def as_words(values: object) -> str:
-    """A dict as `name value, name value` (what is blank or nested is left out); a sequence with commas."""
+def as_words(values: object, between: str = ", ") -> str:
+    """A dict as `name value, name value` (what is blank or nested is left out), a list with commas, a truth as yes or no."""
     if isinstance(values, dict):
         pairs = [(k, v) for k, v in values.items() if not is_blank(v) and not isinstance(v, dict)]
-        return ", ".join(f"{k} {'yes' if v is True else 'no' if v is False else v}" for k, v in pairs)
-    return ", ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
+        return ", ".join(f"{k} {as_words(v, ' and ')}" for k, v in pairs)
+    if isinstance(values, list | tuple):
+        return between.join(map(as_words, values))
+    return "yes" if values is True else "no" if values is False else str(values)
 
 
 def outcome_counts(run: Run) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ def _line(figure, name):
 def test_losses_are_drawn_as_they_are():
     figure = training_curve(_history(train_loss=[4.0, 3, 2, 1], val_loss=[4.0, 4, 4, 4]))
     assert _line(figure, "train_loss").get_ydata().tolist() == [4, 3, 2, 1]
+    assert _line(figure, "train_loss").get_xdata().tolist() == [1, 2, 3, 4]
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["training", "validation"]
 
 
