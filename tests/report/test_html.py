@@ -114,7 +114,7 @@ def test_only_a_table_is_enough_and_the_rest_is_said_to_be_left_out(tmp_path, ta
         "ROC and precision-recall curves are left out",
         "The calibration curve is left out",
         "Maps are left out",
-        "metaniche-evaluate runs it",
+        "The control is left out",
         "Data checks are left out",
         "The training curve is left out",
         "The model card is left out. Model card field 'title'",

@@ -73,6 +73,12 @@ def test_no_figure_no_forest(make_run):
     assert len(pictures.comparison_pictures(make_run())) == 1
 
 
+def test_bars_over_units_of_one_patient_say_that_they_take_them_as_independent(make_run):
+    of_cells = make_run().predictions.assign(patient_id="P00")
+    assert "independent" in pictures.calibration_pictures(make_run(predictions=of_cells))[0].caption
+    assert "independent" not in pictures.calibration_pictures(make_run())[0].caption
+
+
 def test_conformal_sets_are_drawn_where_they_were_written(make_run):
     assert [p.alt for p in pictures.calibration_pictures(make_run())] == [
         "Calibration curve of held-out predictions",
@@ -81,9 +87,6 @@ def test_conformal_sets_are_drawn_where_they_were_written(make_run):
     assert len(pictures.calibration_pictures(make_run(sets=None))) == 1
     of_sites = make_run().predictions.assign(site="liver")
     assert "once for each site" in pictures.calibration_pictures(make_run(predictions=of_sites))[0].caption
-    of_cells = make_run().predictions.assign(patient_id="P00")
-    assert "independent" in pictures.calibration_pictures(make_run(predictions=of_cells))[0].caption
-    assert "independent" not in pictures.calibration_pictures(make_run())[0].caption
     [alone] = pictures.calibration_pictures(make_run(survival=True))
     assert "middle of the follow-up" in alone.caption
     assert pictures.calibration_pictures(make_run(survival=True, sets=None)) == []

@@ -48,11 +48,13 @@ def test_identifiers_are_not_summarised(make_run):
 
 def test_ages_of_a_handful_are_a_median_and_grades_are_levels(make_run):
     few = pd.DataFrame({"age": [47.0, 53.0, 62.0], "grade": [1.0, 2.0, 3.0]}, index=["P00", "P01", "P02"])
+    few["dose"] = [999.7, 120.4, 88.1]
     few["block"], few["slide"] = [17234.0, 5712.0, 24001.0], [1234567.0] * 3
     rows = sections.patient_table(make_run(info={"task": {}}, patients=few))
     assert rows[0] == ("age", "median (range)", "53 (47 to 62)")
     assert [level for v, level, _ in rows if v == "grade"] == ["1", "2", "3"]
     assert ("block", "median (range)", "17,234 (5,712 to 24,001)") in rows
+    assert ("dose", "median (range)", "120 (88.1 to 1,000)") in rows
     assert ("slide", "1234567", "3 (100%)") in rows
 
 

@@ -198,9 +198,7 @@ def _print(table: pd.DataFrame, title: str, value: str, n_patients: int, by: Seq
     """The signals with the smallest p on the terminal, with intervals over patients."""
     heads = [name.replace("_", " ") for name in by]
     words = {"n_patients": "patients", "n_found": "found"}
-    words |= {
-        f"n_{side}": f"patients of {name}" for side, name in zip(("first", "second"), table.attrs.get("groups", ()))
-    }
+    words |= zip(("n_first", "n_second"), (f"patients of {name}" for name in table.attrs.get("groups", ())))
     counts = {name: word for name, word in words.items() if name in table}
     shown = Table(*heads, value, "p", "q", *counts.values(), title=f"{title}. Research use only")
     for row in table.head(SHOWN).to_dict("records"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from functools import cache
 
 
 @cache
-def log_once(log: logging.Logger, level: int, text: str) -> None:
-    """Says `text` the first time in this process."""
-    log.log(level, text)
+def log_once(say: Callable[[str], None], text: str) -> None:
+    """Calls `say`, such as `log.warning`, with `text` the first time in this process."""
+    say(text)

@@ -109,9 +109,7 @@ class Encoder:
         """
         if SEEN not in self.about:
             log_once(
-                log,
-                logging.WARNING,
-                "The encoder does not say on whom it was pretrained: held-out patients may be among them.",
+                log.warning, "The encoder does not say on whom it was pretrained: held-out patients may be among them."
             )
             return
         patients, tissue = (set(self.about[SEEN][key]) for key in ("patients", "tissue"))

@@ -247,7 +247,7 @@ def _fit_clinical(
 
 def _warn_of_gaps(targets: Targets) -> None:
     for gap in targets.gaps():
-        log_once(log, logging.WARNING, f"Task {targets.task.name}: {gap}.")
+        log_once(log.warning, f"Task {targets.task.name}: {gap}.")
 
 
 def fit_pairs(
@@ -264,8 +264,7 @@ def fit_pairs(
     families = pairs.pairs["signaling_type"].value_counts().to_dict()
     silent = sorted(set(config.resource.pairs["signaling_type"].dropna()) - set(families))
     log_once(
-        log,
-        logging.INFO,
+        log.info,
         f"Hearing {pairs.n_pairs} pairs of {config.resource.name}: "
         + ", ".join(f"{n} {family}" for family, n in families.items())
         + (f"; none measured of {listed(silent)}" if silent else ""),
@@ -295,8 +294,7 @@ def _organs(
     check_organs(config.organs, task)
     if pairs is None:
         log_once(
-            log,
-            logging.WARNING,
+            log.warning,
             f"Reference profiles of organs say nothing here: {config.architecture} hears no ligand-receptor pair.",
         )
         return {}
@@ -327,9 +325,7 @@ def _prepare_encoder(
     if folder is None or not (folder / "last.ckpt").exists():
         if config.encoder is not None:
             share = config.encoder.give_to(network, features.names, features.basis)
-            log_once(
-                log, logging.INFO, f"Starting from an encoder that knows {share:.0%} of {len(features.names)} features"
-            )
+            log_once(log.info, f"Starting from an encoder that knows {share:.0%} of {len(features.names)} features")
         if config.epochs:
             before, after = pretrain(network, data, config, make_trainer, seed)
             log.log(

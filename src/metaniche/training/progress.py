@@ -28,12 +28,7 @@ class EpochProgress(Callback):
         self._started = time.monotonic()
         if not trainer.is_global_zero or not sys.stdout.isatty():
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns)
         self._progress.start()
         self._task = self._progress.add_task(

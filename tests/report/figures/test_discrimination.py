@@ -98,7 +98,7 @@ def test_calibration_of_perfect_probabilities_lies_near_the_diagonal():
     rng = np.random.default_rng(0)
     risk = rng.uniform(size=4000)
     figure = calibration(_table((rng.uniform(size=4000) < risk).astype(int), risk), "m")
-    x, y = next(line for line in figure.axes[0].lines if line.get_label().startswith("m")).get_data()
+    x, y = next(line for line in figure.axes[0].lines if line.get_label() == "m, 400 units a point").get_data()
     assert np.abs(x - y).max() < 0.06
 
 

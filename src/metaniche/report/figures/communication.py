@@ -30,6 +30,7 @@ from metaniche.report.figures.style import (
     shades_of,
     styled,
 )
+from metaniche.report.vocabulary import number
 
 _COUNTS, _SIGNED = colormaps["BuPu"], colormaps["RdBu_r"].with_extremes(bad=FAINT)
 _NOT_TESTED = {"facecolor": "white", "edgecolor": FAINT, "hatch": "////", "lw": 0}
@@ -379,10 +380,8 @@ def _averaged(rows: pd.DataFrame, how: str = "mean") -> str:
 
 
 def _number(value: float, signed: bool = False) -> str:
-    if not np.isfinite(value):
-        return "–"
-    if signed:
-        return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+    if signed or not np.isfinite(value):
+        return number(value, 1)
     if 0 < value < 0.05:
         return "<.1"
     return f"{value:.0f}" if value == round(value) or value >= 9.95 else f"{value:.1f}"
